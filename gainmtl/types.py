@@ -1,0 +1,87 @@
+"""What passes between the parts: samples, batches, outputs.
+
+Shapes: B images, K classes, H x W pixels, h x w cells of the evidence grid.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NORMAL = "normal"
+"""The `defect_type` of a normal sample."""
+
+
+class Sample(NamedTuple):
+    """One part as a dataset hands it out.
+
+    A missing mask is not an empty mask: a defective sample nobody annotated has
+    `has_mask=False` and an all-zero `mask` that no loss and no measure may read. A normal
+    sample is known to be clean, so its zero mask is real and `has_mask` is true.
+    """
+
+    image: Tensor
+    """(3, H, W) float32 in [0, 1], not normalised; `model.preprocess` does that."""
+    is_defective: bool
+    mask: Tensor
+    """(1, H, W) float32, 0 or 1."""
+    has_mask: bool
+    defect_type: str
+    """`"normal"` or the name of the defect."""
+    group: str
+    """Images of one physical part share a group; folds never split it."""
+    name: str
+    """Unique within the dataset; the path relative to its root where there is one."""
+
+
+class Batch(NamedTuple):
+    """`Sample`s stacked along a first axis of length B; text fields are tuples."""
+
+    image: Tensor
+    is_defective: Tensor
+    """(B,) bool."""
+    mask: Tensor
+    has_mask: Tensor
+    """(B,) bool."""
+    defect_type: tuple[str, ...]
+    group: tuple[str, ...]
+    name: tuple[str, ...]
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack samples of equal image size into a `Batch`."""
+    columns = list(zip(*samples, strict=True))
+    return Batch(
+        image=torch.stack(columns[0]),
+        is_defective=torch.tensor(columns[1], dtype=torch.bool),
+        mask=torch.stack(columns[2]),
+        has_mask=torch.tensor(columns[3], dtype=torch.bool),
+        defect_type=tuple(columns[4]),
+        group=tuple(columns[5]),
+        name=tuple(columns[6]),
+    )
+
+
+class Outputs(NamedTuple):
+    """What `GAINMTL` says about a batch. A part that the strategy lacks is `None`."""
+
+    class_logits: Tensor
+    """(B, K) of the plain head."""
+    attended_logits: Tensor | None
+    """(B, K) of the head after attention (S3 on)."""
+    logits: Tensor
+    """(B, K) of the deciding head: attended where it exists, else plain."""
+    defect_probability: Tensor
+    """(B,) in [0, 1]: 1 - softmax(logits)[:, 0], which for K = 2 is softmax(logits)[:, 1]."""
+    class_cam: Tensor
+    """(B, K, h, w) class activation maps of the deciding head, unbounded."""
+    cam: Tensor
+    """(B, 1, h, w) evidence map of the deciding head, unbounded."""
+    attention_logits: Tensor | None
+    """(B, 1, h, w)."""
+    localization_logits: Tensor | None
+    """(B, 1, H, W)."""
+    defect_map: Tensor
+    """(B, 1, H, W) in [0, 1]: the strategy's official answer to *where*."""
