@@ -1,0 +1,89 @@
+"""Pixel scores as per-image histograms: small enough to keep, add up and resample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from gainmtl.metrics.pixels import chunks
+from gainmtl.metrics.ranking import (
+    Array,
+    RankingCurve,
+    curve_auroc,
+    curve_average_precision,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PixelHistogram:
+    """Counts of pixel scores in equal bins over [low, high], one row per image.
+
+    Its measures are those of scores rounded down to their bin; scores beyond the range count
+    in the end bins. For maps far from evenly spread (a sharp sigmoid) take a range in which
+    they spread, such as that of their logits.
+    """
+
+    positives: Array
+    """(N, bins) int32, defect pixels."""
+    negatives: Array
+    """(N, bins) int32, defect-free pixels."""
+    low: float
+    high: float
+
+    @classmethod
+    def of(
+        cls, maps: Tensor, masks: Tensor, bins: int = 2048, low: float = 0.0, high: float = 1.0
+    ) -> PixelHistogram:
+        """Count maps (B, 1, h, w), resized to masks (B, 1, H, W)."""
+        if not (low < high and bins >= 1):
+            raise ValueError(f"expected low < high and bins >= 1, found {low}, {high}, {bins}")
+        rows = np.zeros((2, len(maps), bins), dtype=np.int32)
+        image = 0
+        for pixels, inside in chunks(maps, masks):
+            place = ((pixels - np.float32(low)) * np.float32(bins / (high - low))).clip(0, bins - 1)
+            for index, defect in zip(place.astype(np.int32), inside, strict=True):
+                rows[0, image] = np.bincount(index[defect], minlength=bins)
+                rows[1, image] = np.bincount(index[~defect], minlength=bins)
+                image += 1
+        return cls(rows[0], rows[1], low, high)
+
+    def __add__(self, other: PixelHistogram) -> PixelHistogram:
+        """The images of both, in order."""
+        here = (self.low, self.high, self.positives.shape[1])
+        there = (other.low, other.high, other.positives.shape[1])
+        if here != there:
+            raise ValueError(
+                f"histograms must share low, high and bins, found {here} and {there}; "
+                "count both with the same range"
+            )
+        return PixelHistogram(
+            np.concatenate([self.positives, other.positives]),
+            np.concatenate([self.negatives, other.negatives]),
+            self.low,
+            self.high,
+        )
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.positives)
+
+    def average_precision(self, weights: ArrayLike | None = None) -> Array:
+        """Pooled pixel AP, (...), with images taken `weights` (..., N) times, by default once."""
+        return curve_average_precision(self._curve(weights))
+
+    def auroc(self, weights: ArrayLike | None = None) -> Array:
+        """Pooled pixel AUROC, (...), with images taken `weights` (..., N) times."""
+        return curve_auroc(self._curve(weights))
+
+    def _curve(self, weights: ArrayLike | None) -> RankingCurve:
+        taken = np.ones(len(self)) if weights is None else np.asarray(weights, dtype=np.float64)
+        if taken.shape[-1:] != (len(self),):
+            raise ValueError(f"weights must be (..., {len(self)}), found {taken.shape}")
+        # float64 counts are exact up to 2^53 pixels.
+        true = np.cumsum((taken @ self.positives)[..., ::-1], axis=-1)
+        counts = (taken @ self.negatives)[..., ::-1]
+        false = np.cumsum(counts, axis=-1)
+        return RankingCurve(true, false, false - counts, false[..., -1])

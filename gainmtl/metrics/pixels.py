@@ -1,0 +1,93 @@
+"""Ranking of pixels, free of any threshold: per image, or pooled over a test set.
+
+`maps` (B, 1, h, w), unbounded, are resized bilinearly to `masks` (B, 1, H, W) in chunks, so
+that a thousand images of 192 x 192 (37 million pixels) need little more memory than their
+defect pixels. Pooled measures take every pixel of every image given: normal images belong in
+(their mask is all zero), defective images without a mask do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from gainmtl.metrics.maps import aligned
+from gainmtl.metrics.ranking import (
+    Array,
+    RankingCurve,
+    curve_auroc,
+    curve_average_precision,
+    curve_partial_area,
+    ranking_curve,
+)
+
+CHUNK_PIXELS = 4_000_000
+
+
+def pixel_ap(maps: Tensor, masks: Tensor) -> Tensor:
+    """(B,) average precision of the pixels of each image; NaN where the mask is empty."""
+    values = []
+    for index in range(len(maps)):
+        pixels, inside = aligned(maps[index : index + 1], masks[index : index + 1])
+        scores, defect = pixels.numpy(), inside.numpy()
+        curve = ranking_curve(scores[defect], [scores[~defect]])
+        values.append(float(curve_average_precision(curve)))
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def pooled_pixel_ap(maps: Tensor, masks: Tensor) -> float:
+    """Average precision over all pixels of all images together; NaN without a defect pixel."""
+    return float(curve_average_precision(_pooled_curve(maps, masks)))
+
+
+def pixel_auroc(maps: Tensor, masks: Tensor) -> float:
+    """AUROC over all pixels of all images together; NaN if they are of one class."""
+    return float(curve_auroc(_pooled_curve(maps, masks)))
+
+
+def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
+    """Area under the per-region overlap, for false positive rates up to max_fpr, in [0, 1].
+
+    At a threshold, the overlap is the share of a defect region (8-connected component) that
+    lies above it, averaged over all regions of the test set; the rate is the share of defect-
+    free pixels above it. Divided by max_fpr. Exact: all thresholds, interpolated at the limit,
+    regions of all images pooled (Bergmann et al. 2021). NaN without regions.
+
+    With each pixel weighted by 1 / (size of its region) the overlap is a recall, so this is a
+    partial area under a weighted ROC curve.
+    """
+    return curve_partial_area(_pooled_curve(maps, masks, by_region=True), max_fpr)
+
+
+def region_weights(mask: Array) -> Array:
+    """(P,) 1 / (size of the pixel's 8-connected region), for the P true pixels of mask (H, W)."""
+    regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    names = regions[mask]
+    return np.asarray(1.0 / np.bincount(names)[names])
+
+
+def chunks(maps: Tensor, masks: Tensor) -> Iterator[tuple[Array, Array]]:
+    """Resized maps and boolean masks (b, H, W), at most about `CHUNK_PIXELS` pixels at a time."""
+    step = max(1, CHUNK_PIXELS // max(1, masks.shape[-1] * masks.shape[-2]))
+    for start in range(0, len(maps), step):
+        pixels, inside = aligned(maps[start : start + step], masks[start : start + step])
+        yield pixels[:, 0].numpy(), inside[:, 0].numpy()
+
+
+def _pooled_curve(maps: Tensor, masks: Tensor, by_region: bool = False) -> RankingCurve:
+    if len(maps) != len(masks):
+        raise ValueError(f"one mask for each map expected, found {len(maps)} and {len(masks)}")
+    scores, weights = [np.empty(0, np.float32)], [np.empty(0)]
+    for pixels, inside in chunks(maps, masks):
+        scores.append(pixels[inside])
+        if by_region:
+            weights += [region_weights(mask) for mask in inside]
+    # Resized once more rather than kept: the negatives are the bulk of the memory.
+    negatives = (pixels[~inside] for pixels, inside in chunks(maps, masks))
+    return ranking_curve(
+        np.concatenate(scores), negatives, np.concatenate(weights) if by_region else None
+    )

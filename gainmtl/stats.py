@@ -1,0 +1,212 @@
+"""Intervals and tests over groups: images of one part are no independent observations.
+
+A statistic is a function of arrays whose first axis is the N images. Groups of images are
+drawn with replacement (Efron and Tibshirani 1993), so an interval is as wide as the number of
+*parts* makes it, not the number of photographs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+Statistic = Callable[..., float]
+
+
+class Interval(NamedTuple):
+    """A figure and its percentile bootstrap interval."""
+
+    value: float
+    """The statistic on all images."""
+    low: float
+    high: float
+    """NaN, like `low`, with fewer than two groups or where every resample is undefined."""
+    n: int
+    """Images that went in."""
+    dropped: int = 0
+    """Resamples on which the statistic was NaN (one class only, say); the interval leaves them
+    out, and is too narrow if they are many."""
+
+
+class PairedInterval(NamedTuple):
+    """A difference between two systems on the same images."""
+
+    value: float
+    """statistic(a) - statistic(b)."""
+    low: float
+    high: float
+    n: int
+    p_value: float
+    """Two-sided, that the difference is zero."""
+    dropped: int = 0
+
+
+def resample_weights(groups: ArrayLike, resamples: int = 2000, seed: int = 0) -> Array:
+    """(R, N) int64: how often each image occurs when whole groups are drawn with replacement.
+
+    groups (N,) any labels. Equal arguments give equal draws, so that different statistics, and
+    different systems, meet the same resamples.
+    """
+    names, place = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) == 0 or resamples < 1:
+        raise ValueError(f"expected images and resamples, found {len(place)} and {resamples}")
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+    return np.asarray(counts[:, place], dtype=np.int64)
+
+
+def percentile_interval(
+    value: float, replicates: ArrayLike, groups: ArrayLike, confidence: float = 0.95
+) -> Interval:
+    """The interval from the statistic's values (R,) on resamples, when they are computed apart.
+
+    For statistics that take weights: `PixelHistogram.auroc(resample_weights(groups))`.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, found {confidence}")
+    values, labels = np.asarray(replicates, dtype=np.float64), np.asarray(groups)
+    defined = values[~np.isnan(values)]
+    dropped = len(values) - len(defined)
+    # One group gives the same resample every time: an interval of width zero, certain of nothing.
+    if len(defined) == 0 or len(np.unique(labels)) < 2:
+        return Interval(value, math.nan, math.nan, len(labels), dropped)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return Interval(value, float(low), float(high), len(labels), dropped)
+
+
+def bootstrap_interval(
+    statistic: Statistic,
+    groups: ArrayLike,
+    *arrays: ArrayLike,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """statistic(*arrays) with its percentile interval over resampled groups.
+
+    groups (N,), arrays (N, ...). Raises ValueError where lengths differ.
+    """
+    names, columns = _columns(groups, arrays)
+    draws = _draws(names, resamples, seed)
+    replicates = [statistic(*(column[draw] for column in columns)) for draw in draws]
+    return percentile_interval(float(statistic(*columns)), replicates, names, confidence)
+
+
+def paired_interval(
+    statistic: Statistic,
+    groups: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    shared: Sequence[ArrayLike] = (),
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> PairedInterval:
+    """statistic(a, *shared) - statistic(b, *shared), both on the same resampled groups.
+
+    a and b (N, ...) are what two systems say about the same images, `shared` what is true of
+    the images, such as the labels. The p-value inverts the interval: with d* the resampled
+    differences, p = 2 min(P(d* <= 0), P(d* >= 0)), each share (count + 1) / (R + 1), at most 1.
+    """
+    names, columns = _columns(groups, (a, b, *shared))
+
+    def difference(first: Array, second: Array, *rest: Array) -> float:
+        return statistic(first, *rest) - statistic(second, *rest)
+
+    draws = _draws(names, resamples, seed)
+    replicates = np.array([difference(*(column[draw] for column in columns)) for draw in draws])
+    interval = percentile_interval(float(difference(*columns)), replicates, names, confidence)
+    p_value = math.nan
+    if not math.isnan(interval.low):
+        defined = replicates[~np.isnan(replicates)]
+        fewer = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+        p_value = min(1.0, 2 * (fewer + 1) / (len(defined) + 1))
+    return PairedInterval(*interval[:4], p_value, interval.dropped)
+
+
+def paired_permutation_test(
+    statistic: Statistic,
+    groups: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    shared: Sequence[ArrayLike] = (),
+    resamples: int = 2000,
+    seed: int = 0,
+) -> float:
+    """Two-sided p-value that systems a and b are interchangeable on every group.
+
+    Under that hypothesis, swapping a and b on whole groups changes nothing but chance: p is the
+    share of swaps with |difference| at least as large as observed. All 2^G swaps where they
+    are at most `resamples`, else as many random ones, counted (count + 1) / (R + 1). NaN if the
+    statistic is; undefined swaps are left out.
+
+    Swapped values must mean the same: where the statistic ranks images (AUROC), give ranks or
+    calibrated probabilities, for raw scores of two systems share no scale.
+    """
+    names, (first, second, *rest) = _columns(groups, (a, b, *shared))
+    if first.shape != second.shape:
+        raise ValueError(f"a and b must have one shape, found {first.shape} and {second.shape}")
+    parts, place = np.unique(names, return_inverse=True)
+    exhaustive = 2 ** len(parts) <= resamples
+    if exhaustive:
+        swaps = (np.arange(2 ** len(parts))[:, None] >> np.arange(len(parts))) % 2 == 1
+    else:
+        swaps = np.random.default_rng(seed).random((resamples, len(parts))) < 0.5
+    observed = abs(statistic(first, *rest) - statistic(second, *rest))
+    if math.isnan(observed):
+        return math.nan
+    larger = defined = 0 if exhaustive else 1
+    for swap in swaps[:, place]:
+        taken = swap.reshape(-1, *[1] * (first.ndim - 1))
+        here, there = np.where(taken, second, first), np.where(taken, first, second)
+        difference = statistic(here, *rest) - statistic(there, *rest)
+        # Equal differences may differ in the last bits when terms add up in another order.
+        larger += int(abs(difference) >= observed - 1e-12)
+        defined += int(not math.isnan(difference))
+    return larger / defined
+
+
+def mean_defined(values: ArrayLike) -> float:
+    """The mean of the values that are not NaN; NaN if there is none."""
+    array = np.asarray(values, dtype=np.float64)
+    defined = array[~np.isnan(array)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def mean_over_types(values: ArrayLike, types: ArrayLike) -> float:
+    """The unweighted mean over defect types of the mean within the type.
+
+    values (N,), types (N,). NaN values are left out first, so that a type without any (normal
+    images, under a map measure) does not count; NaN if no value is left.
+    """
+    array, labels = np.asarray(values, dtype=np.float64), np.asarray(types)
+    if array.shape != labels.shape or array.ndim != 1:
+        raise ValueError(f"one type for each value expected, found {labels.shape}, {array.shape}")
+    defined = ~np.isnan(array)
+    if not defined.any():
+        return math.nan
+    _, place = np.unique(labels[defined], return_inverse=True)
+    return float((np.bincount(place, array[defined]) / np.bincount(place)).mean())
+
+
+def _columns(groups: ArrayLike, arrays: Sequence[ArrayLike]) -> tuple[Array, list[Array]]:
+    names, columns = np.asarray(groups), [np.asarray(array) for array in arrays]
+    lengths = [column.shape[:1] for column in columns]
+    if names.ndim != 1 or not columns or any(length != names.shape for length in lengths):
+        raise ValueError(
+            f"groups and arrays must have one entry for each image, found groups {names.shape} "
+            f"and arrays {[column.shape for column in columns]}"
+        )
+    return names, columns
+
+
+def _draws(groups: Array, resamples: int, seed: int) -> list[Array]:
+    """Image indices of each resample."""
+    images = np.arange(len(groups))
+    return [np.repeat(images, counts) for counts in resample_weights(groups, resamples, seed)]
