@@ -1,0 +1,132 @@
+"""The dials of the synthetic data, checked when they are set."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from gainmtl.datasets.defects import DEFECTS
+from gainmtl.datasets.textures import TEXTURES
+
+MASK_QUALITIES = ("exact", "dilated", "box")
+
+
+@dataclass(frozen=True)
+class Dials:
+    """Parameters of the synthetic data. "Training" dials leave validation and test untouched.
+
+    Raises: ValueError that names the dial, what it accepts and what it got.
+    """
+
+    image_size: int = 128
+    """Pixels per side, 32 to 1024."""
+    seed: int = 0
+    """Non-negative. Sample i of a split depends on the seed, the split and i alone."""
+    train: int = 256
+    """Number of training images."""
+    val: int = 64
+    test: int = 128
+    views: int = 1
+    """Consecutive images of one part, differing in light and noise only: they share a group."""
+    textures: tuple[str, ...] = tuple(TEXTURES)
+    defect_types: tuple[str, ...] = tuple(DEFECTS)
+    unseen_defect_types: tuple[str, ...] = ()
+    """Types among `defect_types` that occur in the test split only."""
+    defect_rate: float = 0.5
+    """Share of defective parts."""
+    train_defect_rate: float | None = None
+    """The same for training, where it differs: imbalance, or 0 for anomaly detection."""
+    defect_size: float = 1.0
+    """Factor of the defects' linear dimensions, 0.25 to 4."""
+    defect_contrast: float = 1.0
+    """Factor of the change of brightness, 0.1 to 3."""
+    label_noise: float = 0.0
+    """Share of training labels that are flipped, 0 to 0.5. A normal part called defective has
+    no mask; a defective part called normal has the empty mask of any normal part."""
+    contamination: float = 0.0
+    """Share of the parts labelled normal for training that hide a defect, 0 to 0.5."""
+    mask_fraction: float = 1.0
+    """Share of defective training parts that somebody has annotated with a mask."""
+    mask_quality: str = "exact"
+    """Training masks: "exact", "dilated" (a generous hand), or "box" (the bounding box)."""
+    shortcut: float | None = None
+    """Probability that a harmless printed mark agrees with the true state of the part (printed
+    on defective parts, absent on normal ones) in training and validation: 1 always, 0.5
+    unrelated. None: no part is marked."""
+    shortcut_test: float = 0.5
+    """The same in the test split, where `shortcut` is set; 0 is reversed."""
+
+    def __post_init__(self) -> None:
+        _whole("image_size", self.image_size, 32, 1024)
+        _whole("seed", self.seed, 0, 2**63)
+        for name in ("train", "val", "test"):
+            _whole(name, getattr(self, name), 1, 10**7)
+        _whole("views", self.views, 1, 1000)
+        for name, known in (("textures", TEXTURES), ("defect_types", DEFECTS)):
+            object.__setattr__(self, name, _names(name, getattr(self, name), known))
+            if not getattr(self, name):
+                raise ValueError(f"{name}: expected at least one of {_list(known)}, got none.")
+        unseen = _names("unseen_defect_types", self.unseen_defect_types, self.defect_types)
+        object.__setattr__(self, "unseen_defect_types", unseen)
+        if len(unseen) == len(self.defect_types):
+            raise ValueError(
+                "unseen_defect_types: expected at least one of defect_types to stay for training,"
+                f" got all of them ({_list(unseen)}). Take one out."
+            )
+        for name, low, high in (
+            ("defect_rate", 0, 1),
+            ("train_defect_rate", 0, 1),
+            ("defect_size", 0.25, 4),
+            ("defect_contrast", 0.1, 3),
+            ("label_noise", 0, 0.5),
+            ("contamination", 0, 0.5),
+            ("mask_fraction", 0, 1),
+            ("shortcut", 0, 1),
+            ("shortcut_test", 0, 1),
+        ):
+            optional = name in ("train_defect_rate", "shortcut")
+            if getattr(self, name) is not None or not optional:
+                _number(name, getattr(self, name), low, high)
+        if self.mask_quality not in MASK_QUALITIES:
+            raise ValueError(
+                f"mask_quality: expected one of {_list(MASK_QUALITIES)}, got {self.mask_quality!r}."
+            )
+
+    @staticmethod
+    def check_names(given: Iterable[str]) -> None:
+        """Raise ValueError for a dial that does not exist, with the nearest name."""
+        known = [field.name for field in fields(Dials)]
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f" Did you mean {near[0]}?" if near else f" Known: {_list(known)}."
+                raise ValueError(f"synthetic data has no dial {name!r}.{hint}")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name}: expected a whole number from {low} to {high}, got {value!r}.")
+
+
+def _number(name: str, value: object, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:  # type: ignore
+        raise ValueError(f"{name}: expected a number from {low} to {high}, got {value!r}.")
+
+
+def _names(name: str, value: object, known: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name}: expected a list of names, got {value!r}.")
+    chosen = tuple(value)
+    for item in chosen:
+        if item not in known:
+            raise ValueError(f"{name}: expected names among {_list(known)}, got {item!r}.")
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"{name}: expected each name once, got {_list(chosen)}.")
+    return chosen
