@@ -1,0 +1,243 @@
+"""Data sets by name: `load` reads, splits and describes one.
+
+data = gainmtl.datasets.load("magnetic-tile", root=folder, image_size=192, fold=0)
+data.train[0]          # a Sample
+print(data.report())
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from gainmtl.datasets.fingerprint import fingerprint
+from gainmtl.datasets.image_dataset import ImageDataset, fits_in_memory
+from gainmtl.datasets.layouts import LAYOUTS, read_records
+from gainmtl.datasets.records import Record, list_images
+from gainmtl.datasets.splits import assign_folds, split_validation
+from gainmtl.types import NORMAL, Sample
+
+__all__ = ["Data", "ImageDataset", "Record", "list_images", "load"]
+
+NAMES = ("synthetic", *LAYOUTS)
+SPLITS = ("auto", "official", "folds", "leaking")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set, split. `counts["train"]["defective"]` and the like describe it."""
+
+    name: str
+    train: Dataset[Sample]
+    val: Dataset[Sample]
+    test: Dataset[Sample]
+    fingerprint: str
+    """The same for all folds; see `fingerprint`."""
+    image_size: int
+    fold: int
+    folds: int
+    """Number of different test sets; 1 for an official split."""
+    split: str
+    """"official", "folds", "leaking" or, for built-in data, "drawn"."""
+    counts: dict[str, dict[str, int]]
+    """Per split: images, normal, defective, defective_without_mask, empty_masks, groups."""
+
+    def classes_in_train(self) -> tuple[str, ...]:
+        """`("normal", "defective")`, or the one of them that the training part holds.
+
+        An official split for anomaly detection trains on normal images alone, which no
+        classifier can.
+        """
+        return tuple(kind for kind in (NORMAL, "defective") if self.counts["train"][kind])
+
+    def report(self) -> str:
+        """The set in one short paragraph, missing and empty masks included."""
+        parts = [
+            f"{part} {c['images']} ({c['defective']} defective, {c['groups']} groups)"
+            for part, c in self.counts.items()
+        ]
+        which = f", fold {self.fold} of {self.folds}" if self.folds > 1 else ""
+        text = f"{self.name}{which}, {self.split} split: {'; '.join(parts)}."
+        for key, meaning in (
+            ("defective_without_mask", "defective images have no mask file"),
+            ("empty_masks", "defective images have a mask that marks nothing"),
+        ):
+            total = sum(c[key] for c in self.counts.values())
+            if total:
+                text += f" {total} {meaning}; they teach and measure the verdict only."
+        if self.split == "leaking":
+            text += " This split ignores groups: the test figures are too good."
+        return text
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    image_size: int = 224,
+    fold: int = 0,
+    folds: int = 5,
+    seed: int = 0,
+    resize: str = "squash",
+    validation: float = 0.15,
+    category: str | None = None,
+    split: str = "auto",
+    cache: bool | str = "auto",
+    **dials: Any,
+) -> Data:
+    """Read the set `name` and return its training, validation and test parts.
+
+    Args:
+        name: "synthetic", or a layout: "folder", "mvtec", "visa", "magnetic-tile".
+        root: the folder of the set; `None` for "synthetic".
+        image_size: side of the square that images are resized to.
+        fold: which of the `folds` parts is tested.
+        seed: of the folds and of the validation part; of the images for "synthetic".
+        resize: "squash" or "pad" (see `transforms`).
+        validation: share of the training groups that validate; unused where the official
+            split has a validation part.
+        category: which category of "mvtec" and "visa".
+        split: "official" takes the split of the set (it has one fold), "folds" pools all
+            images and makes folds by group, "auto" takes the official one where there is one.
+            "leaking" makes folds by image, ignoring groups, to show what that does.
+        cache: keep decoded images in memory; "auto": if they take at most a quarter of what
+            is free.
+        dials: further parameters of "synthetic".
+
+    For "synthetic" there is no fixed set to fold: each fold is a fresh draw.
+
+    Raises:
+        FileNotFoundError: the root or what must lie in it is missing; names the layout.
+        ValueError: an unknown name, dial or impossible value; one class only; an unreadable
+            file; a mask of another size than its image.
+    """
+    if name not in NAMES:
+        near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"Expected a dataset among {', '.join(NAMES)}; found {name!r}.{hint}")
+    _check(image_size, fold, folds, seed, split, cache)
+    if name == "synthetic":
+        return _synthetic(root, image_size, fold, folds, seed, category, split, dials)
+    if dials:
+        raise ValueError(f"The dataset {name!r} has no dial {', '.join(sorted(dials))}.")
+    if root is None:
+        raise ValueError(f"The dataset {name!r} needs a root. Expected:{LAYOUTS[name].tree}")
+    records = read_records(name, root, category)
+    for kind in (False, True):
+        if not any(record.is_defective == kind for record in records):
+            raise ValueError(
+                f"Expected normal and defective images in {root}; all {len(records)} are "
+                f"{'normal' if kind else 'defective'}. Expected:{LAYOUTS[name].tree}"
+            )
+    official = records[0].split is not None
+    if split == "official" and not official:
+        raise ValueError(f"{root} has no official split; use split='folds'.")
+    used = ("official" if official else "folds") if split == "auto" else split
+    if used == "official":
+        if fold:
+            raise ValueError(
+                f"The official split has one test set, fold 0; found fold={fold}. Use fold=0, or "
+                "split='folds' to pool all images and make folds by group."
+            )
+        folds = 1
+        parts = np.array([record.split for record in records])
+    else:
+        number = assign_folds(records, folds, seed, random_split=used == "leaking")
+        parts = np.where(number == fold, "test", "train")
+    if not (parts == "val").any():
+        rows = np.flatnonzero(parts == "train")
+        chosen = split_validation(
+            [records[row] for row in rows], validation, seed, random_split=used == "leaking"
+        )
+        parts[rows[chosen]] = "val"
+    if cache == "auto":
+        cache = fits_in_memory(len(records), image_size)
+    above = LAYOUTS[name].mask_above
+    pieces = {
+        part: ImageDataset(
+            [r for r, p in zip(records, parts, strict=True) if p == part],
+            image_size, resize, above, bool(cache),
+        )
+        for part in ("train", "val", "test")
+    }  # fmt: skip
+    rule = {"layout": name, "category": category, "split": used, "folds": folds, "seed": seed,
+            "validation": validation}  # fmt: skip
+    counts = {part: _counts(piece) for part, piece in pieces.items()}
+    return Data(
+        name=name, **pieces, fingerprint=fingerprint(records, rule), image_size=image_size,
+        fold=fold, folds=folds, split=used, counts=counts,
+    )  # fmt: skip
+
+
+def _synthetic(
+    root: object,
+    image_size: int,
+    fold: int,
+    folds: int,
+    seed: int,
+    category: str | None,
+    split: str,
+    dials: dict[str, Any],
+) -> Data:
+    # Imported here: a user of image folders never needs the renderer.
+    from gainmtl.datasets import synthetic
+
+    for key, value, expected in (("root", root, None), ("category", category, None),
+                                 ("split", split, "auto")):  # fmt: skip
+        if value != expected:
+            raise ValueError(f"The synthetic data is built in: {key} has no use; found {value!r}.")
+    drawn = synthetic.make(image_size=image_size, seed=seed, **dials)
+    text = json.dumps([part.fingerprint() for part in drawn])
+    if fold:
+        drawn = synthetic.make(image_size=image_size, seed=seed + (fold << 32), **dials)
+    train, val, test = drawn
+    return Data(
+        name="synthetic", train=train, val=val, test=test,
+        fingerprint=hashlib.sha256(text.encode()).hexdigest(), image_size=image_size, fold=fold,
+        folds=folds, split="drawn",
+        counts={"train": _counts(train), "val": _counts(val), "test": _counts(test)},
+    )  # fmt: skip
+
+
+class _Described(Protocol):
+    """What `_counts` needs of a dataset."""
+
+    labels: NDArray[np.bool_]
+    has_mask: NDArray[np.bool_]
+
+    @property
+    def groups(self) -> Sequence[str]: ...
+
+
+def _counts(part: _Described) -> dict[str, int]:
+    unmasked = part.labels & ~part.has_mask
+    empty = getattr(part, "empty_masks", np.zeros_like(unmasked))
+    return {
+        "images": len(part.labels),
+        "normal": int((~part.labels).sum()),
+        "defective": int(part.labels.sum()),
+        "defective_without_mask": int((unmasked & ~empty).sum()),
+        "empty_masks": int(empty.sum()),
+        "groups": len(set(part.groups)),
+    }
+
+
+def _check(image_size: int, fold: int, folds: int, seed: int, split: str, cache: object) -> None:
+    for key, value, least in (("image_size", image_size, 16), ("folds", folds, 1),
+                              ("fold", fold, 0), ("seed", seed, 0)):  # fmt: skip
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"Expected {key} to be a whole number >= {least}; found {value!r}.")
+    if fold >= folds:
+        raise ValueError(f"Expected fold to be in 0 … {folds - 1}; found {fold}.")
+    if split not in SPLITS:
+        raise ValueError(f"Expected split to be one of {', '.join(SPLITS)}; found {split!r}.")
+    if cache not in (True, False, "auto"):
+        raise ValueError(f"Expected cache to be True, False or 'auto'; found {cache!r}.")

@@ -1,0 +1,139 @@
+"""Image and mask files as tensors, whatever their depth, colour or orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from gainmtl.datasets.records import Record
+
+EXIF_ORIENTATION = 0x0112
+LARGEST_CLASS_ID = 15
+
+
+def read_image(path: str | Path) -> Tensor:
+    """(3, H, W) uint8 of an 8- or 16-bit grey, palette, RGB or RGBA file, turned upright.
+
+    16-bit grey is scaled by its full range, 65535 to 255; what is transparent turns black.
+
+    Raises:
+        ValueError: the file is damaged or holds pixels of another kind; names the file.
+    """
+    with _opened(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):
+            image = Image.fromarray(_eight_bits(image))
+        elif image.mode == "F":
+            raise ValueError("floating-point pixels; save it with 8 or 16 bits")
+        elif "A" in image.mode or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        pixels = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def read_mask(path: str | Path, above: int | None = 127) -> Tensor:
+    """(1, H, W) bool: where the largest colour channel, scaled to 0 … 255, is > `above`.
+
+    `above=None` is for masks of unknown origin. A palette image is defect wherever its colour
+    is not black. An image whose largest value is between 1 and 15 holds class ids (0/1 masks
+    among them), and everything but 0 is defect. In all others it is what exceeds 127, since
+    resampled masks have faint borders.
+
+    Raises:
+        ValueError: the file is damaged or holds pixels of another kind; names the file.
+    """
+    with _opened(path) as image:
+        image = ImageOps.exif_transpose(image)
+        palette = image.mode == "P"
+        if image.mode.startswith("I"):
+            top = np.asarray(image).max(initial=0)
+            pixels = np.asarray(image) if top <= LARGEST_CLASS_ID else _eight_bits(image)
+        elif image.mode == "F":
+            raise ValueError("floating-point pixels; save it with 8 or 16 bits")
+        elif palette and above == 0:
+            pixels = np.asarray(image)
+        elif image.mode in ("L", "1"):
+            pixels = np.asarray(image.convert("L"))
+        else:
+            rgba = np.asarray(image.convert("RGBA"))
+            pixels = np.where(rgba[..., 3] > 127, rgba[..., :3].max(axis=-1), 0)
+    if above is None:
+        ids = palette or 1 <= pixels.max(initial=0) <= LARGEST_CLASS_ID
+        above = 0 if ids else 127
+    return torch.from_numpy(pixels > above)[None]
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of the upright image, from its header alone."""
+    with _opened(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+    return (width, height) if turned else (height, width)
+
+
+def file_stamp(path: Path) -> tuple[str, int, int]:
+    """What tells whether a file has changed: its path, size and time of modification."""
+    stat = path.stat()
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
+def mask_is_empty(record: Record, above: int | None) -> bool:
+    """Whether the record's mask file marks no pixel. Checks its size against the image.
+
+    Raises:
+        ValueError: image and mask differ in size (both names), or a file can't be read.
+    """
+    assert record.image is not None and record.mask is not None
+    return _mask_is_empty(file_stamp(record.image), file_stamp(record.mask), above)
+
+
+@lru_cache(maxsize=1 << 17)
+def _mask_is_empty(
+    image: tuple[str, int, int], mask: tuple[str, int, int], above: int | None
+) -> bool:
+    # The stamps are the cache's key: five folds of a set read each mask once, and a file that
+    # was replaced meanwhile is read again.
+    marked = read_mask(mask[0], above)
+    check_sizes(image[0], read_size(image[0]), mask[0], (marked.shape[-2], marked.shape[-1]))
+    return not bool(marked.any())
+
+
+def check_sizes(
+    image: str | Path, image_size: tuple[int, int], mask: str | Path, mask_size: tuple[int, int]
+) -> None:
+    """Raise `ValueError` unless the two (H, W) agree."""
+    if image_size != mask_size:
+        raise ValueError(
+            f"Expected a mask of its image's size; {mask} is {mask_size[1]} x {mask_size[0]} and "
+            f"{image} is {image_size[1]} x {image_size[0]} (width x height). Export it again at "
+            "the image's size, or remove it: a defect without a mask is allowed."
+        )
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """16-bit grey (kept by PIL in modes I and I;16) as 8 bits."""
+    pixels = np.asarray(image).astype(np.float32)
+    return np.clip(np.rint(pixels / 257), 0, 255).astype(np.uint8)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Expected an image at {path}; there is no such file.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"Expected a readable image; {path} can't be decoded ({error}). "
+            "Replace or remove the file."
+        ) from error

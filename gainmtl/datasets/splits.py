@@ -1,0 +1,123 @@
+"""Folds and validation parts that never split a group and share out every defect type.
+
+A part that was photographed several times must not stand on both sides of a split: a network
+recognises the part and the test measures memory. Groups are therefore dealt out as a whole,
+stratum by stratum. A group's stratum is its rarest defect type (rarest by number of groups),
+or "normal" when it holds none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gainmtl.datasets.records import Record
+from gainmtl.types import NORMAL
+
+
+def assign_folds(
+    records: Sequence[Record], folds: int, seed: int, random_split: bool = False
+) -> NDArray[np.int64]:
+    """The fold, 0 … folds-1, in which each record is tested.
+
+    Strata are dealt rarest first. Within one, groups are shuffled, sorted by their number of
+    images of that type, and each goes to the fold that has fewest groups of the stratum, then
+    fewest images of the type. Folds thus differ by at most one group in every defect type;
+    normal groups come last and level the numbers of images.
+
+    Args:
+        random_split: the *leaking* split: every image is dealt out on its own and groups are
+            ignored. It is here to show what it does to the figures, not to be trusted.
+
+    Raises:
+        ValueError: fewer than two folds, or fewer groups, or fewer defective ones, than folds.
+    """
+    units = [record.name if random_split else record.group for record in records]
+    members, strata = _strata(records, units)
+    unit_word = "images" if random_split else "groups"
+    if folds < 2:
+        raise ValueError(f"Expected at least 2 folds; found {folds}.")
+    for kind, count in (
+        ("", len(members)),
+        ("defective ", sum(len(g) for s, g in strata.items() if s != NORMAL)),
+    ):
+        if count < folds:
+            raise ValueError(
+                f"Expected at least as many {kind}{unit_word} as folds ({folds}); found {count}. "
+                f"Ask for fewer folds or add {unit_word}."
+            )
+    rng = np.random.default_rng([seed, folds])
+    images = np.zeros(folds, dtype=np.int64)
+    defective_units = np.zeros(folds, dtype=np.int64)
+    fold_of: dict[str, int] = {}
+    for stratum, names in strata.items():
+        units_here = np.zeros(folds, dtype=np.int64)
+        images_here = np.zeros(folds, dtype=np.int64)
+        size = {n: sum(records[i].defect_type == stratum for i in members[n]) for n in names}
+        order = sorted((names[i] for i in rng.permutation(len(names))), key=lambda n: -size[n])
+        ties = rng.permutation(folds)
+        for position, name in enumerate(order):
+            keys: tuple[NDArray[np.int64], ...]
+            if stratum == NORMAL:
+                keys = (ties, units_here, images)
+            elif position >= len(order) - len(order) % folds:
+                # The groups left over after full rounds level the folds' defective groups.
+                keys = (ties, images, images_here, defective_units, units_here)
+            else:
+                keys = (ties, images, images_here, units_here)
+            fold = int(np.lexsort(keys)[0])
+            fold_of[name] = fold
+            images[fold] += len(members[name])
+            images_here[fold] += size[name]
+            units_here[fold] += 1
+            defective_units[fold] += stratum != NORMAL
+    return np.array([fold_of[unit] for unit in units], dtype=np.int64)
+
+
+def split_validation(
+    records: Sequence[Record], share: float, seed: int, random_split: bool = False
+) -> NDArray[np.bool_]:
+    """True for the records that validate: `share` of the groups, stratified like the folds.
+
+    Of the n defective groups, max(1, round(share * n)) are drawn at equal steps through the
+    list sorted by stratum, so that no type is drawn much more often than its share; likewise
+    of the normal ones. A kind that has only one group keeps it for training.
+
+    Raises:
+        ValueError: `share` is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"Expected a validation share in [0, 1); found {share}.")
+    units = [record.name if random_split else record.group for record in records]
+    _, strata = _strata(records, units)
+    rng = np.random.default_rng([seed, len(records)])
+    chosen: set[str] = set()
+    kinds: dict[bool, list[str]] = {True: [], False: []}
+    for stratum, names in strata.items():
+        kinds[stratum != NORMAL] += [names[i] for i in rng.permutation(len(names))]
+    for names in kinds.values():
+        if share == 0 or len(names) < 2:
+            continue
+        count = min(max(1, round(share * len(names))), len(names) - 1)
+        steps = (np.arange(count) + rng.random()) * len(names) / count
+        chosen.update(names[int(step)] for step in steps)
+    return np.array([unit in chosen for unit in units], dtype=np.bool_)
+
+
+def _strata(
+    records: Sequence[Record], units: Sequence[str]
+) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
+    """Each unit's record indices; and the units of every stratum, rarest first, normal last."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, unit in enumerate(units):
+        members[unit].append(index)
+    types = {u: {records[i].defect_type for i in rows} - {NORMAL} for u, rows in members.items()}
+    frequency = Counter(kind for kinds in types.values() for kind in kinds)
+    ranking = sorted(frequency, key=lambda kind: (frequency[kind], kind))
+    strata: dict[str, list[str]] = {kind: [] for kind in [*ranking, NORMAL]}
+    for unit in sorted(members):
+        strata[next((kind for kind in ranking if kind in types[unit]), NORMAL)].append(unit)
+    return members, {kind: names for kind, names in strata.items() if names}
