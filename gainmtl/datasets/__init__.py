@@ -10,73 +10,31 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
+from gainmtl.datasets.augment import Augment, AugmentedDataset
+from gainmtl.datasets.data import Data, counts_of
 from gainmtl.datasets.fingerprint import fingerprint
 from gainmtl.datasets.image_dataset import ImageDataset, fits_in_memory
 from gainmtl.datasets.layouts import LAYOUTS, read_records
 from gainmtl.datasets.records import Record, list_images
 from gainmtl.datasets.splits import assign_folds, split_validation
-from gainmtl.types import NORMAL, Sample
 
-__all__ = ["Data", "ImageDataset", "Record", "list_images", "load"]
+__all__ = [
+    "Augment",
+    "AugmentedDataset",
+    "Data",
+    "ImageDataset",
+    "Record",
+    "list_images",
+    "load",
+]
 
 NAMES = ("synthetic", *LAYOUTS)
 SPLITS = ("auto", "official", "folds", "leaking")
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set, split. `counts["train"]["defective"]` and the like describe it."""
-
-    name: str
-    train: Dataset[Sample]
-    val: Dataset[Sample]
-    test: Dataset[Sample]
-    fingerprint: str
-    """The same for all folds; see `fingerprint`."""
-    image_size: int
-    fold: int
-    folds: int
-    """Number of different test sets; 1 for an official split."""
-    split: str
-    """"official", "folds", "leaking" or, for built-in data, "drawn"."""
-    counts: dict[str, dict[str, int]]
-    """Per split: images, normal, defective, defective_without_mask, empty_masks, groups."""
-
-    def classes_in_train(self) -> tuple[str, ...]:
-        """`("normal", "defective")`, or the one of them that the training part holds.
-
-        An official split for anomaly detection trains on normal images alone, which no
-        classifier can.
-        """
-        return tuple(kind for kind in (NORMAL, "defective") if self.counts["train"][kind])
-
-    def report(self) -> str:
-        """The set in one short paragraph, missing and empty masks included."""
-        parts = [
-            f"{part} {c['images']} ({c['defective']} defective, {c['groups']} groups)"
-            for part, c in self.counts.items()
-        ]
-        which = f", fold {self.fold} of {self.folds}" if self.folds > 1 else ""
-        text = f"{self.name}{which}, {self.split} split: {'; '.join(parts)}."
-        for key, meaning in (
-            ("defective_without_mask", "defective images have no mask file"),
-            ("empty_masks", "defective images have a mask that marks nothing"),
-        ):
-            total = sum(c[key] for c in self.counts.values())
-            if total:
-                text += f" {total} {meaning}; they teach and measure the verdict only."
-        if self.split == "leaking":
-            text += " This split ignores groups: the test figures are too good."
-        return text
 
 
 def load(
@@ -170,7 +128,7 @@ def load(
     }  # fmt: skip
     rule = {"layout": name, "category": category, "split": used, "folds": folds, "seed": seed,
             "validation": validation}  # fmt: skip
-    counts = {part: _counts(piece) for part, piece in pieces.items()}
+    counts = {part: counts_of(piece) for part, piece in pieces.items()}
     return Data(
         name=name, **pieces, fingerprint=fingerprint(records, rule), image_size=image_size,
         fold=fold, folds=folds, split=used, counts=counts,
@@ -203,31 +161,8 @@ def _synthetic(
         name="synthetic", train=train, val=val, test=test,
         fingerprint=hashlib.sha256(text.encode()).hexdigest(), image_size=image_size, fold=fold,
         folds=folds, split="drawn",
-        counts={"train": _counts(train), "val": _counts(val), "test": _counts(test)},
+        counts={"train": counts_of(train), "val": counts_of(val), "test": counts_of(test)},
     )  # fmt: skip
-
-
-class _Described(Protocol):
-    """What `_counts` needs of a dataset."""
-
-    labels: NDArray[np.bool_]
-    has_mask: NDArray[np.bool_]
-
-    @property
-    def groups(self) -> Sequence[str]: ...
-
-
-def _counts(part: _Described) -> dict[str, int]:
-    unmasked = part.labels & ~part.has_mask
-    empty = getattr(part, "empty_masks", np.zeros_like(unmasked))
-    return {
-        "images": len(part.labels),
-        "normal": int((~part.labels).sum()),
-        "defective": int(part.labels.sum()),
-        "defective_without_mask": int((unmasked & ~empty).sum()),
-        "empty_masks": int(empty.sum()),
-        "groups": len(set(part.groups)),
-    }
 
 
 def _check(image_size: int, fold: int, folds: int, seed: int, split: str, cache: object) -> None:

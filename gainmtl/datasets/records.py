@@ -122,3 +122,9 @@ def apply_groups_file(records: list[Record], root: Path, folder: Path) -> list[R
             f"none, the first is {missing[0]}. Add them, or remove the file to group by default."
         )
     return [record._replace(group=groups[record.name]) for record in records]
+
+
+def no_category(category: str | None, layout: str) -> None:
+    """Raise `ValueError` if a category is asked of a layout that has none."""
+    if category is not None:
+        raise ValueError(f"The layout {layout!r} has no categories; found category={category!r}.")

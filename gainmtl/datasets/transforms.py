@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F  # noqa: N812
+from torchvision.transforms.v2 import functional as F
 
 RESIZE_MODES = ("squash", "pad")
 
@@ -72,18 +73,27 @@ def resize_pair(
 def resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
     """Resize a mask (1, H, W) bool so that its area share stays and no defect vanishes.
 
-    The coverage c of every output pixel is the exact share of it that the mask covers. The
-    N = max(1, round(Σ c)) most covered pixels are defect, with all that tie with the last of
-    them. For large defects this is c > 1/2; a scratch thinner than an output pixel, which
-    c > 1/2 would erase, keeps its area. An empty mask stays empty.
+    Each output pixel's coverage is the exact share of it that the mask covers; `most_covered`
+    makes it binary again. An empty mask stays empty.
     """
     if not mask.any():
         return torch.zeros(1, height, width, dtype=torch.bool)
     rows, columns = _overlap(mask.shape[-2], height), _overlap(mask.shape[-1], width)
-    coverage = rows @ mask[0].double() @ columns.T
+    return most_covered((rows @ mask[0].double() @ columns.T)[None])
+
+
+def most_covered(coverage: Tensor) -> Tensor:
+    """The mask (1, H, W) bool that keeps the area of a non-zero `coverage` c in [0, 1].
+
+    It holds the N = max(1, round(Σ c)) most covered pixels, and all that tie with the last of
+    them. For large defects this is c > 1/2; a scratch thinner than a pixel, which c > 1/2
+    would erase, keeps its area.
+    """
     count = max(1, round(coverage.sum().item()))
-    least = torch.topk(coverage.flatten(), count).values[-1]
-    return (coverage >= least - 1e-9)[None]
+    values = coverage.numpy().ravel()
+    least = np.partition(values, values.size - count)[values.size - count]
+    # The tolerance makes ties of values that differ by rounding alone.
+    return coverage >= max(float(least) - 1e-6, 1e-6)
 
 
 def restore_map(values: Tensor, original: tuple[int, int], mode: str = "squash") -> Tensor:
