@@ -1,0 +1,77 @@
+"""Attention: squeeze-and-excitation, CBAM, and guided attention with a learnable temperature."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from timm.layers.cbam import CbamModule
+from timm.layers.squeeze_excite import SEModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+MIN_TEMPERATURE = 0.05
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel attention: `F * sigmoid(W2 relu(W1 mean_ij F))`, (B, C, h, w) to the same shape.
+
+    timm's layer with the paper's reduction of 16 (at least 8 hidden channels).
+    Source: Hu, Shen and Sun, "Squeeze-and-Excitation Networks", CVPR 2018.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layer = SEModule(channels, rd_channels=max(channels // 16, 8))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layer(features)
+
+
+class CBAM(nn.Module):
+    """Channel, then spatial attention: `F' = Mc(F) * F`, `F'' = Ms(F') * F'`.
+
+    `Mc = sigmoid(MLP(avg F) + MLP(max F))` with one shared MLP, `Ms = sigmoid(conv7x7([mean_c F',
+    max_c F']))`. (B, C, h, w) to the same shape. timm's layers; the hidden width is at least 8.
+    Source: Woo, Park, Lee and Kweon, "CBAM", ECCV 2018.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layer = CbamModule(channels, rd_channels=max(channels // 16, 8))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layer(features)
+
+
+class GuidedAttention(nn.Module):
+    """One attention logit per cell, sharpened by a learnable temperature.
+
+    `M = conv(F) / T` with `T = softplus(t) + 0.05`, so that T stays positive: a sign change would
+    turn the map inside out. T starts at 1. A free convolution before it can absorb any T, so T
+    changes how fast the map sharpens, not what it can express; see `temperature`.
+
+    (B, C, h, w) features to (B, 1, h, w) unbounded logits.
+    """
+
+    def __init__(self, channels: int, prior: float = 0.05) -> None:
+        super().__init__()
+        hidden = max(channels // 2, 8)
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(inplace=True),
+        )
+        self.logits = nn.Conv2d(hidden, 1, 1)
+        # Most of a surface is sound: start from that share of attended area, not from a half.
+        nn.init.constant_(self.logits.bias, math.log(prior / (1 - prior)))
+        start = math.log(math.expm1(1.0 - MIN_TEMPERATURE))
+        self.raw_temperature = nn.Parameter(torch.tensor(start))
+
+    @property
+    def temperature(self) -> Tensor:
+        """The temperature T, a scalar > 0.05."""
+        return functional.softplus(self.raw_temperature) + MIN_TEMPERATURE
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.logits(self.features(features)) / self.temperature

@@ -1,0 +1,214 @@
+"""Feature extractors: any timm model that has feature maps, and where its weights come from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+IMAGENET = "imagenet"
+
+
+class Features(NamedTuple):
+    """Feature maps of one batch."""
+
+    levels: list[Tensor]
+    """One (B, C_i, h_i, w_i) map per level, finest first."""
+    last: Tensor
+    """(B, C, h, w): the backbone's final map, after its final convolution where it has one."""
+
+
+class Backbone(nn.Module):
+    """A timm model cut before its pooling, returning the feature maps of every level.
+
+    Args:
+        name: a timm model name (`timm.list_models()`).
+        weights: `None` (random), `"imagenet"` (timm's own, through the hub), or the path of a
+            `.safetensors` file; a `.json` of the same stem may give `create_kwargs`, `mean`
+            and `std`.
+        create_kwargs: extra arguments for `timm.create_model`; before those of the `.json`.
+
+    Raises:
+        ValueError: unknown model, a model without feature maps, or weights that don't fit it.
+        FileNotFoundError: the weights file does not exist.
+        ConnectionError: the hub can't be reached.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str | None = None,
+        create_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        _check_name(name)
+        path = None if weights in (None, IMAGENET) else Path(str(weights))
+        card = _read_card(path)
+        self.create_kwargs: dict[str, Any] = create_kwargs or card.get("create_kwargs", {})
+        self.timm = _create(name, weights == IMAGENET, self.create_kwargs)
+        if path is not None:
+            _load_weights(self.timm, path, name)
+        if not hasattr(self.timm, "forward_intermediates"):
+            raise ValueError(_no_maps(name))
+        config = self.timm.pretrained_cfg or {}
+        self.mean: tuple[float, ...] = tuple(card.get("mean", config.get("mean", (0.5,) * 3)))
+        self.std: tuple[float, ...] = tuple(card.get("std", config.get("std", (0.5,) * 3)))
+        self._frozen: list[nn.Module] = []
+        self.channels, self.strides, self.last_channels, self.last_stride = self._probe()
+
+    def _probe(self) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+        """Run one small image to learn channels and strides, and that maps exist at all."""
+        config = self.timm.pretrained_cfg or {}
+        fixed = config.get("fixed_input_size", False)
+        size = int(config.get("input_size", (3, 224, 224))[-1]) if fixed else 128
+        was_training = self.timm.training
+        self.timm.eval()
+        try:
+            with torch.no_grad():
+                features = self(torch.zeros(1, 3, size, size))
+        except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"{_no_maps(self.name)} timm said: {error}") from error
+        finally:
+            self.timm.train(was_training)
+        strides = tuple(round(size / level.shape[-1]) for level in features.levels)
+        if len(set(strides)) < 2:
+            raise ValueError(_no_maps(self.name))
+        last = features.last
+        return (
+            tuple(level.shape[1] for level in features.levels),
+            strides,
+            last.shape[1],
+            round(size / last.shape[-1]),
+        )
+
+    def forward(self, images: Tensor) -> Features:
+        """(B, 3, H, W) normalised images to their `Features`."""
+        last, levels = self.timm.forward_intermediates(images, output_fmt="NCHW")
+        if last.ndim != 4:
+            raise ValueError(_no_maps(self.name))
+        if last.shape[2:] != levels[-1].shape[2:] and last.shape[1:3] == levels[-1].shape[2:]:
+            last = last.permute(0, 3, 1, 2)  # some transformers keep their maps channels-last
+        return Features(list(levels), last)
+
+    def freeze(self, stride: int, statistics: bool = False) -> None:
+        """Freeze everything up to the level of this stride: parameters and batch statistics.
+
+        0 unfreezes; `statistics=True` keeps the batch statistics of all layers fixed. Early layers hold generic edges and textures, and with few defective parts
+        they are the first to overfit; frozen they also cost no backward pass.
+        """
+        for parameter in self.timm.parameters():
+            parameter.requires_grad_(True)
+        self._frozen = []
+        if statistics:
+            self._frozen = [m for m in self.timm.modules() if isinstance(m, _BatchNorm)]
+        if stride == 0:
+            self.train(self.training)
+            return
+        if stride not in self.strides:
+            raise ValueError(
+                f"freeze: expected 0 or one of the strides {self.strides} of {self.name}, "
+                f"got {stride}"
+            )
+        level = max(i for i, s in enumerate(self.strides) if s == stride)
+        end = str(self.timm.feature_info[level]["module"])
+        modules = dict(self.timm.named_modules())
+        if end not in modules:
+            raise ValueError(f"freeze: {self.name} does not say where stride {stride} ends; use 0")
+        inside = False
+        early: list[nn.Module] = []
+        for name, module in modules.items():
+            # Registration order is execution order in timm's staged models: everything
+            # registered before the level's own module, and that module's inside, is frozen.
+            inside_now = name == end or name.startswith(end + ".")
+            if inside and not inside_now:
+                break
+            inside = inside or inside_now
+            if not any(True for _ in module.children()) or inside_now:
+                early.append(module)
+        for module in early:
+            for parameter in module.parameters():
+                parameter.requires_grad_(False)
+        self._frozen += early
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As `nn.Module.train`, but frozen layers keep their batch statistics."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+def _check_name(name: str) -> None:
+    if timm.is_model(name.split(".")[0]):
+        return
+    near = difflib.get_close_matches(name, timm.list_models(), n=4)
+    hint = f"near names: {', '.join(near)}" if near else "see timm.list_models()"
+    raise ValueError(f"backbone: expected a timm model name, got {name!r}; {hint}")
+
+
+def _no_maps(name: str) -> str:
+    return (
+        f"backbone {name!r} has no pyramid of feature maps, and without maps there is no class "
+        "activation map. Use a convolutional or hierarchical model, for example "
+        "tf_efficientnetv2_s, mobilenetv2_100, resnet50, convnext_tiny or tiny_vit_5m_224."
+    )
+
+
+def _create(name: str, pretrained: bool, create_kwargs: dict[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **create_kwargs)
+    except TypeError as error:
+        raise ValueError(f"backbone {name!r} does not take {create_kwargs}: {error}") from error
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise ConnectionError(
+            f"weights='imagenet': timm could not fetch the weights of {name} from the hub "
+            f"({type(error).__name__}). Use weights=<path of a .safetensors file>, or weights=None "
+            "to start from random weights."
+        ) from error
+
+
+def _read_card(path: Path | None) -> dict[str, Any]:
+    """The `.json` beside a weights file, or nothing."""
+    if path is None:
+        return {}
+    if path.suffix != ".safetensors":
+        raise ValueError(
+            f"weights: expected None, 'imagenet' or the path of a .safetensors file, got {path.name!r}"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: there is no file {path}; give the path of one")
+    card = path.with_suffix(".json")
+    return json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+
+
+def _load_weights(model: nn.Module, path: Path, name: str) -> None:
+    """Load a timm state dict, ignoring the classifier, which is not built here."""
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"weights: {path.name} is not a readable safetensors file: {error}") from error
+    heads = {"classifier", "fc", "head"} | {str(model.pretrained_cfg.get("classifier", "fc"))}
+    own = model.state_dict()
+    missing = [key for key in own if key not in state]
+    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    extra = [key for key in state if key not in own and key.split(".")[0] not in heads]
+    if missing or wrong or extra:
+        first = (missing + wrong + extra)[0]
+        raise ValueError(
+            f"weights: {path.name} does not fit backbone {name!r}: {len(missing)} tensors missing, "
+            f"{len(wrong)} of another shape, {len(extra)} unknown (first: {first}). Give the "
+            "weights of this backbone, or its create_kwargs in a .json of the same stem."
+        )
+    model.load_state_dict({key: state[key] for key in own})

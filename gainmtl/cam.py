@@ -1,0 +1,79 @@
+"""Class activation maps: the map whose pooled value is the verdict, and GAIN's soft mask.
+
+The verdict is a function of the map alone. With features F (B, C, h, w) and a linear head (W, b),
+the class activation map is `A_k = sum_c W[k, c] F_c` and the evidence of class k against class 0
+(normal) is `E_k = A_k - A_0`. A pooling P turns evidence into the logit difference,
+`logit_k - logit_0 = P(E_k) + b_k - b_0`. With P the mean this is the ordinary linear classifier on
+globally averaged features (Zhou et al., CVPR 2016); the other poolings can hear a single cell.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Pooling = Literal["mean", "lse", "topk"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+LSE_SHARPNESS = 1.0
+TOPK_SHARE = 0.01
+
+
+def check_pooling(pooling: str) -> None:
+    """Raise `ValueError` unless `pooling` is one of `POOLINGS`."""
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
+
+
+def class_activation_map(features: Tensor, weight: Tensor) -> Tensor:
+    """`A_k = sum_c W[k, c] F_c`: (B, C, h, w) and (K, C) to (B, K, h, w), raw and unbounded.
+
+    Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
+    """
+    return functional.conv2d(features, weight[:, :, None, None])
+
+
+def pool_evidence(evidence: Tensor, pooling: str = "mean") -> Tensor:
+    """Pool maps (B, K, h, w) over their N = h w cells to (B, K).
+
+    - `"mean"`: `1/N sum_i E_i`, the original.
+    - `"lse"`: `1/r log(1/N sum_i exp(r E_i))` with r = 1, between mean and maximum (Pinheiro and
+      Collobert, CVPR 2015). A constant map pools to its constant.
+    - `"topk"`: mean of the highest 1 % of cells, at least one.
+
+    Raises:
+        ValueError: unknown pooling.
+    """
+    check_pooling(pooling)
+    cells = evidence.flatten(2)
+    if pooling == "mean":
+        return cells.mean(2)
+    if pooling == "lse":
+        scaled = torch.logsumexp(LSE_SHARPNESS * cells, dim=2) - math.log(cells.shape[2])
+        return scaled / LSE_SHARPNESS
+    count = max(1, round(TOPK_SHARE * cells.shape[2]))
+    return cells.topk(count, dim=2).values.mean(2)
+
+
+def soft_mask(evidence: Tensor, threshold: float = 0.5, sharpness: float = 10.0) -> Tensor:
+    """GAIN's soft mask `T(A) = sigmoid(sharpness (A - threshold))` of a map (B, 1, h, w), in (0, 1).
+
+    A is the positive evidence divided by its own maximum, so A is in [0, 1]; the maximum is a
+    constant to the gradient. An image without positive evidence has A = 0 everywhere. The paper
+    states neither parameter; 0.5 and 10 keep the gradient alive on both sides of the threshold.
+
+    Source: Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018, eq. 4.
+    """
+    positive = evidence.relu()
+    highest = positive.detach().amax(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+    return torch.sigmoid(sharpness * (positive / highest - threshold))
+
+
+def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize maps (B, K, h, w) bilinearly to (B, K, *size)."""
+    if tuple(maps.shape[2:]) == tuple(size):
+        return maps
+    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)

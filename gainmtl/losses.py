@@ -1,0 +1,146 @@
+"""The terms of the training loss, one pure function each, and their weights.
+
+All take logits. Masks at map resolution are area-pooled, so a target cell holds the share of its
+area that is defective: a defect smaller than a cell dims instead of vanishing. A term whose gate
+admits no sample returns a zero that still carries a gradient of zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """One non-negative weight per term; a term of weight 0 is neither built nor computed."""
+
+    classification: float = 0.0
+    cam_guidance: float = 0.0
+    attended_classification: float = 0.0
+    guidance: float = 0.0
+    mining: float = 0.0
+    localization: float = 0.0
+    consistency: float = 0.0
+    counterfactual: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in self.asdict().items():
+            if not (isinstance(value, int | float) and 0 <= value < float("inf")):
+                raise ValueError(f"loss weight {name}: expected a number >= 0, got {value!r}")
+
+    def asdict(self) -> dict[str, float]:
+        """Term name to weight."""
+        return dataclasses.asdict(self)
+
+    def active(self) -> tuple[str, ...]:
+        """The names of the terms with a positive weight."""
+        return tuple(name for name, value in self.asdict().items() if value > 0)
+
+
+def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float = 0.5) -> Tensor:
+    """`mean_i 2 alpha_i (1 - p_i)^gamma (-log p_i)`, p_i the probability of the true class; scalar.
+
+    logits (B, K), targets (B,) integer classes. `alpha_i` is `alpha` for the defective classes
+    (targets > 0) and `1 - alpha` for normal; the factor 2 makes alpha = 0.5, gamma = 0 the plain
+    cross-entropy. alpha above 0.5 weighs defects up.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017. Deviation: the factor 2,
+    and alpha tells normal from defective for any K.
+    """
+    log_p = functional.log_softmax(logits, dim=1).gather(1, targets[:, None])[:, 0]
+    balance = torch.where(targets > 0, 2 * alpha, 2 * (1 - alpha))
+    return -(balance * (1 - log_p.exp()).pow(gamma) * log_p).mean()
+
+
+def pooled_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Area-pool masks (B, 1, H, W) to (B, 1, *size): each cell's defective share, in [0, 1]."""
+    return functional.adaptive_avg_pool2d(masks, size)
+
+
+def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
+    """`1 - (2 sum p t + s) / (sum p + sum t + s)` per sample: (B, 1, h, w) twice to (B,).
+
+    The smoothing s counts in cells; it keeps a defect of a fraction of a cell from dominating.
+    """
+    p, t = torch.sigmoid(logits).flatten(1), targets.flatten(1)
+    return 1 - (2 * (p * t).sum(1) + smooth) / (p.sum(1) + t.sum(1) + smooth)
+
+
+def soft_iou_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
+    """`1 - (I + s) / (U + s)` with `I = sum p t`, `U = sum p + sum t - I`; to (B,)."""
+    p, t = torch.sigmoid(logits).flatten(1), targets.flatten(1)
+    shared = (p * t).sum(1)
+    return 1 - (shared + smooth) / (p.sum(1) + t.sum(1) - shared + smooth)
+
+
+def _bce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy per sample: the mean over its cells, (B,)."""
+    loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return loss.flatten(1).mean(1)
+
+
+def _gated_mean(values: Tensor, gate: Tensor) -> Tensor:
+    """Mean of (B,) values over the samples whose gate is true, 0 when there are none."""
+    gate = gate.to(values.dtype)
+    return (values * gate).sum() / gate.sum().clamp_min(1)
+
+
+def map_guidance_loss(
+    logits: Tensor,
+    masks: Tensor,
+    is_defective: Tensor,
+    has_mask: Tensor,
+    iou: bool = False,
+) -> Tensor:
+    """`BCE + Dice (+ soft IoU)` of a map against the masks; scalar.
+
+    logits (B, 1, h, w); masks (B, 1, H, W) are area-pooled to (h, w). BCE runs over every sample
+    with a mask, which includes the normal ones: their zero mask suppresses the map. Dice and IoU
+    run over defective samples with a mask. A defective sample without a mask enters nothing.
+    """
+    targets = pooled_mask(masks, (logits.shape[2], logits.shape[3]))
+    marked = is_defective & has_mask
+    loss = _gated_mean(_bce(logits, targets), has_mask)
+    loss = loss + _gated_mean(dice_loss(logits, targets), marked)
+    if iou:
+        loss = loss + _gated_mean(soft_iou_loss(logits, targets), marked)
+    return loss
+
+
+def consistency_loss(attention: Tensor, localization: Tensor, is_defective: Tensor) -> Tensor:
+    """Mean squared difference of the two maps as probabilities, on defective samples; scalar.
+
+    Both (B, 1, h, w) logits; a finer localization is area-pooled to the attention's grid. As
+    probabilities, so that two maps that agree and are both saturated cost nothing. The
+    localization is the teacher: its gradient is stopped.
+    """
+    size = (attention.shape[2], attention.shape[3])
+    teacher = functional.adaptive_avg_pool2d(torch.sigmoid(localization), size).detach()
+    squared = (torch.sigmoid(attention) - teacher).square().flatten(1).mean(1)
+    return _gated_mean(squared, is_defective)
+
+
+def mining_loss(erased_logits: Tensor) -> Tensor:
+    """GAIN's attention mining: mean defect probability left after erasing the map's soft mask.
+
+    erased_logits (b, K), of defective images only; scalar in [0, 1]. The probability, not the raw
+    score of the paper, because a raw logit has no floor. Source: Li et al., CVPR 2018, eq. 5.
+    """
+    if not len(erased_logits):
+        return erased_logits.sum()
+    return (1 - erased_logits.softmax(1)[:, 0]).mean()
+
+
+def counterfactual_loss(removed_logits: Tensor, kept_logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of the same head with the defect removed (normal) and alone kept (its class).
+
+    Both (b, K), targets (b,), of defective samples with a mask; scalar.
+    """
+    if not len(removed_logits):
+        return removed_logits.sum() + kept_logits.sum()
+    removed = functional.cross_entropy(removed_logits, torch.zeros_like(targets))
+    return 0.5 * (removed + functional.cross_entropy(kept_logits, targets))

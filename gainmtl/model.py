@@ -1,0 +1,341 @@
+"""GAIN-MTL: a classifier whose class activation map is supervised."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gainmtl import losses
+from gainmtl.attention import CBAM, GuidedAttention
+from gainmtl.backbones import Backbone
+from gainmtl.cam import check_pooling, pool_evidence, resize_map, soft_mask
+from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
+from gainmtl.heads import FeaturePyramid, LinearHead, LocalizationHead, Verdict
+from gainmtl.strategies import Strategy, get_strategy
+from gainmtl.types import Batch, Outputs
+
+FINE_STRIDE = 4
+
+
+class Decision(NamedTuple):
+    """What the heads make of one feature map; see `GAINMTL.decide`."""
+
+    plain: Verdict
+    attended: Verdict | None
+    attention_logits: Tensor | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The deciding head's."""
+        return self.plain if self.attended is None else self.attended
+
+
+class Counterfactual(NamedTuple):
+    """Defect probabilities (B,) of the deciding head before and after an intervention."""
+
+    factual: Tensor
+    removed: Tensor
+    kept: Tensor
+
+
+@contextlib.contextmanager
+def undisturbed_statistics(model: nn.Module) -> Iterator[None]:
+    """Within the context, batch norms use their running statistics and don't update them."""
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+class GAINMTL(nn.Module):
+    """A timm backbone with the heads of a strategy S1 to S6.
+
+    `out = model(model.preprocess(images))` gives `Outputs`; no mask is ever an input. The verdict is
+    a function of the evidence map alone: `model.pool(out.cam) + model.evidence_bias` equals
+    `out.logits[:, 1] - out.logits[:, 0]`.
+
+    Args:
+        backbone: a timm model name; see `Backbone`.
+        strategy: `"S1"` to `"S6"`, a leave-one-out name as `"S5-no-mining"`, or a `Strategy`.
+        weights: see `Backbone`.
+        num_classes: K >= 2; class 0 is normal. With K > 2 the others are defect types, `classes`.
+        pooling: `"mean"`, `"lse"` or `"topk"`; `None` is `"mean"` on the backbone's last map and
+            `"lse"` on a finer grid, where a mean would drown a single cell.
+        output_stride: pixels per cell of the evidence grid. `None` is the backbone's last map for S1
+            and 4 from S2 on, where the map is supervised. A stride finer than the last map is
+            reached by a feature pyramid.
+        width: channels of the pyramid.
+        dropout: share of feature maps dropped before the class activation map.
+        classes: names of the K classes, `"normal"` first; needed for K > 2.
+        create_kwargs: see `Backbone`.
+
+    Raises:
+        ValueError: an unknown name, or an output stride that the backbone can't do.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        strategy: str | Strategy = "S5",
+        weights: str | None = None,
+        num_classes: int = 2,
+        pooling: str | None = None,
+        output_stride: int | None = None,
+        width: int = 64,
+        dropout: float = 0.1,
+        classes: tuple[str, ...] | None = None,
+        create_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes: expected at least 2 (normal, defective), got {num_classes}")
+        if classes is None:
+            if num_classes > 2:
+                raise ValueError("classes: num_classes > 2 needs the names of the classes")
+            classes = ("normal", "defective")
+        if len(classes) != num_classes:
+            raise ValueError(f"classes: expected {num_classes} names, got {len(classes)}")
+        self.strategy = get_strategy(strategy)
+        self.classes = tuple(classes)
+        self.backbone = Backbone(backbone, weights, create_kwargs)
+        last = self.backbone.last_stride
+        stride = output_stride or (last if self.strategy.name == "S1" else FINE_STRIDE)
+        fine = [i for i, s in enumerate(self.backbone.strides) if s == stride]
+        if stride != last and not fine:
+            raise ValueError(
+                f"output_stride: {backbone} can do {sorted({*self.backbone.strides, last})}, "
+                f"got {stride}"
+            )
+        self.output_stride = stride
+        self.pooling = pooling or ("mean" if stride == last else "lse")
+        check_pooling(self.pooling)
+        self.level = max(fine) if stride != last else None
+        self.pyramid: FeaturePyramid | None = None
+        channels = self.backbone.last_channels
+        if self.level is not None:
+            levels = self.backbone.channels[self.level : -1] + (self.backbone.last_channels,)
+            self.pyramid = FeaturePyramid(levels, width)
+            channels = width
+        self.config = {
+            "backbone": backbone,
+            "num_classes": num_classes,
+            "pooling": self.pooling,
+            "output_stride": stride,
+            "width": width,
+            "dropout": dropout,
+            "classes": list(classes),
+        }
+        self.head = LinearHead(channels, num_classes, self.pooling, dropout)
+        self.normal_features = NormalFeatures(channels)
+        self.refine: CBAM | None = None
+        self.attention: GuidedAttention | None = None
+        self.attended_head: LinearHead | None = None
+        if self.strategy.has_attention:
+            self.refine = CBAM(channels)
+            self.attention = GuidedAttention(channels)
+            self.attended_head = LinearHead(channels, num_classes, self.pooling, dropout)
+        self.localization = LocalizationHead(channels) if self.strategy.has_localization else None
+        self.map_scale: nn.Parameter | None = None
+        self.map_shift: nn.Parameter | None = None
+        if self.strategy.has_calibration:
+            self.map_scale = nn.Parameter(torch.tensor(math.log(math.expm1(1.0))))
+            self.map_shift = nn.Parameter(torch.tensor(0.0))
+        self.threshold = 0.5
+        """Verdict "defective" from this defect probability on; `fit` sets it on validation data."""
+        self.image_size: int | None = None
+        self.resize = "squash"
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Normalise images (B, 3, H, W) in [0, 1] as the backbone's weights expect."""
+        mean = images.new_tensor(self.backbone.mean)[:, None, None]
+        std = images.new_tensor(self.backbone.std)[:, None, None]
+        return (images - mean) / std
+
+    @property
+    def deciding_head(self) -> LinearHead:
+        """The attended head where it exists, else the plain one."""
+        return self.head if self.attended_head is None else self.attended_head
+
+    @property
+    def evidence_bias(self) -> Tensor:
+        """The deciding head's `b_1 - b_0`."""
+        return self.deciding_head.evidence_bias
+
+    def pool(self, cam: Tensor) -> Tensor:
+        """Pool an evidence map (B, 1, h, w) to (B,), as the deciding head does."""
+        return pool_evidence(cam, self.pooling)[:, 0]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to the features (B, C, h, w) that the heads read."""
+        features = self.backbone(images)
+        if self.pyramid is None:
+            return features.last
+        return self.pyramid([*features.levels[self.level : -1], features.last])
+
+    def decide(self, features: Tensor, fused: tuple[Tensor, float] | None = None) -> Decision:
+        """Features (B, C, h, w) to verdicts; `fused` is S6's (mask, share), in training only."""
+        plain = self.head(features)
+        if self.attended_head is None or self.refine is None or self.attention is None:
+            return Decision(plain, None, None)
+        refined = self.refine(features)
+        attention_logits = self.attention(refined)
+        gate = torch.sigmoid(attention_logits)
+        if fused is not None:
+            gate = torch.lerp(gate, fused[0], fused[1])
+        return Decision(plain, self.attended_head(refined * gate), attention_logits)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """(B, 3, H, W) images, normalised by `preprocess`, to `Outputs`."""
+        size = (images.shape[2], images.shape[3])
+        features = self.features(images)
+        decision = self.decide(features)
+        verdict = decision.verdict
+        cam = self._evidence(verdict)
+        localization = None if self.localization is None else self.localization(features, size)
+        if localization is not None:
+            map_logits = localization
+        elif decision.attention_logits is not None:
+            map_logits = resize_map(decision.attention_logits, size)
+        else:
+            map_logits = resize_map(self.calibrate(cam), size)
+        return Outputs(
+            class_logits=decision.plain.logits,
+            attended_logits=None if decision.attended is None else decision.attended.logits,
+            logits=verdict.logits,
+            defect_probability=1 - verdict.logits.softmax(1)[:, 0],
+            class_cam=verdict.class_cam,
+            cam=cam,
+            attention_logits=decision.attention_logits,
+            localization_logits=localization,
+            defect_map=torch.sigmoid(map_logits),
+        )
+
+    def _evidence(self, verdict: Verdict) -> Tensor:
+        """`A_1 - A_0`; with K > 2 of the most probable defect class, per image. (B, 1, h, w)."""
+        normal, defects = verdict.class_cam[:, :1], verdict.class_cam[:, 1:]
+        if defects.shape[1] == 1:
+            return defects - normal
+        best = verdict.logits[:, 1:].argmax(1)
+        return defects[torch.arange(len(best), device=best.device), best][:, None] - normal
+
+    def calibrate(self, cam: Tensor) -> Tensor:
+        """Evidence to map logits, `a cam + t` with a > 0.
+
+        Where the map is supervised, a and t are learned. Where it is not (S1), a = 1 and t is the
+        evidence bias: a cell's value is then the verdict on a part that looks like this cell all
+        over, since every pooling returns a constant map's constant.
+        """
+        if self.map_scale is None or self.map_shift is None:
+            return cam + self.evidence_bias
+        return functional.softplus(self.map_scale) * cam + self.map_shift
+
+    def labels(self, batch: Batch) -> Tensor:
+        """Class indices (B,): 0 normal, else 1 or, with K > 2, the index of the defect type."""
+        if len(self.classes) == 2:
+            return batch.is_defective.long()
+        pairs = zip(batch.is_defective.tolist(), batch.defect_type, strict=True)
+        names = [kind if bad else self.classes[0] for bad, kind in pairs]
+        unknown = sorted(set(names) - set(self.classes))
+        if unknown:
+            raise ValueError(f"classes: the model knows {self.classes}, the data has {unknown}")
+        return torch.tensor([self.classes.index(n) for n in names], device=batch.image.device)
+
+    def training_step(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
+        """The named loss terms in force at `progress` (share of the run), unweighted scalars.
+
+        `batch.image` in [0, 1]. Multiply by `model.strategy.weights_at(progress)` and add.
+        """
+        weights = self.strategy.weights_at(progress)
+        images, labels = self.preprocess(batch.image), self.labels(batch)
+        defective, marked = batch.is_defective, batch.is_defective & batch.has_mask
+        features = self.features(images)
+        self.normal_features.update(features, ~defective)
+        size = (features.shape[2], features.shape[3])
+        share = self.strategy.fusion_at(progress)
+        fused = (losses.pooled_mask(batch.mask, size), share) if share else None
+        decision = self.decide(features, fused)
+        cam = self._evidence(decision.verdict)
+        terms: dict[str, Tensor] = {}
+        if weights.classification:
+            terms["classification"] = losses.focal_loss(decision.plain.logits, labels)
+        if weights.attended_classification and decision.attended is not None:
+            terms["attended_classification"] = losses.focal_loss(decision.attended.logits, labels)
+        gates = (batch.mask, defective, batch.has_mask)
+        if weights.cam_guidance:
+            terms["cam_guidance"] = losses.map_guidance_loss(self.calibrate(cam), *gates)
+        if weights.guidance and decision.attention_logits is not None:
+            terms["guidance"] = losses.map_guidance_loss(
+                decision.attention_logits, *gates, iou=True
+            )
+        if self.localization is not None and (weights.localization or weights.consistency):
+            located = self.localization(features, (batch.mask.shape[2], batch.mask.shape[3]))
+            if weights.localization:
+                terms["localization"] = losses.map_guidance_loss(located, *gates)
+            if weights.consistency and decision.attention_logits is not None:
+                terms["consistency"] = losses.consistency_loss(
+                    decision.attention_logits, located, defective
+                )
+        if weights.mining:
+            terms["mining"] = self._mining(images, cam, defective)
+        if weights.counterfactual:
+            terms["counterfactual"] = self._counterfactual(
+                features[marked], batch.mask[marked], labels[marked]
+            )
+        return terms
+
+    def _mining(self, images: Tensor, cam: Tensor, defective: Tensor) -> Tensor:
+        """Erase the soft mask from up to a quarter of the batch and ask the same network again."""
+        chosen = defective.nonzero()[:, 0][: max(1, len(images) // 4)]
+        if not len(chosen):
+            return cam.sum() * 0
+        erase = resize_map(soft_mask(cam[chosen]), (images.shape[2], images.shape[3]))
+        fill = images[chosen].mean((2, 3), keepdim=True)
+        erased = torch.lerp(images[chosen], fill.expand_as(images[chosen]), erase)
+        with undisturbed_statistics(self):
+            return losses.mining_loss(self.decide(self.features(erased)).verdict.logits)
+
+    def _counterfactual(self, features: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
+        """Ask the deciding head about features without, and with nothing but, the defect."""
+        if not len(features):
+            return features.sum() * 0
+        cells = cell_mask(masks, (features.shape[2], features.shape[3]))
+        mean = self.normal_features.mean
+        with undisturbed_statistics(self):
+            both = torch.cat([remove(features, cells, mean), keep_only(features, cells, mean)])
+            removed, kept = self.decide(both).verdict.logits.chunk(2)
+        return losses.counterfactual_loss(removed, kept, labels)
+
+    @torch.no_grad()
+    def counterfactual(self, images: Tensor, regions: Tensor, margin: int = 1) -> Counterfactual:
+        """Ask again with the features inside `regions` (B, 1, H, W) removed, or alone kept.
+
+        `images` (B, 3, H, W) normalised. A question about a prediction, never part of one.
+        """
+        features = self.features(images)
+        cells = cell_mask(regions, (features.shape[2], features.shape[3]), margin)
+        mean = self.normal_features.mean
+        variants = (features, remove(features, cells, mean), keep_only(features, cells, mean))
+        return Counterfactual(*(1 - self.decide(f).verdict.logits.softmax(1)[:, 0] for f in variants))
+
+    def with_weights(self, **weights: float) -> GAINMTL:
+        """Change loss weights of existing terms in place, e.g. `localization=0.5`."""
+        new = dataclasses.replace(self.strategy.weights, **weights)
+        if set(new.active()) != set(self.strategy.weights.active()):
+            raise ValueError(
+                f"with_weights: expected positive weights of {self.strategy.weights.active()}, "
+                f"got {weights}"
+            )
+        self.strategy = dataclasses.replace(self.strategy, weights=new)
+        return self

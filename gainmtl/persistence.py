@@ -1,0 +1,99 @@
+"""Save and load a model: safetensors for the numbers, JSON for everything else."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gainmtl.files import atomic_path, read_json, write_json
+from gainmtl.losses import LossWeights
+from gainmtl.model import GAINMTL
+from gainmtl.strategies import Strategy, Window
+
+FORMAT = 1
+
+
+def strategy_to_dict(strategy: Strategy) -> dict[str, Any]:
+    """A strategy as JSON."""
+    return dataclasses.asdict(strategy)
+
+
+def strategy_from_dict(stored: dict[str, Any]) -> Strategy:
+    """The inverse of `strategy_to_dict`."""
+    windows = tuple((term, Window(**window)) for term, window in stored["windows"])
+    return Strategy(**{**stored, "weights": LossWeights(**stored["weights"]), "windows": windows})
+
+
+def contiguous_state(model: GAINMTL) -> dict[str, Tensor]:
+    """The state dict as safetensors takes it: on the CPU, contiguous, nothing shared."""
+    return {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+
+
+def save(model: GAINMTL, path: str | Path) -> Path:
+    """Write `path` (.safetensors) and, beside it, the `.json` that `load` needs.
+
+    The JSON holds the architecture, the strategy, the threshold, the image size and the
+    normalisation; each file is written atomically.
+    """
+    path = _tensor_path(path)
+    description = {
+        "format": FORMAT,
+        "model": model.config,
+        "strategy": strategy_to_dict(model.strategy),
+        "mean": model.backbone.mean,
+        "std": model.backbone.std,
+        "threshold": model.threshold,
+        "image_size": model.image_size,
+        "resize": model.resize,
+        "create_kwargs": model.backbone.create_kwargs,
+    }
+    with atomic_path(path) as temporary:
+        save_file(contiguous_state(model), temporary)
+    write_json(path.with_suffix(".json"), description)
+    return path
+
+
+def load(path: str | Path) -> GAINMTL:
+    """Read a model that `save` wrote; in evaluation mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: the file or the JSON beside it is missing.
+        ValueError: the JSON is not of a known format, or the tensors don't fit it.
+    """
+    path = _tensor_path(path)
+    for needed in (path, path.with_suffix(".json")):
+        if not needed.is_file():
+            raise FileNotFoundError(
+                f"load: there is no file {needed}; a saved model is a .safetensors file with a "
+                ".json of the same stem, both written by gainmtl.save"
+            )
+    stored = read_json(path.with_suffix(".json"))
+    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+        raise ValueError(
+            f"load: {path.with_suffix('.json').name} is not a model description of format {FORMAT}; "
+            "it must be the .json that gainmtl.save wrote"
+        )
+    config = dict(stored["model"])
+    config["classes"] = tuple(config["classes"])
+    model = GAINMTL(
+        strategy=strategy_from_dict(stored["strategy"]),
+        create_kwargs=stored["create_kwargs"],
+        **config,
+    )
+    try:
+        model.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ValueError(f"load: the tensors of {path.name} don't fit its .json: {error}") from error
+    model.backbone.mean, model.backbone.std = tuple(stored["mean"]), tuple(stored["std"])
+    model.threshold = float(stored["threshold"])
+    model.image_size, model.resize = stored["image_size"], stored["resize"]
+    return model.eval()
+
+
+def _tensor_path(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")

@@ -1,0 +1,229 @@
+"""The reference protocol: train and test by folds, pool the predictions, compare in pairs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gainmtl import metrics
+from gainmtl.datasets import Data
+from gainmtl.evaluate import Scores, score, tidy
+from gainmtl.files import atomic_path, read_json, write_json
+from gainmtl.model import GAINMTL
+from gainmtl.persistence import load
+from gainmtl.runs import git_commit
+from gainmtl.stats import mean_over_types, paired_interval
+from gainmtl.train import MODEL, fit
+
+
+class Pooled(NamedTuple):
+    """One system over all folds of one seed."""
+
+    system: str
+    condition: dict[str, Any]
+    folds: list[Scores]
+    scores: Scores
+    """The test images of all folds together."""
+    histories: pd.DataFrame
+    """The rows of `fit`, with a column `fold`."""
+    commits: tuple[str, ...]
+    """The commits the folds were trained at."""
+    seconds: float
+    """Training and testing of all folds."""
+    model_paths: tuple[Path, ...]
+
+    @property
+    def label(self) -> str:
+        """Name and condition, for figures."""
+        return f"{self.system} {self.condition}" if self.condition else self.system
+
+
+def cross_validate(
+    build: Callable[[], GAINMTL],
+    load_fold: Callable[[int], Data],
+    output_dir: str | Path,
+    folds: int = 5,
+    seed: int = 0,
+    condition: dict[str, Any] | None = None,
+    **fit_arguments: Any,
+) -> Pooled:
+    """Fit a fresh model per fold, score its test fold once, pool.
+
+    Everything is kept under `output_dir/fold<k>` the moment it is there: an interrupted run goes on
+    inside the fold it was in, and a finished fold is read, not run again.
+
+    Args:
+        build: makes an untrained model; called after seeding, so equal seeds give equal weights.
+        load_fold: the data of one fold.
+        condition: what tells this system from others of the same strategy, for the result rows.
+        fit_arguments: passed to `fit`.
+    """
+    import torch
+
+    parts: list[Scores] = []
+    histories, commits, paths, seconds = [], [], [], 0.0
+    system = ""
+    for fold in range(folds):
+        folder = Path(output_dir) / f"fold{fold}"
+        torch.manual_seed(seed * 1009 + fold)
+        model = build()
+        system = model.strategy.name
+        start = time.perf_counter()
+        data = load_fold(fold)
+        history = fit(model, data, output_dir=folder, seed=seed, **fit_arguments)
+        if (folder / "scores.json").is_file():
+            scores, facts = _read(folder)
+        else:
+            # From the file that a user would load, so what is scored is what is shipped.
+            scores = score(load(folder / MODEL), data.test)
+            facts = {
+                "trained_at_commit": git_commit(),
+                "seconds": float(history["seconds"].sum()) + time.perf_counter() - start
+                if "seconds" in history
+                else time.perf_counter() - start,
+            }
+            _write(folder, scores, facts)
+        parts.append(scores)
+        histories.append(history.assign(fold=fold))
+        commits.append(str(facts["trained_at_commit"]))
+        seconds += float(facts["seconds"])
+        paths.append(folder / MODEL)
+    return Pooled(
+        system,
+        dict(condition or {}),
+        parts,
+        pool(parts),
+        pd.concat(histories, ignore_index=True),
+        tuple(dict.fromkeys(commits)),
+        seconds,
+        tuple(paths),
+    )
+
+
+def pool(parts: Sequence[Scores]) -> Scores:
+    """The images of several test folds as one."""
+    names = [name for part in parts for name in part.images["name"]]
+    if len(names) != len(set(names)):
+        raise ValueError("pool: an image stands in more than one test fold; pool folds of one split")
+    histograms = dict(parts[0].histograms)
+    for part in parts[1:]:
+        histograms = {name: histograms[name] + part.histograms[name] for name in histograms}
+    return Scores(pd.concat([part.images for part in parts], ignore_index=True), histograms)
+
+
+def _write(folder: Path, scores: Scores, facts: dict[str, Any]) -> None:
+    arrays = {}
+    for name, histogram in scores.histograms.items():
+        arrays[f"{name}.positives"] = histogram.positives
+        arrays[f"{name}.negatives"] = histogram.negatives
+    with atomic_path(folder / "histograms.npz") as temporary, temporary.open("wb") as handle:
+        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+    with atomic_path(folder / "scores.csv") as temporary:
+        scores.images.to_csv(temporary, index=False)
+    write_json(folder / "scores.json", facts)  # last: it says that the others are whole
+
+
+def _read(folder: Path) -> tuple[Scores, dict[str, Any]]:
+    images = pd.read_csv(folder / "scores.csv", dtype={"name": str, "group": str})
+    with np.load(folder / "histograms.npz") as stored:
+        names = [key.removesuffix(".positives") for key in stored.files if key.endswith("positives")]
+        histograms = {
+            name: metrics.PixelHistogram(
+                stored[f"{name}.positives"], stored[f"{name}.negatives"], 0.0, 1.0
+            )
+            for name in names
+        }
+    return Scores(images, histograms), read_json(folder / "scores.json")
+
+
+def pooled_rows(pooled: Pooled, dataset: str, seed: int, resamples: int = 2000) -> pd.DataFrame:
+    """Tidy rows: one set per fold without intervals, one pooled (seed and fold null) with them."""
+    shared: dict[str, Any] = {
+        "dataset": dataset,
+        "split": "test",
+        "system": pooled.system,
+        "condition": pooled.condition,
+    }
+    rows = [
+        tidy(part, **shared, seed=seed, fold=fold, resamples=0)
+        for fold, part in enumerate(pooled.folds)
+    ]
+    rows.append(tidy(pooled.scores, **shared, resamples=resamples))
+    return pd.concat(rows, ignore_index=True)
+
+
+COMPARED: dict[str, tuple[str, Callable[..., float]]] = {
+    "auroc": ("defect_probability", metrics.auroc),
+    "average_precision": ("defect_probability", metrics.average_precision),
+    "recall_at_fpr05": (
+        "defect_probability",
+        lambda scores, labels: metrics.recall_at_fpr(scores, labels, 0.05),
+    ),
+    "accuracy": ("is_flagged", lambda flagged, labels: metrics.accuracy(flagged, labels)),
+    "recall": ("is_flagged", lambda flagged, labels: metrics.recall(flagged, labels)),
+}
+
+
+def compare(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.DataFrame:
+    """Paired differences a - b on the same images, intervals over the same resampled groups.
+
+    Metrics carry the suffix `_difference`; `p_value` is two-sided. The condition of a row holds a's
+    and, under `against`, b's name and condition.
+    """
+    left, right = (
+        p.scores.images.sort_values("name", ignore_index=True) for p in (a, b)
+    )
+    if list(left["name"]) != list(right["name"]):
+        raise ValueError("compare: the two systems were not tested on the same images")
+    labels = left["is_defective"].to_numpy(bool)
+    groups = left["group"].to_numpy()
+    kinds = left["defect_type"].to_numpy(str)
+    against = {"against": b.system, **{f"against_{k}": v for k, v in b.condition.items()}}
+    rows: list[dict[str, Any]] = []
+
+    def add(metric: str, map_name: str | None, interval: Any, **extra: Any) -> None:
+        rows.append(
+            {
+                "dataset": dataset,
+                "split": "test",
+                "system": a.system,
+                "condition": {**a.condition, **against, **extra},
+                "map": map_name,
+                "seed": None,
+                "fold": None,
+                "metric": f"{metric}_difference",
+                "value": interval.value,
+                "ci_low": interval.low,
+                "ci_high": interval.high,
+                "n": interval.n,
+                "p_value": interval.p_value,
+            }
+        )
+
+    for metric, (column, function) in COMPARED.items():
+        values = [t[column].to_numpy(float) for t in (left, right)]
+        add(metric, None, paired_interval(function, groups, *values, [labels], resamples=resamples))
+    for name in ("cam", "defect_map"):
+        for measure in ("iou", "point_game", "energy_inside", "positive_energy"):
+            values = [t[f"{name}.{measure}"].to_numpy(float) for t in (left, right)]
+            keep = ~np.isnan(values[0]) & ~np.isnan(values[1])
+            if not keep.any():
+                continue
+            x, y = values[0][keep], values[1][keep]
+            add(measure, name, paired_interval(np.mean, groups[keep], x, y, resamples=resamples))
+            typed = paired_interval(
+                mean_over_types, groups[keep], x, y, [kinds[keep]], resamples=resamples
+            )
+            add(measure, name, typed, defect_type="mean over types")
+    return pd.DataFrame(rows)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for `results.json`."""
+    return json.loads(table.to_json(orient="records"))

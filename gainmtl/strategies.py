@@ -1,0 +1,160 @@
+"""Strategies as data: which terms a system has, how much they weigh, and when they are on."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+from gainmtl.losses import LossWeights
+
+TERMS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(LossWeights))
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """When a term is on within a run, as shares of the run in [0, 1].
+
+    Off before `start`, rising linearly to its full weight over `warm_up`, then on to the end.
+    """
+
+    start: float = 0.0
+    warm_up: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.start < 1 and 0 <= self.warm_up <= 1 - self.start):
+            raise ValueError(
+                f"window: expected 0 <= start < 1 and start + warm_up <= 1, got {self}"
+            )
+
+    def factor(self, progress: float) -> float:
+        """The factor in [0, 1] on the weight at `progress`, the share of the run that is done."""
+        if progress < self.start:
+            return 0.0
+        if self.warm_up == 0:
+            return 1.0
+        return min(1.0, (progress - self.start) / self.warm_up)
+
+
+ALWAYS = Window()
+STAGED: dict[str, Window] = {
+    "mining": Window(0.3),
+    "localization": Window(0.0, 0.2),
+    "consistency": Window(0.3),
+    "counterfactual": Window(0.5),
+}
+"""Default stages: classifiers and guidance from the start, localization warming up, then mining and
+consistency once there are maps worth mining, the counterfactual in the second half."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """One system of the ablation."""
+
+    name: str
+    weights: LossWeights
+    windows: tuple[tuple[str, Window], ...] = ()
+    """Stage of each term that is not on from the start; see `Window`."""
+    mask_fusion: float = 0.0
+    """S6: the ground-truth mask's share in the attention at the start of training, fading linearly
+    to none at `FUSION_END` of the run; never in prediction."""
+    staged: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [term for term, _ in self.windows if term not in TERMS]
+        if unknown:
+            raise ValueError(f"windows: expected terms among {', '.join(TERMS)}, got {unknown}")
+        if not self.weights.active():
+            raise ValueError(f"strategy {self.name}: every loss weight is 0, nothing would train")
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether an attended head exists and decides."""
+        w = self.weights
+        return w.attended_classification > 0 or w.guidance > 0
+
+    @property
+    def has_localization(self) -> bool:
+        """Whether a localization head exists."""
+        return self.weights.localization > 0
+
+    @property
+    def has_calibration(self) -> bool:
+        """Whether the affine `a cam + t` between evidence and guidance exists."""
+        return self.weights.cam_guidance > 0
+
+    def weights_at(self, progress: float) -> LossWeights:
+        """The weights in force when `progress` (share of the run, [0, 1]) is done."""
+        if not self.staged:
+            return self.weights
+        windows = dict(self.windows)
+        return LossWeights(
+            **{
+                name: value * windows.get(name, ALWAYS).factor(progress)
+                for name, value in self.weights.asdict().items()
+            }
+        )
+
+    def fusion_at(self, progress: float) -> float:
+        """The ground-truth mask's share in the training attention at `progress`."""
+        return self.mask_fusion * max(0.0, 1 - progress / FUSION_END)
+
+
+FUSION_END = 0.7
+
+_S1 = LossWeights(classification=1.0)
+_S2 = dataclasses.replace(_S1, cam_guidance=0.3)
+_S3 = LossWeights(
+    classification=0.3, cam_guidance=0.3, attended_classification=1.0, guidance=0.5, mining=0.2
+)
+_S4 = dataclasses.replace(_S3, localization=0.2, consistency=0.2)
+_S5 = dataclasses.replace(_S4, counterfactual=0.3)
+
+
+def _staged(name: str, weights: LossWeights, mask_fusion: float = 0.0) -> Strategy:
+    windows = tuple((term, STAGED[term]) for term in weights.active() if term in STAGED)
+    return Strategy(name, weights, windows, mask_fusion)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    strategy.name: strategy
+    for strategy in (
+        _staged("S1", _S1),
+        _staged("S2", _S2),
+        _staged("S3", _S3),
+        _staged("S4", _S4),
+        _staged("S5", _S5),
+        _staged("S6", _S5, mask_fusion=0.5),
+    )
+}
+
+_SHORT = {term.replace("_", "-"): term for term in TERMS}
+
+
+def get_strategy(name: str | Strategy) -> Strategy:
+    """A strategy by name: `"S1"` to `"S6"`, or one with terms left out, as `"S5-no-mining"`.
+
+    Several terms may be left out: `"S5-no-mining-no-consistency"`.
+
+    Raises:
+        ValueError: unknown strategy or term, or a term that the strategy does not have.
+    """
+    if isinstance(name, Strategy):
+        return name
+    base, *left_out = name.split("-no-")
+    if base not in STRATEGIES:
+        near = difflib.get_close_matches(base, STRATEGIES, n=3) or list(STRATEGIES)
+        raise ValueError(f"strategy: expected one of {', '.join(near)}, got {name!r}")
+    strategy = STRATEGIES[base]
+    weights = strategy.weights
+    for short in left_out:
+        term = _SHORT.get(short)
+        if term is None or getattr(weights, term) == 0:
+            own = [s for s, t in _SHORT.items() if getattr(strategy.weights, t) > 0]
+            raise ValueError(
+                f"strategy {name!r}: {base} has no term {short!r} to leave out; it has {own}"
+            )
+        weights = dataclasses.replace(weights, **{term: 0.0})
+    if not left_out:
+        return strategy
+    windows = tuple((term, w) for term, w in strategy.windows if getattr(weights, term) > 0)
+    return dataclasses.replace(strategy, name=name, weights=weights, windows=windows)
