@@ -107,6 +107,19 @@ def load(
             )
         folds = 1
         parts = np.array([record.split for record in records])
+        absent = {"train", "test"} - set(parts.tolist())
+        if absent:
+            raise ValueError(
+                f"Expected images for train and test in {root}; found none for "
+                f"{' and '.join(sorted(absent))}. Add them, or use split='folds'."
+            )
+        tested = {record.group for record in records if record.split == "test"}
+        both = sorted(tested & {r.group for r in records if r.split != "test"})
+        if both:
+            raise ValueError(
+                f"{len(both)} groups stand on both sides of the official split, the first is "
+                f"{both[0]!r}. Use split='folds', or correct groups.csv."
+            )
     else:
         number = assign_folds(records, folds, seed, random_split=used == "leaking")
         parts = np.where(number == fold, "test", "train")

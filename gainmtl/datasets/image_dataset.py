@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gainmtl.datasets.images import check_sizes, mask_is_empty, read_image, read_mask
+from gainmtl.datasets.images import (
+    check_readable,
+    check_sizes,
+    mask_is_empty,
+    read_image,
+    read_mask,
+)
 from gainmtl.datasets.records import Record
 from gainmtl.datasets.transforms import placement, resize_pair
 from gainmtl.types import Sample
@@ -24,7 +30,8 @@ class ImageDataset(Dataset[Sample]):
     """The samples of `records`, resized to a square, decoded on first use.
 
     `labels` (N,) bool, `groups`, `names`, `defect_types` and `has_mask` are known without
-    decoding an image; the masks are read once on construction, to tell the empty ones.
+    decoding an image. Construction reads the images' headers and the masks of defects, so that
+    bad files are found before training and empty masks are told from others.
 
     Args:
         image_size: side of the square in pixels.
@@ -56,9 +63,12 @@ class ImageDataset(Dataset[Sample]):
         self.groups = tuple(record.group for record in records)
         self.names = tuple(record.name for record in records)
         self.defect_types = tuple(record.defect_type for record in records)
+        for record in records:
+            if record.image is not None:
+                check_readable(record.image)
         self.empty_masks: NDArray[np.bool_] = np.array(
-            [r.is_defective and r.mask is not None and mask_is_empty(r, mask_above)
-             for r in records], dtype=bool)  # fmt: skip
+            [_has_empty_mask(record, mask_above) for record in records], dtype=bool
+        )
         missing = np.array([r.is_defective and r.mask is None for r in records], dtype=bool)
         self.has_mask: NDArray[np.bool_] = ~(missing | self.empty_masks)
         self._decoded: dict[int, tuple[NDArray[np.uint8], NDArray[np.bool_] | None]] = {}
@@ -104,6 +114,12 @@ class ImageDataset(Dataset[Sample]):
         if self.cache:
             self._decoded[index] = decoded
         return decoded
+
+
+def _has_empty_mask(record: Record, above: int | None) -> bool:
+    if record.image is None or record.mask is None or not record.is_defective:
+        return False
+    return mask_is_empty(record.image, record.mask, above)
 
 
 def fits_in_memory(images: int, image_size: int) -> bool:

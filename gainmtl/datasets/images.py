@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from gainmtl.datasets.records import Record
-
 EXIF_ORIENTATION = 0x0112
 LARGEST_CLASS_ID = 15
+
+Stamp = tuple[str, int, int]
 
 
 def read_image(path: str | Path) -> Tensor:
@@ -80,31 +80,43 @@ def read_size(path: str | Path) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def file_stamp(path: Path) -> tuple[str, int, int]:
+def file_stamp(path: Path) -> Stamp:
     """What tells whether a file has changed: its path, size and time of modification."""
     stat = path.stat()
     return str(path), stat.st_size, stat.st_mtime_ns
 
 
-def mask_is_empty(record: Record, above: int | None) -> bool:
-    """Whether the record's mask file marks no pixel. Checks its size against the image.
+def check_readable(image: Path) -> tuple[int, int]:
+    """(H, W) of the image; reads its header once per version of the file.
+
+    Raises:
+        ValueError: the file is no image; names it.
+    """
+    return _size_of(file_stamp(image))
+
+
+def mask_is_empty(image: Path, mask: Path, above: int | None) -> bool:
+    """Whether the mask file marks no pixel. Checks its size against the image's.
 
     Raises:
         ValueError: image and mask differ in size (both names), or a file can't be read.
     """
-    assert record.image is not None and record.mask is not None
-    return _mask_is_empty(file_stamp(record.image), file_stamp(record.mask), above)
+    height, width, empty = _mask_facts(file_stamp(mask), above)
+    check_sizes(image, check_readable(image), mask, (height, width))
+    return empty
 
 
-@lru_cache(maxsize=1 << 17)
-def _mask_is_empty(
-    image: tuple[str, int, int], mask: tuple[str, int, int], above: int | None
-) -> bool:
-    # The stamps are the cache's key: five folds of a set read each mask once, and a file that
-    # was replaced meanwhile is read again.
+# The stamps are the caches' keys: five folds of a set read each mask once, and a file that was
+# replaced meanwhile is read again.
+@lru_cache(maxsize=1 << 18)
+def _size_of(image: Stamp) -> tuple[int, int]:
+    return read_size(image[0])
+
+
+@lru_cache(maxsize=1 << 18)
+def _mask_facts(mask: Stamp, above: int | None) -> tuple[int, int, bool]:
     marked = read_mask(mask[0], above)
-    check_sizes(image[0], read_size(image[0]), mask[0], (marked.shape[-2], marked.shape[-1]))
-    return not bool(marked.any())
+    return marked.shape[-2], marked.shape[-1], not bool(marked.any())
 
 
 def check_sizes(
@@ -132,7 +144,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"Expected an image at {path}; there is no such file.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders of damaged files raise of every kind
         raise ValueError(
             f"Expected a readable image; {path} can't be decoded ({error}). "
             "Replace or remove the file."

@@ -51,7 +51,8 @@ def read_mvtec(root: Path, category: str | None = None) -> list[Record]:
         for folder in sorted(path for path in (base / split).glob("*") if path.is_dir()):
             normal = folder.name in ("good", "ok")
             truth = base / "ground_truth" / folder.name
-            masks = {} if normal else unique_stems(filter(is_image, truth.glob("*")), "_mask")
+            annotated = not normal and split == "test"
+            masks = unique_stems(filter(is_image, truth.glob("*")), "_mask") if annotated else {}
             for path in filter(is_image, folder.iterdir()):
                 name = path.relative_to(base).as_posix()
                 defect_type = NORMAL if normal else folder.name

@@ -93,7 +93,7 @@ def most_covered(coverage: Tensor) -> Tensor:
     values = coverage.numpy().ravel()
     least = np.partition(values, values.size - count)[values.size - count]
     # The tolerance makes ties of values that differ by rounding alone.
-    return coverage >= max(float(least) - 1e-6, 1e-6)
+    return (coverage >= float(least) * (1 - 1e-6)) & (coverage > 0)
 
 
 def restore_map(values: Tensor, original: tuple[int, int], mode: str = "squash") -> Tensor:
