@@ -1,0 +1,148 @@
+"""A slider over pictures that also moves in the published page, where no kernel answers."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import ipywidgets
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image
+
+MAX_FRAMES = 40
+MAX_BYTES = 1_000_000
+COLOURS = 256
+
+
+class Frame(NamedTuple):
+    """One position of the slider."""
+
+    picture: Any
+    """A matplotlib `Figure` (it is closed), or an array (H, W) or (H, W, 3), float in [0, 1] or
+    uint8."""
+    caption: str
+    """Shown below the picture; names the value that the slider stands for."""
+    alt: str
+    """What the picture shows, for a reader who can't see it."""
+
+
+def to_image(picture: Any, dpi: int = 100) -> Image.Image:
+    """`picture` as an RGB image."""
+    if isinstance(picture, Figure):
+        stream = io.BytesIO()
+        picture.savefig(stream, format="png", dpi=dpi, facecolor="white", bbox_inches="tight")
+        plt.close(picture)  # or the notebook would show it a second time
+        return Image.open(stream).convert("RGB")
+    array = np.asarray(picture)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise ValueError(
+            "expected a matplotlib figure or an array (H, W) or (H, W, 3), found shape "
+            f"{array.shape}"
+        )
+    if array.dtype != np.uint8:
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise ValueError(
+                f"expected finite values in [0, 1] or uint8, found {array.dtype} from "
+                f"{np.min(array):.3g} to {np.max(array):.3g}; scale the picture first"
+            )
+        array = (array * 255).round().astype(np.uint8)
+    return Image.fromarray(array).convert("RGB")
+
+
+def to_png(image: Image.Image) -> bytes:
+    """PNG with a palette: about a third of the bytes, and no difference at reading distance."""
+    stream = io.BytesIO()
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def frame_html(frame: Frame, image: Image.Image, png: bytes) -> str:
+    """A `<figure>`: unlike the `Image` widget it has room for an alternative text."""
+    data = base64.b64encode(png).decode("ascii")
+    return (
+        f'<figure class="frame"><img src="data:image/png;base64,{data}" '
+        f'width="{image.width}" height="{image.height}" alt="{html.escape(frame.alt)}">'
+        f"<figcaption>{html.escape(frame.caption)}</figcaption></figure>"
+    )
+
+
+def frame_slider(
+    frames: Sequence[Frame],
+    label: str,
+    *,
+    start: int = 0,
+    seconds: float = 0.7,
+    dpi: int = 100,
+    max_bytes: int = MAX_BYTES,
+) -> ipywidgets.VBox:
+    """A slider and a play button over `frames`, linked in the browser.
+
+    The twin of an `interact` whose pictures are computed beforehand: browser links (`jslink`)
+    need no kernel, so it moves in the published page and in a notebook alike.
+
+    Args:
+        frames: 2 to 40; pictures, captions and alternative texts.
+        label: what the slider changes, shown before it and read out by screen readers.
+        start: the frame shown first.
+        seconds: per frame while it plays.
+        dpi: of matplotlib figures.
+        max_bytes: most that all pictures together may add to the page.
+
+    Raises:
+        ValueError: too few or too many frames, too many bytes, an empty label, caption or
+            alternative text, or a picture of a wrong shape or range.
+    """
+    if not 2 <= len(frames) <= MAX_FRAMES:
+        raise ValueError(
+            f"expected 2 to {MAX_FRAMES} frames, found {len(frames)}; every frame is stored in the "
+            "page, so choose the values that show something"
+        )
+    if not 0 <= start < len(frames):
+        raise ValueError(f"start: expected 0 to {len(frames) - 1}, found {start}")
+    silent = [
+        i for i, frame in enumerate(frames) if not (frame.caption.strip() and frame.alt.strip())
+    ]
+    if silent or not label.strip():
+        raise ValueError(
+            "expected a label, and a caption and an alternative text for every frame; empty: "
+            + (f"frames {silent}" if silent else "the label")
+        )
+    images = [to_image(frame.picture, dpi) for frame in frames]
+    pictures = [to_png(image) for image in images]
+    total = sum(map(len, pictures))
+    if total > max_bytes:
+        raise ValueError(
+            f"expected at most {max_bytes:,} bytes of pictures, found {total:,} in {len(frames)} "
+            "frames; use fewer frames, smaller figures or a lower dpi"
+        )
+    stack = ipywidgets.Stack(
+        [
+            ipywidgets.HTML(frame_html(frame, image, png))
+            for frame, image, png in zip(frames, images, pictures, strict=True)
+        ],
+        selected_index=start,
+    )
+    last = len(frames) - 1
+    slider = ipywidgets.IntSlider(
+        value=start,
+        max=last,
+        description=label,
+        tooltip=label,
+        readout=False,  # the caption says the value itself, not its index
+        style={"description_width": "initial"},
+        layout={"width": "auto", "flex": "1 1 12rem"},
+    )
+    play = ipywidgets.Play(
+        value=start, max=last, interval=round(seconds * 1000), tooltip=f"play: {label}"
+    )
+    ipywidgets.jslink((play, "value"), (slider, "value"))
+    ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
+    controls = ipywidgets.HBox([play, slider], layout={"flex_flow": "row wrap"})
+    box = ipywidgets.VBox([controls, stack])
+    box.add_class("frame-slider")
+    return box
