@@ -164,7 +164,7 @@ def stain(rng: Generator, size: int, scale: float) -> Defect:
     centre = _centre(rng, size)
     radius = max(1.5, _log_uniform(rng, 0.06, 0.19) * size * scale)
     squash, angle = rng.uniform(0.55, 1), rng.uniform(0, np.pi)
-    strength = rng.uniform(0.16, 0.36) * (1 if rng.random() < 0.2 else -1)
+    strength = rng.uniform(0.2, 0.42) * (1 if rng.random() < 0.2 else -1)
     softness = np.float32(rng.uniform(1.5, 5))
     ring = np.float32(rng.uniform(0, 0.6))
     colour = rng.uniform(0.45, 1, 3)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+
+import numpy as np
 
 from gainmtl.datasets.defects import DEFECTS
 from gainmtl.datasets.textures import TEXTURES
@@ -59,17 +60,21 @@ class Dials:
     """The same in the test split, where `shortcut` is set; 0 is reversed."""
 
     def __post_init__(self) -> None:
-        _whole("image_size", self.image_size, 32, 1024)
-        _whole("seed", self.seed, 0, 2**63)
-        for name in ("train", "val", "test"):
-            _whole(name, getattr(self, name), 1, 10**7)
-        _whole("views", self.views, 1, 1000)
+        for name, least, most in (
+            ("image_size", 32, 1024),
+            ("seed", 0, 2**63),
+            ("train", 1, 10**7),
+            ("val", 1, 10**7),
+            ("test", 1, 10**7),
+            ("views", 1, 1000),
+        ):
+            self._set(name, _whole(name, getattr(self, name), least, most))
         for name, known in (("textures", TEXTURES), ("defect_types", DEFECTS)):
-            object.__setattr__(self, name, _names(name, getattr(self, name), known))
+            self._set(name, _names(name, getattr(self, name), known))
             if not getattr(self, name):
                 raise ValueError(f"{name}: expected at least one of {_list(known)}, got none.")
         unseen = _names("unseen_defect_types", self.unseen_defect_types, self.defect_types)
-        object.__setattr__(self, "unseen_defect_types", unseen)
+        self._set("unseen_defect_types", unseen)
         if len(unseen) == len(self.defect_types):
             raise ValueError(
                 "unseen_defect_types: expected at least one of defect_types to stay for training,"
@@ -88,11 +93,15 @@ class Dials:
         ):
             optional = name in ("train_defect_rate", "shortcut")
             if getattr(self, name) is not None or not optional:
-                _number(name, getattr(self, name), low, high)
+                self._set(name, _number(name, getattr(self, name), low, high))
         if self.mask_quality not in MASK_QUALITIES:
             raise ValueError(
                 f"mask_quality: expected one of {_list(MASK_QUALITIES)}, got {self.mask_quality!r}."
             )
+
+    def _set(self, name: str, value: object) -> None:
+        # NumPy's numbers and lists are welcome; a frozen field takes its plain form this way.
+        object.__setattr__(self, name, value)
 
     @staticmethod
     def check_names(given: Iterable[str]) -> None:
@@ -109,15 +118,25 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | np.integer)
+        or not low <= value <= high
+    ):
         raise ValueError(f"{name}: expected a whole number from {low} to {high}, got {value!r}.")
+    return int(value)
 
 
-def _number(name: str, value: object, low: float, high: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:  # type: ignore
+def _number(name: str, value: object, low: float, high: float) -> float:
+    # A NaN fails the comparison too.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.number)
+        or not low <= value <= high
+    ):
         raise ValueError(f"{name}: expected a number from {low} to {high}, got {value!r}.")
+    return float(value)
 
 
 def _names(name: str, value: object, known: Iterable[str]) -> tuple[str, ...]:

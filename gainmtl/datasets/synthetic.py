@@ -76,8 +76,16 @@ class SyntheticDataset(Dataset[Sample]):
             name=self.names[i],
         )
 
-    def render(self, index: int) -> Rendering:
-        """Image, clean counterpart, exact mask and mark of sample `index`, as uint8 arrays."""
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process renders anew faster than it would unpickle a full cache.
+        return self.__dict__ | {"_cache": {}}
+
+    def render(self, index: int, marked: bool | None = None) -> Rendering:
+        """Image, clean counterpart, exact mask and mark of sample `index`, as uint8 arrays.
+
+        `marked` true or false prints or removes the mark and leaves all else as it is: the
+        intervention that tells whether a verdict hangs on it.
+        """
         i = self._index(index)
         plan, dials = self._plan, self.dials
         return render(
@@ -91,7 +99,7 @@ class SyntheticDataset(Dataset[Sample]):
                 defect=plan.true_types[i] if plan.true_labels[i] else None,
                 defect_size=dials.defect_size,
                 defect_contrast=dials.defect_contrast,
-                marked=bool(plan.marked[i]),
+                marked=bool(plan.marked[i] if marked is None else marked),
             )
         )
 
@@ -140,8 +148,15 @@ def coarsen(mask: Tensor, quality: str) -> Tensor:
         reach = max(1, round(0.03 * mask.shape[-1]))
         return F.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
     if quality == "box":
-        return mask.amax(1, keepdim=True) * mask.amax(2, keepdim=True)
+        return _span(mask.amax(2, keepdim=True), 1) * _span(mask.amax(1, keepdim=True), 2)
     return mask
+
+
+def _span(line: Tensor, axis: int) -> Tensor:
+    """Ones from the first to the last one along an axis."""
+    started = line.cummax(axis).values
+    not_over = line.flip(axis).cummax(axis).values.flip(axis)
+    return started * not_over
 
 
 def make(**dials: Any) -> tuple[SyntheticDataset, SyntheticDataset, SyntheticDataset]:

@@ -140,7 +140,7 @@ def woven(rng: Generator, size: int) -> Surface:
     warp = (1 - np.float32(0.4) * fu - np.float32(0.15) * fv) * threads[1].take(iu)
     warp *= np.float32(rng.uniform(0.8, 1.0))
     fibre = np.float32(0.04) * _grain(rng, size)
-    base = np.float32(rng.uniform(0.5, 0.8))
+    base = np.float32(rng.uniform(0.48, 0.72))
     return Surface(base * (np.where(weft_on_top, weft, warp) + fibre), _tint(rng, 0.12))
 
 
