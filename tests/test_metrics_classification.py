@@ -82,6 +82,8 @@ def test_calibration_error_against_torchmetrics(seed: int) -> None:
         float(witness), abs=1e-6
     )
     assert metrics.expected_calibration_error([0.0, 1.0, 1.0], [0, 1, 1]) == 0.0
+    # .5 opens the upper of two bins, where it partly makes up for .75.
+    assert metrics.expected_calibration_error([0.5, 0.75], [0, 1], bins=2) == 0.125
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -133,15 +135,18 @@ def test_threshold_by_hand() -> None:
 
 
 def test_threshold_holds_in_float32() -> None:
-    below = np.float32(0.7)
-    above = np.nextafter(below, np.float32(1))
-    for scores in ([below, above], [below]):
+    """No float32 lies between neighbours: their middle rounds to one of them, or the other."""
+    first = np.float32(0.7)
+    second = np.nextafter(first, np.float32(1))
+    third = np.nextafter(second, np.float32(1))
+    for scores in ([first, second], [second, third], [first]):
         values = np.array(scores, dtype=np.float32)
         labels = np.arange(len(values))
         threshold = metrics.threshold_at_fpr(values, labels)
-        assert (values >= threshold).tolist() == labels.astype(bool).tolist()
-        assert (torch.tensor(values) >= threshold).tolist() == labels.astype(bool).tolist()
-        assert (values.astype(np.float64) >= threshold).tolist() == labels.astype(bool).tolist()
+        expected = labels.astype(bool).tolist()
+        assert (values >= threshold).tolist() == expected
+        assert (torch.tensor(values) >= threshold).tolist() == expected
+        assert (values.astype(np.float64) >= threshold).tolist() == expected
 
 
 def test_undefined_is_nan() -> None:

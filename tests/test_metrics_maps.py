@@ -130,6 +130,7 @@ def test_point_game_shares_a_tie_and_forgives_within_the_tolerance() -> None:
     assert metrics.point_game(tied, mask).item() == 0.5
     diagonal = image([[0, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
     assert metrics.point_game(diagonal, mask, tolerance=1).item() == 0.0
+    assert metrics.point_game(diagonal, mask.roll(1, 3), tolerance=1).item() == 1.0
     assert metrics.point_game(diagonal, mask, tolerance=1.5).item() == 1.0
     assert metrics.point_game(diagonal, torch.zeros_like(mask), tolerance=9).isnan().all()
 
