@@ -64,6 +64,7 @@ class GuidedAttention(nn.Module):
         )
         self.logits = nn.Conv2d(hidden, 1, 1)
         # Most of a surface is sound: start from that share of attended area, not from a half.
+        assert self.logits.bias is not None
         nn.init.constant_(self.logits.bias, math.log(prior / (1 - prior)))
         start = math.log(math.expm1(1.0 - MIN_TEMPERATURE))
         self.raw_temperature = nn.Parameter(torch.tensor(start))

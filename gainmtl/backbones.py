@@ -54,12 +54,13 @@ class Backbone(nn.Module):
         path = None if weights in (None, IMAGENET) else Path(str(weights))
         card = _read_card(path)
         self.create_kwargs: dict[str, Any] = create_kwargs or card.get("create_kwargs", {})
-        self.timm = _create(name, weights == IMAGENET, self.create_kwargs)
+        # timm's models have attributes that the type of a module knows nothing of.
+        self.timm: Any = _create(name, weights == IMAGENET, self.create_kwargs)
         if path is not None:
             _load_weights(self.timm, path, name)
         if not hasattr(self.timm, "forward_intermediates"):
             raise ValueError(_no_maps(name))
-        config = self.timm.pretrained_cfg or {}
+        config: dict[str, Any] = self.timm.pretrained_cfg or {}
         self.mean: tuple[float, ...] = tuple(card.get("mean", config.get("mean", (0.5,) * 3)))
         self.std: tuple[float, ...] = tuple(card.get("std", config.get("std", (0.5,) * 3)))
         self._frozen: list[nn.Module] = []
@@ -67,7 +68,7 @@ class Backbone(nn.Module):
 
     def _probe(self) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
         """Run one small image to learn channels and strides, and that maps exist at all."""
-        config = self.timm.pretrained_cfg or {}
+        config: dict[str, Any] = self.timm.pretrained_cfg or {}
         fixed = config.get("fixed_input_size", False)
         size = int(config.get("input_size", (3, 224, 224))[-1]) if fixed else 128
         was_training = self.timm.training
@@ -76,7 +77,9 @@ class Backbone(nn.Module):
             with torch.no_grad():
                 features = self(torch.zeros(1, 3, size, size))
         except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{_no_maps(self.name)} timm said: {error}") from error
+            plain = _no_maps(self.name)
+            said = "" if str(error) == plain else f" timm said: {error}"
+            raise ValueError(plain + said) from error
         finally:
             self.timm.train(was_training)
         strides = tuple(round(size / level.shape[-1]) for level in features.levels)
@@ -102,8 +105,9 @@ class Backbone(nn.Module):
     def freeze(self, stride: int, statistics: bool = False) -> None:
         """Freeze everything up to the level of this stride: parameters and batch statistics.
 
-        0 unfreezes; `statistics=True` keeps the batch statistics of all layers fixed. Early layers hold generic edges and textures, and with few defective parts
-        they are the first to overfit; frozen they also cost no backward pass.
+        0 unfreezes; `statistics=True` keeps the batch statistics of all layers fixed. Early layers
+        hold generic edges and textures, and with few defective parts they are the first to overfit;
+        frozen they also cost no backward pass.
         """
         for parameter in self.timm.parameters():
             parameter.requires_grad_(True)
@@ -132,7 +136,8 @@ class Backbone(nn.Module):
             if inside and not inside_now:
                 break
             inside = inside or inside_now
-            if not any(True for _ in module.children()) or inside_now:
+            # What contains the level's module goes on behind it.
+            if name and not end.startswith(name + "."):
                 early.append(module)
         for module in early:
             for parameter in module.parameters():
@@ -164,14 +169,14 @@ def _no_maps(name: str) -> str:
     )
 
 
-def _create(name: str, pretrained: bool, create_kwargs: dict[str, Any]) -> nn.Module:
+def _create(name: str, pretrained: bool, create_kwargs: dict[str, Any]) -> Any:
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **create_kwargs)
     except TypeError as error:
         raise ValueError(f"backbone {name!r} does not take {create_kwargs}: {error}") from error
     except Exception as error:
         if not pretrained:
-            raise
+            raise ValueError(f"backbone {name!r} can't be built: {error}") from error
         raise ConnectionError(
             f"weights='imagenet': timm could not fetch the weights of {name} from the hub "
             f"({type(error).__name__}). Use weights=<path of a .safetensors file>, or weights=None "
@@ -185,7 +190,8 @@ def _read_card(path: Path | None) -> dict[str, Any]:
         return {}
     if path.suffix != ".safetensors":
         raise ValueError(
-            f"weights: expected None, 'imagenet' or the path of a .safetensors file, got {path.name!r}"
+            "weights: expected None, 'imagenet' or the path of a .safetensors file, "
+            f"got {path.name!r}"
         )
     if not path.is_file():
         raise FileNotFoundError(f"weights: there is no file {path}; give the path of one")
@@ -193,12 +199,14 @@ def _read_card(path: Path | None) -> dict[str, Any]:
     return json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
 
 
-def _load_weights(model: nn.Module, path: Path, name: str) -> None:
+def _load_weights(model: Any, path: Path, name: str) -> None:
     """Load a timm state dict, ignoring the classifier, which is not built here."""
     try:
         state = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"weights: {path.name} is not a readable safetensors file: {error}") from error
+        raise ValueError(
+            f"weights: {path.name} is not a readable safetensors file: {error}"
+        ) from error
     heads = {"classifier", "fc", "head"} | {str(model.pretrained_cfg.get("classifier", "fc"))}
     own = model.state_dict()
     missing = [key for key in own if key not in state]

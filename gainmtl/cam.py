@@ -59,13 +59,15 @@ def pool_evidence(evidence: Tensor, pooling: str = "mean") -> Tensor:
 
 
 def soft_mask(evidence: Tensor, threshold: float = 0.5, sharpness: float = 10.0) -> Tensor:
-    """GAIN's soft mask `T(A) = sigmoid(sharpness (A - threshold))` of a map (B, 1, h, w), in (0, 1).
+    """GAIN's soft mask `T(A) = sigmoid(sharpness (A - threshold))` of a map (B, 1, h, w).
 
+    In (0, 1).
     A is the positive evidence divided by its own maximum, so A is in [0, 1]; the maximum is a
     constant to the gradient. An image without positive evidence has A = 0 everywhere. The paper
     states neither parameter; 0.5 and 10 keep the gradient alive on both sides of the threshold.
 
-    Source: Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018, eq. 4.
+    Source: Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018,
+    eq. 4.
     """
     positive = evidence.relu()
     highest = positive.detach().amax(dim=(2, 3), keepdim=True).clamp_min(1e-6)

@@ -199,8 +199,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Tidy rows of every measure of `model` on `dataset`, with intervals over groups.
 
-    Columns: `dataset, split, system, condition, map, seed, fold, metric, value, ci_low, ci_high, n`;
-    see `tidy`. The threshold is the stored `model.threshold`, never one from this dataset.
+    Columns: `dataset, split, system, condition, map, seed, fold, metric, value, ci_low, ci_high`
+    and `n`; see `tidy`. The threshold is the stored `model.threshold`, never one from this dataset.
     """
     return tidy(
         score(model, dataset, batch_size),
@@ -221,7 +221,9 @@ def tidy(
     fold: int | None = None,
     resamples: int = 1000,
 ) -> pd.DataFrame:
-    """Measures of `scores` as tidy rows; 95 % bootstrap intervals over groups, none for 0 resamples.
+    """Measures of `scores` as tidy rows with 95 % bootstrap intervals over groups.
+
+    No intervals for 0 resamples.
 
     Verdict measures use the stored decisions. Map measures are means over defective images with a
     mask; rows whose condition has a `defect_type` are of that type, `"mean over types"` is their
@@ -290,7 +292,15 @@ def tidy(
         for kind in types:
             one = np.where(kinds == kind, values, np.nan)
             add(metric, np.mean, one, map_name=map_name, defect_type=kind, **extra)
-        add(metric, mean_over_types, values, kinds, map_name=map_name, defect_type=TYPE_MEAN, **extra)
+        add(
+            metric,
+            mean_over_types,
+            values,
+            kinds,
+            map_name=map_name,
+            defect_type=TYPE_MEAN,
+            **extra,
+        )
     weights = resample_weights(groups, resamples) if resamples else None
     for name, histogram in scores.histograms.items():
         for metric, pooled in (

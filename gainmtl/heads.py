@@ -109,6 +109,7 @@ class LocalizationHead(nn.Module):
         hidden = max(channels // 2, 8)
         self.features = conv_block(channels, hidden)
         self.logits = nn.Conv2d(hidden, 1, 1)
+        assert self.logits.bias is not None
         nn.init.constant_(self.logits.bias, math.log(prior / (1 - prior)))
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -62,8 +62,8 @@ def undisturbed_statistics(model: nn.Module) -> Iterator[None]:
 class GAINMTL(nn.Module):
     """A timm backbone with the heads of a strategy S1 to S6.
 
-    `out = model(model.preprocess(images))` gives `Outputs`; no mask is ever an input. The verdict is
-    a function of the evidence map alone: `model.pool(out.cam) + model.evidence_bias` equals
+    `out = model(model.preprocess(images))` gives `Outputs`; no mask is ever an input. The verdict
+    is a function of the evidence map alone: `model.pool(out.cam) + model.evidence_bias` equals
     `out.logits[:, 1] - out.logits[:, 0]`.
 
     Args:
@@ -73,8 +73,8 @@ class GAINMTL(nn.Module):
         num_classes: K >= 2; class 0 is normal. With K > 2 the others are defect types, `classes`.
         pooling: `"mean"`, `"lse"` or `"topk"`; `None` is `"mean"` on the backbone's last map and
             `"lse"` on a finer grid, where a mean would drown a single cell.
-        output_stride: pixels per cell of the evidence grid. `None` is the backbone's last map for S1
-            and 4 from S2 on, where the map is supervised. A stride finer than the last map is
+        output_stride: pixels per cell of the evidence grid. `None` is the backbone's last map for
+            S1 and 4 from S2 on, where the map is supervised. A stride finer than the last map is
             reached by a feature pyramid.
         width: channels of the pyramid.
         dropout: share of feature maps dropped before the class activation map.
@@ -100,7 +100,9 @@ class GAINMTL(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes < 2:
-            raise ValueError(f"num_classes: expected at least 2 (normal, defective), got {num_classes}")
+            raise ValueError(
+                f"num_classes: expected at least 2 (normal, defective), got {num_classes}"
+            )
         if classes is None:
             if num_classes > 2:
                 raise ValueError("classes: num_classes > 2 needs the names of the classes")
@@ -125,7 +127,7 @@ class GAINMTL(nn.Module):
         self.pyramid: FeaturePyramid | None = None
         channels = self.backbone.last_channels
         if self.level is not None:
-            levels = self.backbone.channels[self.level : -1] + (self.backbone.last_channels,)
+            levels = (*self.backbone.channels[self.level : -1], self.backbone.last_channels)
             self.pyramid = FeaturePyramid(levels, width)
             channels = width
         self.config = {
@@ -145,6 +147,7 @@ class GAINMTL(nn.Module):
         if self.strategy.has_attention:
             self.refine = CBAM(channels)
             self.attention = GuidedAttention(channels)
+        if self.strategy.has_attended_head:
             self.attended_head = LinearHead(channels, num_classes, self.pooling, dropout)
         self.localization = LocalizationHead(channels) if self.strategy.has_localization else None
         self.map_scale: nn.Parameter | None = None
@@ -184,13 +187,18 @@ class GAINMTL(nn.Module):
             return features.last
         return self.pyramid([*features.levels[self.level : -1], features.last])
 
-    def decide(self, features: Tensor, fused: tuple[Tensor, float] | None = None) -> Decision:
-        """Features (B, C, h, w) to verdicts; `fused` is S6's (mask, share), in training only."""
+    def decide(self, features: Tensor, fused: tuple[Tensor, Tensor] | None = None) -> Decision:
+        """Features (B, C, h, w) to verdicts.
+
+        `fused`, in training only, is S6's masks (B, 1, h, w) and their shares (B, 1, 1, 1).
+        """
         plain = self.head(features)
-        if self.attended_head is None or self.refine is None or self.attention is None:
+        if self.refine is None or self.attention is None:
             return Decision(plain, None, None)
         refined = self.refine(features)
         attention_logits = self.attention(refined)
+        if self.attended_head is None:
+            return Decision(plain, None, attention_logits)
         gate = torch.sigmoid(attention_logits)
         if fused is not None:
             gate = torch.lerp(gate, fused[0], fused[1])
@@ -264,7 +272,10 @@ class GAINMTL(nn.Module):
         self.normal_features.update(features, ~defective)
         size = (features.shape[2], features.shape[3])
         share = self.strategy.fusion_at(progress)
-        fused = (losses.pooled_mask(batch.mask, size), share) if share else None
+        fused = None
+        if share:  # a missing mask is no empty mask: there the attention stays its own
+            shares = share * batch.has_mask.to(features.dtype)[:, None, None, None]
+            fused = losses.pooled_mask(batch.mask, size), shares
         decision = self.decide(features, fused)
         cam = self._evidence(decision.verdict)
         terms: dict[str, Tensor] = {}
@@ -327,7 +338,9 @@ class GAINMTL(nn.Module):
         cells = cell_mask(regions, (features.shape[2], features.shape[3]), margin)
         mean = self.normal_features.mean
         variants = (features, remove(features, cells, mean), keep_only(features, cells, mean))
-        return Counterfactual(*(1 - self.decide(f).verdict.logits.softmax(1)[:, 0] for f in variants))
+        return Counterfactual(
+            *(1 - self.decide(f).verdict.logits.softmax(1)[:, 0] for f in variants)
+        )
 
     def with_weights(self, **weights: float) -> GAINMTL:
         """Change loss weights of existing terms in place, e.g. `localization=0.5`."""

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -74,8 +75,8 @@ def load(path: str | Path) -> GAINMTL:
     stored = read_json(path.with_suffix(".json"))
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise ValueError(
-            f"load: {path.with_suffix('.json').name} is not a model description of format {FORMAT}; "
-            "it must be the .json that gainmtl.save wrote"
+            f"load: {path.with_suffix('.json').name} is not a model description of format "
+            f"{FORMAT}; it must be the .json that gainmtl.save wrote"
         )
     config = dict(stored["model"])
     config["classes"] = tuple(config["classes"])
@@ -86,8 +87,10 @@ def load(path: str | Path) -> GAINMTL:
     )
     try:
         model.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise ValueError(f"load: the tensors of {path.name} don't fit its .json: {error}") from error
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"load: the tensors of {path.name} don't fit its .json: {error}"
+        ) from error
     model.backbone.mean, model.backbone.std = tuple(stored["mean"]), tuple(stored["std"])
     model.threshold = float(stored["threshold"])
     model.image_size, model.resize = stored["image_size"], stored["resize"]

@@ -94,9 +94,7 @@ def _row(
     }
 
 
-def _sources(
-    model: GAINMTL, images: Tensor | str | Path | list[Path]
-) -> list[Path] | list[Tensor]:
+def _sources(model: GAINMTL, images: Tensor | str | Path | list[Path]) -> list[Path] | list[Tensor]:
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
@@ -105,12 +103,14 @@ def _sources(
             )
         if len(images) and not (0 <= images.min() and images.max() <= 1):
             raise ValueError(
-                f"predict: expected values in [0, 1], got {images.min():.3g} to {images.max():.3g}; "
-                "don't normalise, the model does"
+                f"predict: expected values in [0, 1], got {images.min():.3g} to "
+                f"{images.max():.3g}; don't normalise, the model does"
             )
         return list(images)
     if model.image_size is None:
-        raise ValueError("predict: this model was never trained, so its image size is not known; fit it first")
+        raise ValueError(
+            "predict: this model was never trained, so its image size is not known; fit it first"
+        )
     return list(images) if isinstance(images, list) else list_images(images)
 
 

@@ -110,7 +110,9 @@ def pool(parts: Sequence[Scores]) -> Scores:
     """The images of several test folds as one."""
     names = [name for part in parts for name in part.images["name"]]
     if len(names) != len(set(names)):
-        raise ValueError("pool: an image stands in more than one test fold; pool folds of one split")
+        raise ValueError(
+            "pool: an image stands in more than one test fold; pool folds of one split"
+        )
     histograms = dict(parts[0].histograms)
     for part in parts[1:]:
         histograms = {name: histograms[name] + part.histograms[name] for name in histograms}
@@ -130,9 +132,18 @@ def _write(folder: Path, scores: Scores, facts: dict[str, Any]) -> None:
 
 
 def _read(folder: Path) -> tuple[Scores, dict[str, Any]]:
-    images = pd.read_csv(folder / "scores.csv", dtype={"name": str, "group": str})
+    # Exactly what was written: no rounding, and a defect type called "None" stays a text.
+    texts = dict.fromkeys(("name", "group", "defect_type"), str)
+    images = pd.read_csv(
+        folder / "scores.csv",
+        dtype=texts,
+        keep_default_na=False,
+        na_values=[""],
+        float_precision="round_trip",
+    )
     with np.load(folder / "histograms.npz") as stored:
-        names = [key.removesuffix(".positives") for key in stored.files if key.endswith("positives")]
+        files = [key for key in stored.files if key.endswith(".positives")]
+        names = [key.removesuffix(".positives") for key in files]
         histograms = {
             name: metrics.PixelHistogram(
                 stored[f"{name}.positives"], stored[f"{name}.negatives"], 0.0, 1.0
@@ -176,9 +187,7 @@ def compare(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.Dat
     Metrics carry the suffix `_difference`; `p_value` is two-sided. The condition of a row holds a's
     and, under `against`, b's name and condition.
     """
-    left, right = (
-        p.scores.images.sort_values("name", ignore_index=True) for p in (a, b)
-    )
+    left, right = (p.scores.images.sort_values("name", ignore_index=True) for p in (a, b))
     if list(left["name"]) != list(right["name"]):
         raise ValueError("compare: the two systems were not tested on the same images")
     labels = left["is_defective"].to_numpy(bool)
@@ -207,8 +216,8 @@ def compare(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.Dat
         )
 
     for metric, (column, function) in COMPARED.items():
-        values = [t[column].to_numpy(float) for t in (left, right)]
-        add(metric, None, paired_interval(function, groups, *values, [labels], resamples=resamples))
+        x, y = (t[column].to_numpy(float) for t in (left, right))
+        add(metric, None, paired_interval(function, groups, x, y, [labels], resamples=resamples))
     for name in ("cam", "defect_map"):
         for measure in ("iou", "point_game", "energy_inside", "positive_energy"):
             values = [t[f"{name}.{measure}"].to_numpy(float) for t in (left, right)]

@@ -65,12 +65,21 @@ class Strategy:
             raise ValueError(f"windows: expected terms among {', '.join(TERMS)}, got {unknown}")
         if not self.weights.active():
             raise ValueError(f"strategy {self.name}: every loss weight is 0, nothing would train")
+        if self.weights.consistency and not (self.has_attention and self.has_localization):
+            raise ValueError(
+                f"strategy {self.name}: consistency compares attention with localization and needs "
+                "both; give guidance and localization a weight, or consistency none"
+            )
 
     @property
     def has_attention(self) -> bool:
-        """Whether an attended head exists and decides."""
-        w = self.weights
-        return w.attended_classification > 0 or w.guidance > 0
+        """Whether guided attention exists."""
+        return self.has_attended_head or self.weights.guidance > 0
+
+    @property
+    def has_attended_head(self) -> bool:
+        """Whether an attended head exists and decides; without its own term nothing teaches it."""
+        return self.weights.attended_classification > 0
 
     @property
     def has_localization(self) -> bool:
@@ -133,7 +142,8 @@ _SHORT = {term.replace("_", "-"): term for term in TERMS}
 def get_strategy(name: str | Strategy) -> Strategy:
     """A strategy by name: `"S1"` to `"S6"`, or one with terms left out, as `"S5-no-mining"`.
 
-    Several terms may be left out: `"S5-no-mining-no-consistency"`.
+    Several terms may be left out: `"S5-no-mining-no-consistency"`. Consistency goes with the
+    localization, without which there is nothing to agree with.
 
     Raises:
         ValueError: unknown strategy or term, or a term that the strategy does not have.
@@ -156,5 +166,7 @@ def get_strategy(name: str | Strategy) -> Strategy:
         weights = dataclasses.replace(weights, **{term: 0.0})
     if not left_out:
         return strategy
+    if not (weights.localization and (weights.guidance or weights.attended_classification)):
+        weights = dataclasses.replace(weights, consistency=0.0)
     windows = tuple((term, w) for term, w in strategy.windows if getattr(weights, term) > 0)
     return dataclasses.replace(strategy, name=name, weights=weights, windows=windows)

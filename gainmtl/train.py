@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
@@ -54,7 +53,7 @@ class Recipe:
     augmentation: str = "standard"
     clip_norm: float = 5.0
     max_false_alarms: float = 0.05
-    """The stored threshold is the smallest with at most this share of false alarms on validation."""
+    """The stored threshold is the smallest with at most this share of validation false alarms."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,7 +69,9 @@ class Recipe:
         }
         wrong = [f"{name}={getattr(self, name)!r}" for name, good in rules.items() if not good]
         if wrong:
-            raise ValueError(f"fit: impossible value of {', '.join(wrong)}; see gainmtl.train.Recipe")
+            raise ValueError(
+                f"fit: impossible value of {', '.join(wrong)}; see gainmtl.train.Recipe"
+            )
 
 
 def fit(
@@ -98,7 +99,8 @@ def fit(
 
     Returns:
         One row per epoch: `epoch`, `seconds`, the learning rate, the mean of each loss term that
-        was on, its weight as `weight_<term>`, and the validation `auroc`.
+        was on, its weight as `weight_<term>` (the mean over the epoch's steps), and the validation
+        `auroc`.
 
     Raises:
         ValueError: an impossible recipe, a training set of one class, or an `output_dir` that
@@ -130,12 +132,18 @@ def fit(
 
 
 def _check_classes(data: Data) -> None:
-    labels = np.asarray(data.train.labels)
-    if labels.all() or not labels.any():
+    count = data.counts["train"]
+    if not (count["defective"] and count["normal"]):
         raise ValueError(
-            f"fit: {data.name}: the training set holds {int(labels.sum())} defective and "
-            f"{int((~labels).sum())} normal images; a classifier needs both. Add the missing class, "
+            f"fit: {data.name}: the training set holds {count['defective']} defective and "
+            f"{count['normal']} normal images; a classifier needs both. Add the missing class, "
             "or load with split='folds' if it stands only in the official test set."
+        )
+    # Known now, or after hours of training.
+    if not data.counts["val"]["normal"]:
+        raise ValueError(
+            f"fit: {data.name}: the validation set holds no normal image; the threshold, which "
+            "limits false alarms, needs some. Use another seed, or a larger share for validation."
         )
 
 
@@ -172,7 +180,7 @@ class _Run:
         model.resize = getattr(data.train, "resize", model.resize)
         model.backbone.freeze(settings.freeze_stride, settings.freeze_statistics)
         # On a CPU channels-last runs this family of networks about 1.6 times as fast.
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(self._groups(), lr=settings.learning_rate)
         self.wrapped, self.optimizer = fabric.setup(model, optimizer)
         self.wrapped.mark_forward_method("training_step")
@@ -215,27 +223,34 @@ class _Run:
             return (step + 1) / warm
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
+    def _progress(self, step: int) -> float:
+        """The share of the run that is done before a step."""
+        return step / (self.steps * self.settings.epochs)
+
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training set, validation, checkpoint."""
         start, s = time.perf_counter(), self.settings
         self.sampler.epoch = self.epoch
         self.train_set.set_epoch(self.epoch)
-        if hasattr(self.loader.sampler, "set_epoch"):
-            self.loader.sampler.set_epoch(self.epoch)
+        sampler = getattr(self.loader, "sampler", None)
+        if sampler is not None and hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(self.epoch)
         torch.manual_seed(s.seed * 100_003 + self.epoch)  # dropout
         self.wrapped.train()
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
+        applied: dict[str, float] = {}
         for index, batch in enumerate(self.loader):
             step = self.epoch * self.steps + index
             terms = self._step(batch, step)
+            weights = self.model.strategy.weights_at(self._progress(step)).asdict()
             for name, value in terms.items():
+                applied[name] = applied.get(name, 0.0) + weights[name]
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
                 counts[name] = counts.get(name, 0) + 1
         row: dict[str, float] = {"epoch": self.epoch}
         row |= {name: float(total) / counts[name] for name, total in sums.items()}
-        weights = self.model.strategy.weights_at((self.epoch + 1) / s.epochs)
-        row |= {f"weight_{name}": getattr(weights, name) for name in weights.active()}
+        row |= {f"weight_{name}": total / self.steps for name, total in applied.items()}
         scores, labels = defect_scores(self.average, self.data.val, s.batch_size)
         row["auroc"] = metrics.auroc(scores, labels)
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
@@ -243,12 +258,14 @@ class _Run:
         self.history.append(row)
         self.epoch += 1
         self._checkpoint()
-        return {"loss": row.get("attended_classification", row.get("classification", math.nan)),
-                "val_auroc": row["auroc"]}
+        return {
+            "loss": row.get("attended_classification", row.get("classification", math.nan)),
+            "val_auroc": row["auroc"],
+        }
 
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         s = self.settings
-        progress = step / max(1, self.steps * s.epochs)
+        progress = self._progress(step)
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
         terms = self.wrapped.training_step(batch, progress)
         weights = self.model.strategy.weights_at(progress)
@@ -270,10 +287,12 @@ class _Run:
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
         kept = "no checkpoint was written yet"
         if self.output_dir is not None and self.epoch:
-            kept = f"the checkpoint after epoch {self.epoch} is kept in {self.output_dir / CHECKPOINT}"
+            path = self.output_dir / CHECKPOINT
+            kept = f"the checkpoint after epoch {self.epoch} is kept in {path}"
         raise FloatingPointError(
-            f"fit: the loss became non-finite in epoch {self.epoch + 1}, step {step % self.steps + 1} "
-            f"(terms: {', '.join(bad)}); {kept}. Lower learning_rate or use precision='32-true'."
+            f"fit: the loss became non-finite in epoch {self.epoch + 1}, step "
+            f"{step % self.steps + 1} (terms: {', '.join(bad)}); {kept}. Lower learning_rate or "
+            "use precision='32-true'."
         )
 
     @torch.no_grad()
