@@ -90,13 +90,17 @@ def defect_scores(
     return np.concatenate(scores), np.concatenate(labels)
 
 
-def _maps(model: GAINMTL, out: Outputs) -> dict[str, Tensor]:
-    """The maps that a strategy has, on the CPU. `cam` on its calibrated scale, so in [0, 1]."""
-    maps = {"cam": torch.sigmoid(model.calibrate(out.cam)), "defect_map": out.defect_map}
+LOGIT_RANGE = (-16.0, 16.0)
+"""Pixels are counted on the logit scale, where a confident map still spreads over many bins."""
+
+
+def _map_logits(model: GAINMTL, out: Outputs) -> dict[str, Tensor]:
+    """The logits of the maps that a strategy has, on the CPU; of `cam` the calibrated evidence."""
+    maps = {"cam": model.calibrate(out.cam), "defect_map": out.defect_map.logit(eps=1e-7)}
     if out.attention_logits is not None:
-        maps["attention"] = torch.sigmoid(out.attention_logits)
+        maps["attention"] = out.attention_logits
     if out.localization_logits is not None:
-        maps["localization"] = torch.sigmoid(out.localization_logits)
+        maps["localization"] = out.localization_logits
     return {name: value.float().cpu() for name, value in maps.items()}
 
 
@@ -132,7 +136,8 @@ def score(
             "is_flagged": probability >= model.threshold,
         }
         marked = bad & known
-        for name, maps in _maps(model, out).items():
+        for name, map_logits in _map_logits(model, out).items():
+            maps = torch.sigmoid(map_logits)
             # The raw evidence for the per-image measures: min-max and energy are about it, not
             # about a sigmoid of it.
             judged = out.cam.float().cpu() if name == "cam" else maps
@@ -141,7 +146,9 @@ def score(
             row[f"{name}.false_activation"] = _where(
                 metrics.false_activation(resize_map(maps, _size(batch))), ~bad
             )
-            counted = metrics.PixelHistogram.of(maps, batch.mask)
+            counted = metrics.PixelHistogram.of(
+                map_logits, batch.mask, low=LOGIT_RANGE[0], high=LOGIT_RANGE[1]
+            )
             counted.positives[~known] = 0
             counted.negatives[~known] = 0
             histograms[name] = histograms[name] + counted if name in histograms else counted

@@ -13,7 +13,7 @@ import pandas as pd
 
 from gainmtl import metrics
 from gainmtl.datasets import Data
-from gainmtl.evaluate import Scores, score, tidy
+from gainmtl.evaluate import LOGIT_RANGE, Scores, score, tidy
 from gainmtl.files import atomic_path, read_json, write_json
 from gainmtl.model import GAINMTL
 from gainmtl.persistence import load
@@ -146,7 +146,7 @@ def _read(folder: Path) -> tuple[Scores, dict[str, Any]]:
         names = [key.removesuffix(".positives") for key in files]
         histograms = {
             name: metrics.PixelHistogram(
-                stored[f"{name}.positives"], stored[f"{name}.negatives"], 0.0, 1.0
+                stored[f"{name}.positives"], stored[f"{name}.negatives"], *LOGIT_RANGE
             )
             for name in names
         }
