@@ -77,12 +77,12 @@ class Data:
         which = f", fold {self.fold} of {self.folds}" if self.folds > 1 else ""
         text = f"{self.name}{which}, {self.split} split: {'; '.join(parts)}."
         for key, meaning in (
-            ("defective_without_mask", "defective images have no mask file"),
-            ("empty_masks", "defective images have a mask that marks nothing"),
+            ("defective_without_mask", "Defective images without a mask file"),
+            ("empty_masks", "Defective images whose mask marks nothing"),
         ):
             total = sum(c[key] for c in self.counts.values())
             if total:
-                text += f" {total} {meaning}; they teach and measure the verdict only."
+                text += f" {meaning}: {total} (they teach and measure the verdict only)."
         if self.split == "leaking":
             text += " This split ignores groups: the test figures are too good."
         return text

@@ -35,7 +35,7 @@ def test_folds_of_a_folder(folder_set: Path) -> None:
         }  # fmt: skip
         assert data.counts["val"]["defective"] == 1  # max(1, round(.15 * 4))
         assert data.classes_in_train() == ("normal", "defective")
-        assert "1 defective images have no mask file" in data.report()
+        assert "Defective images without a mask file: 1 " in data.report()
         assert f"fold {fold} of 3" in data.report()
         assert data.test[0].image.shape == (3, 16, 16)
     assert tested == Counter(_names(data)["train"] | _names(data)["val"] | names["test"])
@@ -48,7 +48,7 @@ def test_empty_masks_are_counted_apart(folder_set: Path, write) -> None:
     counts = [data.counts[part] for part in ("train", "val", "test")]
     assert sum(c["empty_masks"] for c in counts) == 1
     assert sum(c["defective_without_mask"] for c in counts) == 1
-    assert "1 defective images have a mask that marks nothing" in data.report()
+    assert "Defective images whose mask marks nothing: 1 " in data.report()
 
 
 def test_groups_file_keeps_parts_together(folder_set: Path) -> None:

@@ -67,6 +67,16 @@ def test_a_group_with_two_types_counts_for_the_rarer_one() -> None:
         assert fold["a"] != fold["b"]
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_groups_left_over_level_the_defective_groups(seed: int) -> None:
+    # Six groups of each of three types over five folds: the three left over go to three folds.
+    sizes = np.random.default_rng(seed).integers(1, 9, 18)
+    records = _records([(f"g{i:02d}", {"abc"[i % 3]: int(n)}) for i, n in enumerate(sizes)])
+    fold = assign_folds(records, 5, seed)
+    groups = Counter(dict(zip([r.group for r in records], fold.tolist(), strict=True)).values())
+    assert sorted(groups.values()) == [3, 3, 4, 4, 4]
+
+
 def test_the_leaking_split_ignores_groups(parts: list[Record]) -> None:
     fold = assign_folds(parts, 5, 0, random_split=True)
     sides = {(r.group, int(k)) for r, k in zip(parts, fold, strict=True)}
