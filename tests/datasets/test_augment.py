@@ -177,10 +177,14 @@ def test_what_is_known_passes_through() -> None:
 
 def test_cost_at_192_pixels() -> None:
     augment, sample, generator = Augment("standard"), _sample(0, 192), _generator(0)
-    times = []
-    for _ in range(30):
-        start = time.perf_counter()
-        augment(sample, generator)
-        times.append(time.perf_counter() - start)
-    # 2 to 3.5 ms on one core; the bound leaves room for a busy machine.
-    assert np.median(times) < 0.02
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(40):
+            # Processor time of the best of 40, so that other programs don't matter.
+            start = time.process_time()
+            augment(sample, generator)
+            times.append(time.process_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    assert min(times) < 0.008  # 2 to 3.5 ms where it was written
