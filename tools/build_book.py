@@ -1,0 +1,209 @@
+"""Run the book's notebooks and render it: _build/html/index.html.
+
+Every notebook of _toc.yml runs through papermill in a process of its own, into a staged copy of
+the book under _build/stage; Jupyter Book renders that copy without running anything. Left to
+run notebooks itself, it would not notice a change in the package, could not pass parameters, and
+would end with 0 although a notebook failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PROSE = ("_config.yml", "_toc.yml", "book")
+
+
+def toc_files(entry: Any) -> Iterator[str]:
+    """The documents of a table of contents, in order, as it writes them."""
+    if isinstance(entry, dict):
+        yield from (entry[key] for key in ("root", "file") if key in entry)
+        for key in ("parts", "chapters", "sections"):
+            yield from toc_files(entry.get(key, []))
+    elif isinstance(entry, list):
+        for item in entry:
+            yield from toc_files(item)
+
+
+def notebooks(root: Path) -> list[Path]:
+    """The notebooks of `root`'s _toc.yml, relative to it."""
+    named = toc_files(yaml.safe_load((root / "_toc.yml").read_text("utf-8")))
+    paths = [Path(name).with_suffix(".ipynb") for name in named if name.startswith("notebooks/")]
+    if missing := [path.as_posix() for path in paths if not (root / path).is_file()]:
+        raise SystemExit(f"_toc.yml names notebooks that don't exist: {', '.join(missing)}")
+    return paths
+
+
+def digest(paths: Iterable[Path], *words: str) -> str:
+    """One hash of the contents and names of files (folders: of all inside), and of `words`."""
+    hasher = hashlib.sha256("\0".join(words).encode())
+    for path in paths:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                hasher.update(f"\0{file.relative_to(ROOT).as_posix()}\0".encode())
+                hasher.update(hashlib.sha256(file.read_bytes()).digest())
+    return hasher.hexdigest()
+
+
+def install_kernel(folder: Path) -> dict[str, str]:
+    """An environment in which the kernel `python3` is this very interpreter.
+
+    A kernel of that name in the user's home would otherwise win, with other packages.
+    """
+    spec = folder / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    about = {"argv": argv, "display_name": "Python 3", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(about), encoding="utf-8")
+    found = [str(folder), os.environ.get("JUPYTER_PATH", "")]
+    return {**os.environ, "JUPYTER_PATH": os.pathsep.join(filter(None, found))}
+
+
+def run_notebook(source: Path, target: Path, env: dict[str, str], threads: int) -> float | None:
+    """Run `source` into `target`; seconds it took, or `None` after printing what went wrong."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial.ipynb")
+    output_dir = Path("_build") / "runs" / source.stem
+    command = [sys.executable, "-m", "papermill", str(source), str(partial)]
+    command += ["-k", "python3", "--no-progress-bar", "-p", "output_dir", output_dir.as_posix()]
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    started = time.monotonic()
+    done = subprocess.run(
+        command, cwd=ROOT, env={**env, **limits}, capture_output=True, text=True, check=False
+    )
+    seconds = time.monotonic() - started
+    if done.returncode:
+        print(f"\n{source} FAILED after {seconds:.0f} s\n{done.stderr}", file=sys.stderr)
+        partial.unlink(missing_ok=True)
+        return None
+    notebook = nbformat.read(partial, as_version=4)
+    partial.unlink()
+    tidy(notebook)
+    if failed := stored_errors(notebook):
+        print(f"\n{source} FAILED: it stores errors: {'; '.join(failed)}", file=sys.stderr)
+        return None
+    print(f"{source}: {seconds:.0f} s", flush=True)
+    nbformat.write(notebook, target)
+    return seconds
+
+
+def stored_errors(notebook: Any) -> list[str]:
+    """Errors among the outputs; Jupyter Book would show them and end with 0."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"]
+
+
+def tidy(notebook: Any) -> None:
+    """Take out what papermill leaves of this machine: paths, times, and its own cell."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("remove-cell")
+
+
+def stage_prose(root: Path, stage: Path) -> None:
+    """Copy configuration and pages; what is no longer there goes."""
+    sources = [root / name for name in PROSE]
+    files = [f for s in sources for f in (s.rglob("*") if s.is_dir() else [s]) if f.is_file()]
+    wanted = {stage / file.relative_to(root): file for file in files}
+    for target, file in wanted.items():
+        if not (target.is_file() and filecmp.cmp(file, target, shallow=False)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    for old in stage.rglob("*"):
+        if old.is_file() and old not in wanted and old.suffix != ".ipynb":
+            old.unlink()
+
+
+def stage_notebooks(paths: list[Path], stage: Path, keys: Path, jobs: int) -> bool:
+    """Run the notebooks whose inputs changed; whether all of them are there now."""
+    inputs = [ROOT / "gainmtl", ROOT / "requirements.lock", ROOT / "book" / "results"]
+    inputs += sorted(p for p in (ROOT / "notebooks").glob("[!.]*") if p.is_dir())
+    common = digest(inputs, sys.version)
+    stale = []
+    for path in paths:
+        key = digest([ROOT / path], common)
+        stored = keys / f"{path.stem}.key"
+        if not (stage / path).is_file() or not stored.is_file() or stored.read_text() != key:
+            stale.append((path, key))
+    kept = {(stage / path) for path in paths}
+    for old in stage.rglob("*.ipynb"):
+        if old not in kept:
+            old.unlink()
+    print(f"{len(paths) - len(stale)} of {len(paths)} notebooks are up to date", flush=True)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+
+    def one(item: tuple[Path, str]) -> bool:
+        path, key = item
+        (keys / f"{path.stem}.key").unlink(missing_ok=True)
+        done = run_notebook(path, stage / path, env, threads) is not None
+        if done:
+            (keys / f"{path.stem}.key").write_text(key)
+        return done
+
+    keys.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        env = install_kernel(Path(folder))
+        return all(list(pool.map(one, stale)))
+
+
+def render(stage: Path, build: Path) -> bool:
+    """Render the staged book, every page of it, with warnings as errors; nothing if unchanged."""
+    key = digest([stage, ROOT / "gainmtl"], sys.version)
+    stored = build / "keys" / "html.key"
+    if stored.is_file() and stored.read_text() == key and (build / "html/index.html").is_file():
+        print("the pages are up to date")
+        return True
+    stored.unlink(missing_ok=True)
+    shutil.rmtree(build / "html", ignore_errors=True)
+    # --all: a page that quotes a figure of another is not rebuilt when that one changes, and a
+    # warning of an unchanged page is not repeated, so that a second try would pass.
+    jupyter_book = Path(sysconfig.get_path("scripts")) / "jupyter-book"
+    command = [str(jupyter_book), "build", str(stage), "--path-output", str(build.parent)]
+    command += ["--all", "-W", "-n", "--keep-going", "--quiet"]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        return False
+    stored.write_text(key)
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time")
+    jobs = max(1, parser.parse_args().jobs)
+    build = ROOT / "_build"
+    stage = build / "stage"
+    started = time.monotonic()
+    stage_prose(ROOT, stage)
+    if not stage_notebooks(notebooks(ROOT), stage, build / "keys", jobs):
+        print("make book: a notebook failed, see above", file=sys.stderr)
+        return 1
+    if not render(stage, build):
+        print("make book: the pages can't be rendered without warnings, see above", file=sys.stderr)
+        return 1
+    print(f"{time.monotonic() - started:.0f} s: open {(build / 'html/index.html').as_uri()}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
