@@ -1,0 +1,101 @@
+"""The class activation map, its poolings and the soft mask, on maps one can add up by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gainmtl.cam import (
+    LSE_SHARPNESS,
+    POOLINGS,
+    check_pooling,
+    class_activation_map,
+    pool_evidence,
+    resize_map,
+    soft_mask,
+)
+
+R = LSE_SHARPNESS
+MAP = torch.tensor([[1.0, 2.0], [3.0, 6.0]])[None, None]
+
+
+def test_class_activation_map_by_hand() -> None:
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])  # (1, 2, 1, 2)
+    weight = torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 10.0]])
+    expected = torch.tensor([[[[1.0, 2.0]], [[-1.0, 0.0]], [[30.0, 40.0]]]])
+    assert torch.equal(class_activation_map(features, weight), expected)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "value"),
+    [
+        ("mean", 3.0),
+        ("lse", math.log(sum(math.exp(R * e) for e in (1, 2, 3, 6)) / 4) / R),
+        ("topk", 6.0),  # 1 % of four cells is less than one: the highest
+    ],
+)
+def test_pooling_by_hand(pooling: str, value: float) -> None:
+    assert float(pool_evidence(MAP, pooling)) == pytest.approx(value, rel=1e-6)
+
+
+def test_topk_takes_one_percent() -> None:
+    maps = torch.arange(400.0).view(1, 1, 20, 20)
+    assert float(pool_evidence(maps, "topk")) == pytest.approx((399 + 398 + 397 + 396) / 4)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("constant", [-300.0, 0.0, 2.5, 300.0])
+def test_a_constant_map_pools_to_its_constant(pooling: str, constant: float) -> None:
+    pooled = pool_evidence(torch.full((2, 3, 8, 9), constant), pooling)
+    torch.testing.assert_close(pooled, torch.full((2, 3), constant))
+
+
+def test_lse_lies_between_mean_and_maximum_and_hears_one_cell() -> None:
+    maps = torch.randn(50, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    pooled = pool_evidence(maps, "lse")
+    assert (pooled > maps.mean((2, 3))).all()
+    assert (pooled < maps.amax((2, 3))).all()
+    one = torch.zeros(1, 1, 48, 48)
+    one[..., 5, 7] = 12.0
+    assert float(pool_evidence(one, "mean")) < 0.01
+    assert float(pool_evidence(one, "lse")) > 4
+
+
+def test_unknown_pooling() -> None:
+    for call in (lambda: check_pooling("max"), lambda: pool_evidence(MAP, "max")):
+        with pytest.raises(ValueError, match="expected one of mean, lse, topk, got 'max'"):
+            call()
+
+
+def test_soft_mask_is_a_half_at_the_threshold() -> None:
+    evidence = torch.tensor([[[[-5.0, 0.0, 2.0, 4.0]]]])  # over its maximum: 0, 0, 0.5, 1
+    mask = soft_mask(evidence, threshold=0.5, sharpness=10.0)
+    outside, inside = 1 / (1 + math.exp(5)), 1 / (1 + math.exp(-5))
+    torch.testing.assert_close(mask, torch.tensor([[[[outside, outside, 0.5, inside]]]]))
+
+
+def test_soft_mask_ignores_the_scale_per_image() -> None:
+    evidence = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    scale = torch.tensor([1.0, 7.0, 1000.0])[:, None, None, None]
+    torch.testing.assert_close(soft_mask(evidence), soft_mask(evidence * scale))
+
+
+def test_soft_mask_without_evidence_erases_next_to_nothing() -> None:
+    mask = soft_mask(torch.full((1, 1, 4, 4), -3.0))
+    assert torch.isfinite(mask).all()
+    assert float(mask.max()) < 0.01
+
+
+def test_soft_mask_carries_a_gradient() -> None:
+    evidence = torch.tensor([[[[1.0, 2.0, 4.0]]]], requires_grad=True)
+    soft_mask(evidence).sum().backward()
+    assert evidence.grad is not None
+    assert (evidence.grad > 0).all()
+
+
+def test_resize() -> None:
+    assert resize_map(MAP, (2, 2)) is MAP
+    assert resize_map(MAP, (6, 8)).shape == (1, 1, 6, 8)
+    torch.testing.assert_close(resize_map(MAP, (6, 8)).mean(), MAP.mean())
