@@ -97,8 +97,8 @@ def run_notebook(source: Path, target: Path, env: dict[str, str], threads: int) 
     notebook = nbformat.read(partial, as_version=4)
     partial.unlink()
     tidy(notebook)
-    if failed := stored_errors(notebook):
-        print(f"\n{source} FAILED: it stores errors: {'; '.join(failed)}", file=sys.stderr)
+    if faults := stored_errors(notebook) + silent_pictures(notebook):
+        print(f"\n{source} FAILED: {'; '.join(faults)}", file=sys.stderr)
         return None
     print(f"{source}: {seconds:.0f} s", flush=True)
     nbformat.write(notebook, target)
@@ -109,6 +109,23 @@ def stored_errors(notebook: Any) -> list[str]:
     """Errors among the outputs; Jupyter Book would show them and end with 0."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"]
+
+
+def silent_pictures(notebook: Any) -> list[str]:
+    """Cells that put a picture on the page without an alternative text or a caption."""
+    faults = []
+    for number, cell in enumerate(notebook.cells):
+        kinds = {kind for output in cell.get("outputs", []) for kind in output.get("data", {})}
+        about = cell.metadata.get("mystnb", {})
+        alt = about.get("image", {}).get("alt", "").strip()
+        caption = about.get("figure", {}).get("caption", "").strip()
+        if any(kind.startswith("image/") for kind in kinds) and not (alt and caption):
+            start = cell.source.strip().split("\n")[0]
+            faults.append(
+                f"cell {number} ({start!r}) shows a picture without alt text or caption; see "
+                "Notebooks in CONTRIBUTING.md"
+            )
+    return faults
 
 
 def tidy(notebook: Any) -> None:
