@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gainmtl import report_page as html
-from gainmtl.stats import bootstrap_interval
+from gainmtl.stats import bootstrap_interval, mean_defined
 from gainmtl.verdicts import FALSE_ALARM, HIT, MISS, RIGHT_REJECTION
 
 Show = Callable[[pd.DataFrame], list[str]]
@@ -43,25 +43,30 @@ MEANINGS: tuple[tuple[str | None, str, dict[str, Any], str, str], ...] = (
 
 
 def tiles(test: pd.DataFrame, measures: pd.DataFrame | None) -> str:
-    tiles = []
-    for key, kind in (("recall", "defective"), ("false alarms", "normal")):
-        part = test[test["true_label"] == kind]
-        if len(part):
-            flagged = (part["verdict"] == "defective").to_numpy(float)
-            share = bootstrap_interval(np.mean, part["group"].to_numpy(), flagged)
-            note = f"{int(flagged.sum())} of {len(part)}"
+    """The few figures that matter most."""
+    groups = test["group"].to_numpy()
+    flagged = (test["verdict"] == "defective").to_numpy(float)
+    parts = []
+    for name, kind in (("recall", "defective"), ("false alarms", "normal")):
+        asked = np.where(test["true_label"] == kind, flagged, np.nan)
+        count = int((~np.isnan(asked)).sum())
+        if count:
+            # Over all groups, as in the table: the interval of recall is the same in both places.
+            share = bootstrap_interval(mean_defined, groups, asked, resamples=1000)
+            note = f"{int(np.nansum(asked))} of {count}"
             if not np.isnan(share.low):
                 note += f"; {100 * share.low:.0f} to {100 * share.high:.0f} %"
-            tiles.append(html.tile(f"{100 * share.value:.0f} %", key, note))
+            parts.append(html.tile(f"{100 * share.value:.0f} %", name, note))
     for map_name, metric, condition, name, meaning in MEANINGS:
         row = measure(measures, map_name, metric, condition)
         if row is not None and metric in ("auroc", "point_game"):
             between = html.interval(row["ci_low"], row["ci_high"])
-            tiles.append(html.tile(html.number(row["value"]), name, f"{meaning}; {between}"))
-    return f'<div class="tiles">{"".join(tiles)}</div>'
+            parts.append(html.tile(html.number(row["value"]), name, f"{meaning}; {between}"))
+    return f'<div class="tiles">{"".join(parts)}</div>'
 
 
 def key() -> str:
+    """The colours of the overlays."""
     items = (
         ("linear-gradient(90deg, #ffd60a55, #e11d48)", "defect map, from faint to 1"),
         ("#00beff", "outline of the mask, where there is one"),
@@ -88,6 +93,7 @@ def measure(
 
 
 def figures(test: pd.DataFrame, measures: pd.DataFrame | None) -> list[str]:
+    """Confusion, measures with intervals, and by defect type."""
     outcome = test["outcome"].value_counts()
     confusion = html.table(
         "Verdicts on the test images",
@@ -138,6 +144,7 @@ def _by_type(test: pd.DataFrame, measures: pd.DataFrame | None) -> str | None:
 
 
 def strip(rows: pd.DataFrame) -> str:
+    """Histograms of the probabilities of either kind, with the thresholds."""
     kinds = (
         ("normal", "normal images", "var(--good)"),
         ("defective", "defective images", "var(--bad)"),
