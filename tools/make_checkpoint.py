@@ -27,8 +27,8 @@ PATH = Path(__file__).resolve().parents[1] / "book/weights" / f"{BACKBONE}_synth
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the notebooks' small backbone.")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--images", type=int, default=1600)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--path", type=Path, default=PATH)
     given = parser.parse_args()
     data = datasets.load("synthetic", image_size=96, seed=SEED, train=given.images, test=400)
@@ -41,7 +41,7 @@ def main() -> None:
     table = evaluate(model, data.test, resamples=0)
     whole = table[[not condition for condition in table["condition"]]]
     figures = {
-        f"{row.metric} of {row.map}" if row.map else row.metric: round(float(row.value), 4)
+        f"{row.map} {row.metric}" if isinstance(row.map, str) else row.metric: round(row.value, 4)
         for row in whole.itertuples()
     }
     state = model.backbone.timm.state_dict()
