@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from timm.layers.cbam import CbamModule
+from timm.layers.cbam import ChannelAttn
 from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,17 +31,24 @@ class SqueezeExcitation(nn.Module):
 class CBAM(nn.Module):
     """Channel, then spatial attention: `F' = Mc(F) * F`, `F'' = Ms(F') * F'`.
 
-    `Mc = sigmoid(MLP(avg F) + MLP(max F))` with one shared MLP, `Ms = sigmoid(conv7x7([mean_c F',
-    max_c F']))`. (B, C, h, w) to the same shape. timm's layers; the hidden width is at least 8.
-    Source: Woo, Park, Lee and Kweon, "CBAM", ECCV 2018.
+    `Mc = sigmoid(MLP(avg F) + MLP(max F))` with one shared MLP (timm's layer; at least 8 hidden
+    channels), `Ms = sigmoid(conv7x7([mean_c F', max_c F']))`. (B, C, h, w) to the same shape.
+
+    Source: Woo, Park, Lee and Kweon, "CBAM", ECCV 2018. Deviation: a bias instead of batch norm
+    after the 7x7 convolution, so that training and prediction see the same gate.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layer = CbamModule(channels, rd_channels=max(channels // 16, 8))
+        self.channel = ChannelAttn(channels, rd_channels=max(channels // 16, 8))
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.layer(features)
+        features = self.channel(features)
+        summary = torch.cat(
+            [features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1
+        )
+        return features * torch.sigmoid(self.spatial(summary))
 
 
 class GuidedAttention(nn.Module):
@@ -54,12 +61,12 @@ class GuidedAttention(nn.Module):
     (B, C, h, w) features to (B, 1, h, w) unbounded logits.
     """
 
-    def __init__(self, channels: int, prior: float = 0.05) -> None:
+    def __init__(self, channels: int, prior: float = 0.2) -> None:
         super().__init__()
         hidden = max(channels // 2, 8)
         self.features = nn.Sequential(
             nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
-            nn.BatchNorm2d(hidden),
+            nn.GroupNorm(max(hidden // 8, 1) if hidden % 8 == 0 else 1, hidden),
             nn.ReLU(inplace=True),
         )
         self.logits = nn.Conv2d(hidden, 1, 1)

@@ -50,6 +50,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.name = name
+        self.is_pretrained = weights is not None
         _check_name(name)
         path = None if weights in (None, IMAGENET) else Path(str(weights))
         card = _read_card(path)

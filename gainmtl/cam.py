@@ -18,7 +18,7 @@ from torch.nn import functional
 
 Pooling = Literal["mean", "lse", "topk"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
-LSE_SHARPNESS = 1.0
+LSE_SHARPNESS = 4.0
 TOPK_SHARE = 0.01
 
 
@@ -40,7 +40,7 @@ def pool_evidence(evidence: Tensor, pooling: str = "mean") -> Tensor:
     """Pool maps (B, K, h, w) over their N = h w cells to (B, K).
 
     - `"mean"`: `1/N sum_i E_i`, the original.
-    - `"lse"`: `1/r log(1/N sum_i exp(r E_i))` with r = 1, between mean and maximum (Pinheiro and
+    - `"lse"`: `1/r log(1/N sum_i exp(r E_i))` with r = 4, between mean and maximum (Pinheiro and
       Collobert, CVPR 2015). A constant map pools to its constant.
     - `"topk"`: mean of the highest 1 % of cells, at least one.
 

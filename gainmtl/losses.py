@@ -41,7 +41,7 @@ class LossWeights:
         return tuple(name for name, value in self.asdict().items() if value > 0)
 
 
-def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float = 0.5) -> Tensor:
+def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 1.0, alpha: float = 0.5) -> Tensor:
     """`mean_i 2 alpha_i (1 - p_i)^gamma (-log p_i)`, p_i the probability of the true class; scalar.
 
     logits (B, K), targets (B,) integer classes. `alpha_i` is `alpha` for the defective classes

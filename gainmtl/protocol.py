@@ -21,6 +21,16 @@ from gainmtl.runs import git_commit
 from gainmtl.stats import mean_over_types, paired_interval
 from gainmtl.train import MODEL, fit
 
+REFERENCE: dict[str, Any] = {
+    "epochs": 10,
+    "batch_size": 16,
+    "learning_rate": 1.5e-3,
+    "backbone_rate": 0.2,
+    "freeze_stride": 4,
+    "average_decay": 0.98,
+}
+"""The recipe of the reference runs, the same for every compared system; see `train.Recipe`."""
+
 
 class Pooled(NamedTuple):
     """One system over all folds of one seed."""

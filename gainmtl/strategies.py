@@ -115,7 +115,7 @@ _S2 = dataclasses.replace(_S1, cam_guidance=0.3)
 _S3 = LossWeights(
     classification=0.3, cam_guidance=0.3, attended_classification=1.0, guidance=0.5, mining=0.2
 )
-_S4 = dataclasses.replace(_S3, localization=0.2, consistency=0.2)
+_S4 = dataclasses.replace(_S3, localization=1.0, consistency=0.2)
 _S5 = dataclasses.replace(_S4, counterfactual=0.3)
 
 

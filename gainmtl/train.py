@@ -38,18 +38,19 @@ class Recipe:
 
     epochs: int = 12
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     """Peak rate of the heads; linear warm-up over the first 5 % of steps, then cosine to 1 %."""
-    backbone_rate: float = 0.3
+    backbone_rate: float = 0.2
     """The backbone's rate as a share of `learning_rate`."""
     weight_decay: float = 1e-2
     """AdamW's, on weights of two or more dimensions only."""
-    average_decay: float = 0.99
+    average_decay: float = 0.98
     """Decay per step of the averaged weights, which are the result; 0 keeps the last weights."""
     freeze_stride: int = 0
     """Freeze the backbone up to this stride; see `Backbone.freeze`."""
-    freeze_statistics: bool = False
-    """Keep the backbone's batch statistics as its weights brought them."""
+    freeze_statistics: bool | None = None
+    """Keep the backbone's batch statistics as its weights brought them. `None`: if it was given
+    weights. Deep maps of a small batch give statistics too noisy for the running mean to follow."""
     augmentation: str = "standard"
     clip_norm: float = 5.0
     max_false_alarms: float = 0.05
@@ -178,7 +179,9 @@ class _Run:
         self.history: list[dict[str, float]] = []
         model.image_size = data.image_size
         model.resize = getattr(data.train, "resize", model.resize)
-        model.backbone.freeze(settings.freeze_stride, settings.freeze_statistics)
+        keep = settings.freeze_statistics
+        keep = model.backbone.is_pretrained if keep is None else keep
+        model.backbone.freeze(settings.freeze_stride, keep)
         # On a CPU channels-last runs this family of networks about 1.6 times as fast.
         model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(self._groups(), lr=settings.learning_rate)
