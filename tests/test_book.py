@@ -169,3 +169,12 @@ def test_staging_copies_what_changed_and_drops_what_is_gone(tmp_path: Path) -> N
 )
 def test_docstrings_are_plain_text(text: str, expected: str) -> None:
     assert plain_docstrings.plain(text) == expected
+
+
+def test_what_python_says_of_a_field_is_left_out() -> None:
+    lines = ["Alias for field number 3"]
+    plain_docstrings.escape(None, "attribute", "Sample.has_mask", None, None, lines)
+    assert "".join(lines) == ""
+    lines = ["One `a", "b` is *read*."]
+    plain_docstrings.escape(None, "attribute", "Sample.image", None, None, lines)
+    assert lines == [r"One `a b` is \*read\*."]

@@ -154,8 +154,9 @@ def stage_prose(root: Path, stage: Path) -> None:
 
 def stage_notebooks(paths: list[Path], stage: Path, keys: Path, jobs: int) -> bool:
     """Run the notebooks whose inputs changed; whether all of them are there now."""
-    inputs = [ROOT / "gainmtl", ROOT / "requirements.lock", ROOT / "book" / "results"]
-    inputs += sorted(p for p in (ROOT / "notebooks").glob("[!.]*") if p.is_dir())
+    # What notebooks read: the package, reference results, weights, crops; not prose or styles.
+    inputs = [ROOT / "gainmtl", ROOT / "requirements.lock"]
+    inputs += sorted(folder for folder in (ROOT / "book").glob("[!._]*") if folder.is_dir())
     common = digest(inputs, sys.version)
     stale = []
     for path in paths:

@@ -25,6 +25,8 @@ def plain(line: str) -> str:
 
 def escape(app: Any, what: str, name: str, subject: Any, options: Any, lines: list[str]) -> None:
     """Event `autodoc-process-docstring`. A span over two lines is joined, so that it is seen."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()  # Python's own words for a field that we left undescribed
     text = re.sub(r"`[^`\n]*\n[^`\n]*`", lambda m: re.sub(r"\s+", " ", m[0]), "\n".join(lines))
     lines[:] = [plain(line) for line in text.split("\n")]
 
