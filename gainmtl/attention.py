@@ -45,9 +45,7 @@ class CBAM(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         features = self.channel(features)
-        summary = torch.cat(
-            [features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1
-        )
+        summary = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1)
         return features * torch.sigmoid(self.spatial(summary))
 
 

@@ -42,22 +42,19 @@ def test_parameter_counts(channels: int, hidden: int) -> None:
     squeeze = sum(p.numel() for p in SqueezeExcitation(channels).parameters())
     assert squeeze == 2 * channels * hidden + channels + hidden
     cbam = sum(p.numel() for p in CBAM(channels).parameters())
-    assert cbam == 2 * channels * hidden + 2 * 7 * 7 + 2
+    assert cbam == 2 * channels * hidden + 2 * 7 * 7 + 1
 
 
 def channel_gate(cbam: CBAM, features: torch.Tensor) -> torch.Tensor:
-    fc1, fc2 = cbam.layer.channel.fc1.weight, cbam.layer.channel.fc2.weight
+    fc1, fc2 = cbam.channel.fc1.weight, cbam.channel.fc2.weight
     pooled = (features.mean((2, 3), keepdim=True), features.amax((2, 3), keepdim=True))
     both = [functional.conv2d(functional.conv2d(x, fc1).relu(), fc2) for x in pooled]
     return (both[0] + both[1]).sigmoid()
 
 
 def spatial_gate(cbam: CBAM, features: torch.Tensor) -> torch.Tensor:
-    layer = cbam.layer.spatial.conv
     pooled = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], 1)
-    norm = layer.bn
-    x = functional.conv2d(pooled, layer.conv.weight, padding=3)
-    x = (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+    x = functional.conv2d(pooled, cbam.spatial.weight, cbam.spatial.bias, padding=3)
     return x.sigmoid()
 
 

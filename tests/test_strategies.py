@@ -23,8 +23,8 @@ FULL = {
     "S1": {"C": 1.0},
     "S2": {"C": 1.0, "G": 0.3},
     "S3": {"C": 0.3, "G": 0.3, "A": 1.0, "g": 0.5, "m": 0.2},
-    "S4": {"C": 0.3, "G": 0.3, "A": 1.0, "g": 0.5, "m": 0.2, "l": 0.2, "c": 0.2},
-    "S5": {"C": 0.3, "G": 0.3, "A": 1.0, "g": 0.5, "m": 0.2, "l": 0.2, "c": 0.2, "x": 0.3},
+    "S4": {"C": 0.3, "G": 0.3, "A": 1.0, "g": 0.5, "m": 0.2, "l": 1.0, "c": 0.2},
+    "S5": {"C": 0.3, "G": 0.3, "A": 1.0, "g": 0.5, "m": 0.2, "l": 1.0, "c": 0.2, "x": 0.3},
 }
 FULL["S6"] = FULL["S5"]
 
@@ -72,7 +72,7 @@ def test_which_term_is_on_in_which_epoch(name: str) -> None:
 def test_the_localization_warms_up() -> None:
     strategy = get_strategy("S5")
     values = [strategy.weights_at(p).localization for p in (0.0, 0.05, 0.1, 0.2, 0.6, 1.0)]
-    assert values == pytest.approx([0.0, 0.05, 0.1, 0.2, 0.2, 0.2])
+    assert values == pytest.approx([0.0, 0.25, 0.5, 1.0, 1.0, 1.0])
 
 
 def test_terms_reach_their_full_weight() -> None:
