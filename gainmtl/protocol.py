@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
 from gainmtl import metrics
 from gainmtl.datasets import Data
@@ -78,8 +79,6 @@ def cross_validate(
         condition: what tells this system from others of the same strategy, for the result rows.
         fit_arguments: passed to `fit`.
     """
-    import torch
-
     parts: list[Scores] = []
     histories, commits, paths, seconds = [], [], [], 0.0
     system = ""
