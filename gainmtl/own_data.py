@@ -22,7 +22,6 @@ has defective groups where those are fewer."""
 
 RULES: dict[str, Any] = {
     "batch_size": Rule(int, 2, 100_000),
-    "seeds": Rule(int, 0, 2**32 - 1),
     "strategy": Rule(str),
     "checkpoint": Rule(str, optional=True),
     "predict_root": Rule(str, optional=True),
@@ -34,8 +33,7 @@ RULES: dict[str, Any] = {
     "map_limit": Rule(int, 0, 10_000_000),
     "examples": Rule(int, 0, 1000),
 }
-"""The parameters that only this notebook has, and the common ones that mean less here: one model
-is trained, so there is one seed."""
+"""The parameters that only this notebook has; and no step is possible on a batch of one."""
 
 
 def is_labelled(chosen: Parameters) -> bool:
@@ -48,6 +46,11 @@ def check_choices(chosen: Parameters) -> None:
     """Raise one `ValueError` for parameters that are fine each by itself but not together."""
     problems = []
     get_strategy(chosen.strategy)
+    if len(chosen.seeds) > 1:
+        problems.append(
+            f"seeds: this notebook leaves one model, so it takes one seed, found "
+            f"{list(chosen.seeds)}; add -p seeds {chosen.seeds[0]}"
+        )
     if chosen.dataset == "synthetic" and chosen.data_root is not None:
         problems.append(
             "data_root: given, but dataset is 'synthetic', which is built in; add the layout of "
@@ -86,8 +89,10 @@ def check_choices(chosen: Parameters) -> None:
 
 def parts_of(chosen: Parameters) -> int:
     """How many parts a set is cut into: `folds`, or for a single one by the defects it has."""
-    if chosen.folds > 1 or chosen.dataset not in LAYOUTS or chosen.data_root is None:
-        return max(chosen.folds, TEST_PARTS)
+    if chosen.folds > 1:
+        return int(chosen.folds)
+    if chosen.dataset not in LAYOUTS or chosen.data_root is None:
+        return TEST_PARTS  # built in, or `load` says what is missing
     records = read_records(chosen.dataset, chosen.data_root, chosen.category)
     return max(2, min(TEST_PARTS, len({r.group for r in records if r.is_defective})))
 
@@ -108,7 +113,7 @@ def load_fold(chosen: Parameters, fold: int = 0, model: GAINMTL | None = None) -
         image_size=(model and model.image_size) or chosen.image_size,
         fold=fold,
         folds=parts_of(chosen),
-        seed=chosen.seeds,
+        seed=chosen.seeds[0],
         resize=chosen.resize if model is None else model.resize,
         validation=chosen.validation,
         category=chosen.category,

@@ -120,8 +120,7 @@ class _Gallery:
         case = self.case_of[row.name]
         defect_map = defect_map_of(self.models[case.fold], case)
         picture = fit_to(case.read(), defect_map, case.read_mask(), THUMBNAIL)
-        sign = "≥" if row["verdict"] == "defective" else "<"
-        words = [f"probability {row['defect_probability']:.3f} {sign} {row['threshold']:.3f}"]
+        words = [_comparison(row["defect_probability"], row["threshold"])]
         if case.is_defective:
             words.insert(0, str(case.defect_type))
         words.append(f"map at most {row['peak']:.2f}")
@@ -136,6 +135,13 @@ class _Gallery:
             text=" · ".join(words),
             alt=f"{case.true_label or 'unlabelled'} image {case.name}, judged {row['verdict']}",
         )
+
+
+def _comparison(probability: float, threshold: float) -> str:
+    """Both numbers, with as many digits as it takes to tell them apart."""
+    digits = next((d for d in range(3, 8) if f"{probability:.{d}f}" != f"{threshold:.{d}f}"), 8)
+    sign = "≥" if probability >= threshold else "<"
+    return f"probability {probability:.{digits}f} {sign} {threshold:.{digits}f}"
 
 
 def _lead(test: pd.DataFrame, new: pd.DataFrame) -> str:

@@ -75,6 +75,8 @@ code { font-size: .9em; overflow-wrap: anywhere; }
 @media print { body { background: none; } nav { display: none; } }
 """
 BARS = 50
+ZOOM = 0.2
+"""A histogram whose values span less than this share of [0, 1] is drawn larger."""
 
 
 class Card(NamedTuple):
@@ -168,13 +170,24 @@ def interval(low: float, high: float) -> str:
 
 
 def strip(rows: Sequence[tuple[str, ArrayLike, str]], thresholds: Sequence[float]) -> str:
-    """Histograms of probabilities over one axis from 0 to 1, the thresholds as lines.
+    """Histograms of probabilities over one axis, the thresholds as lines.
 
+    The axis is 0 to 1, or what is used of it where everything crowds into a fifth.
     rows: label, values (N,) and the CSS colour. Heights are shares of the row's tallest bar.
     """
+    used = np.concatenate([*(np.asarray(values, dtype=float) for _, values, _ in rows), thresholds])
+    low, high = float(used.min()), float(used.max())
+    margin = max(1e-6, 0.1 * (high - low))
+    low, high = (0.0, 1.0) if high - low > ZOOM else (low - margin, high + margin)
+    at = [BARS * (t - low) / (high - low) for t in thresholds]
+    lines = "".join(
+        f'<line x1="{x:.3f}" x2="{x:.3f}" y1="0" y2="100" stroke="currentColor" '
+        'stroke-width="2" stroke-dasharray="5 4" vector-effect="non-scaling-stroke"/>'
+        for x in at
+    )
     parts = []
     for label, values, colour in rows:
-        counts, _ = np.histogram(np.asarray(values, dtype=float), bins=BARS, range=(0, 1))
+        counts, _ = np.histogram(np.asarray(values, dtype=float), bins=BARS, range=(low, high))
         tallest = max(1, int(counts.max()))
         bars = "".join(
             f'<rect x="{i}" y="{100 - height:.1f}" width="0.9" height="{height:.1f}"/>'
@@ -183,19 +196,14 @@ def strip(rows: Sequence[tuple[str, ArrayLike, str]], thresholds: Sequence[float
             for height in [max(4.0, 94 * count / tallest)]
             if count
         )
-        lines = "".join(
-            f'<line x1="{BARS * t:.3f}" x2="{BARS * t:.3f}" y1="0" y2="100" stroke="currentColor" '
-            'stroke-width="2" stroke-dasharray="5 4" vector-effect="non-scaling-stroke"/>'
-            for t in thresholds
-        )
         alt = f"Histogram of the defect probability of {label}; tallest bar {tallest} images."
         parts.append(
             f'<div class="row"><small>{text(label)}</small><svg role="img" viewBox="0 0 {BARS} 100"'
             f' preserveAspectRatio="none" aria-label="{text(alt)}"><g fill="{colour}">{bars}</g>'
             f"{lines}</svg></div>"
         )
-    ticks = "".join(f"<span>{tick}</span>" for tick in ("0", "0.25", "0.5", "0.75", "1"))
-    marks = ", ".join(f"{t:.3f}" for t in thresholds)
+    ticks = "".join(f"<span>{tick:.4g}</span>" for tick in np.linspace(low, high, 5))
+    marks = ", ".join(f"{t:.4g}" for t in thresholds)
     return (
         f'<div class="strip">{"".join(parts)}<div class="axis" aria-hidden="true">{ticks}</div>'
         f"<small>Defect probability; dashed: the threshold, {marks}.</small></div>"

@@ -18,8 +18,8 @@ from gainmtl.cases import Case, cases_in, cases_of
 from gainmtl.datasets.images import read_image
 from gainmtl.evaluate import score, tidy
 from gainmtl.overlays import NAME_LENGTH, OUTLINE, Picture, file_stems, fit_to, map_pixels, overlay
-from gainmtl.report import threshold_rule, write_report
-from gainmtl.report_page import number, table, text
+from gainmtl.report import _comparison, threshold_rule, write_report
+from gainmtl.report_page import number, strip, table, text
 from gainmtl.report_sections import mistakes
 from gainmtl.verdicts import COLUMNS, judge, write_verdicts
 
@@ -385,3 +385,23 @@ def test_cases_read_files_at_their_own_size(folder: Path, data: datasets.Data) -
         if mask is not None:
             assert mask.shape[1:] == case.read().shape[1:]
             assert mask.sum() == 16 * 20
+
+
+def test_numbers_that_differ_look_different() -> None:
+    assert _comparison(0.4801, 0.4804) == "probability 0.4801 < 0.4804"
+    assert _comparison(0.75, 0.5) == "probability 0.750 ≥ 0.500"
+    assert _comparison(0.5, 0.5).count("0.50000000") == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"), [([0.1, 0.9], 0, 1), ([0.50, 0.51], 0.499, 0.511)]
+)
+def test_histograms_show_what_crowds_together(values: list[float], low: float, high: float) -> None:
+    drawn = strip([("normal", values, "red")], [values[0]])
+    ticks = [float(tick) for tick in re.findall(r"<span>([^<]+)</span>", drawn)]
+    assert drawn.count("<rect") == 2
+    assert (ticks[0], ticks[-1]) == pytest.approx((low, high))
+
+
+def test_histogram_of_one_value() -> None:
+    assert strip([("normal", [0.3], "red"), ("defective", [], "blue")], [0.3]).count("<rect") == 1
