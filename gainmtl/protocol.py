@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,15 +144,14 @@ def _write(folder: Path, scores: Scores, facts: dict[str, Any]) -> None:
 
 
 def _read(folder: Path) -> tuple[Scores, dict[str, Any]]:
-    # Exactly what was written: no rounding, and a defect type called "None" stays a text.
-    texts = dict.fromkeys(("name", "group", "defect_type"), str)
-    images = pd.read_csv(
-        folder / "scores.csv",
-        dtype=texts,
-        keep_default_na=False,
-        na_values=[""],
-        float_precision="round_trip",
-    )
+    # As text first: no rounding whatever the version of pandas, and a defect type called "None"
+    # stays a text.
+    images = pd.read_csv(folder / "scores.csv", dtype=str, keep_default_na=False)
+    for column in images.columns:
+        if column in ("is_defective", "has_mask", "is_flagged"):
+            images[column] = images[column] == "True"
+        elif column not in ("name", "group", "defect_type"):
+            images[column] = [float(value) if value else math.nan for value in images[column]]
     with np.load(folder / "histograms.npz") as stored:
         files = [key for key in stored.files if key.endswith(".positives")]
         names = [key.removesuffix(".positives") for key in files]
