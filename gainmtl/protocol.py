@@ -83,6 +83,8 @@ def cross_validate(
     parts: list[Scores] = []
     histories, commits, paths, seconds = [], [], [], 0.0
     system = ""
+    # Of the code that is loaded; the checkout may move on while a long run goes.
+    commit = git_commit()
     for fold in range(folds):
         folder = Path(output_dir) / f"fold{fold}"
         torch.manual_seed(seed * 1009 + fold)
@@ -97,7 +99,7 @@ def cross_validate(
             start = time.perf_counter()
             scores = score(load(folder / MODEL), data.test)
             facts = {
-                "trained_at_commit": git_commit(),
+                "trained_at_commit": commit,
                 "scoring_seconds": time.perf_counter() - start,
             }
             _write(folder, scores, facts)
