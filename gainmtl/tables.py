@@ -69,7 +69,7 @@ def find(
         & (rows["map"].isna() if map is None else rows["map"] == map)
         & rows["seed"].isna()
         & rows["fold"].isna()
-        & [dict(given) == wanted for given in rows["condition"]]
+        & rows["condition"].map(lambda given: dict(given) == wanted)
     ]
     if len(chosen) != 1:
         raise LookupError(
@@ -77,8 +77,10 @@ def find(
             f"{len(chosen)}"
         )
     row = chosen.iloc[0]
-    count = None if pd.isna(row["n"]) else int(row["n"])
-    return Value(float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), count)
+    value, low, high = (
+        math.nan if pd.isna(row[key]) else float(row[key]) for key in ("value", "ci_low", "ci_high")
+    )
+    return Value(value, low, high, None if pd.isna(row["n"]) else int(row["n"]))
 
 
 def defect_types(rows: pd.DataFrame) -> list[str]:

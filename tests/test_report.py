@@ -317,11 +317,13 @@ def test_worst_mistakes_come_first() -> None:
         name=["miss .4", "miss .1", "alarm .6", "alarm .9", "near", "far", "on it", "unmasked"],
         outcome=["miss", "miss", "false alarm", "false alarm", "hit", "hit", "hit", "hit"],
         defect_probability=[0.4, 0.1, 0.6, 0.9, 0.8, 0.7, 0.95, 0.99],
-        peak_to_mask=[np.nan] * 4 + [12.0, 30.0, 0.0, np.nan],
+        peak_to_mask=[0.0, 0.0, np.nan, np.nan, 12.0, 30.0, 0.0, np.nan],
+        peak=[0.7, 0.1] + [0.6] * 6,
     )
     sections = mistakes(verdicts, lambda rows: rows["name"].tolist())
     found = {key: (title, body) for key, title, body in sections}
     assert found["misses"][1][1:] == ["miss .1", "miss .4"]
+    assert "On 1 of them the map peaks inside the mask" in found["misses"][1][0]
     assert found["alarms"][1][1:] == ["alarm .9", "alarm .6"]
     assert found["elsewhere"][1][1:] == ["far", "near"]
     assert "1 found defects have no mask" in found["elsewhere"][1][0]

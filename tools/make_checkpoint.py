@@ -40,10 +40,10 @@ def main() -> None:
     fit(model, data, accelerator="cpu", augmentation="standard", **recipe)
     table = evaluate(model, data.test, resamples=0)
     whole = table[[not condition for condition in table["condition"]]]
-    figures = {
-        f"{row.map} {row.metric}" if isinstance(row.map, str) else row.metric: round(row.value, 4)
-        for row in whole.itertuples()
-    }
+    figures = {}
+    for row in whole.itertuples():
+        name = f"{row.metric} of {row.map}" if isinstance(row.map, str) else row.metric
+        figures[name] = round(float(row.value), 4)
     state = model.backbone.timm.state_dict()
     tensors = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
