@@ -60,6 +60,8 @@ def predict(
         loaded = [_load(model, source) for source in chunk]
         batch = torch.stack([image for image, _ in loaded]).to(device)
         out = model(model.preprocess(batch.contiguous(memory_format=torch.channels_last)))
+        # In float64, as the threshold was chosen: near ties would else fall on the other side.
+        probability = (1 - out.logits.cpu().double().softmax(1)[:, 0]).tolist()
         wide_cam = resize_map(out.cam, (batch.shape[2], batch.shape[3]))
         for index, (source, (_, original)) in enumerate(zip(chunk, loaded, strict=True)):
             pair = [values[index].float().cpu() for values in (out.defect_map, wide_cam)]
@@ -69,7 +71,7 @@ def predict(
             name = source.name if isinstance(source, Path) else f"image {start + index}"
             if isinstance(source, Path) and isinstance(images, str | Path):
                 name = source.relative_to(images).as_posix()
-            rows.append(_row(name, float(out.defect_probability[index]), model, defect_map))
+            rows.append(_row(name, probability[index], model, defect_map))
             maps.append(defect_map)
             cams.append(cam)
         if progress:
