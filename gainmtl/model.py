@@ -202,7 +202,9 @@ class GAINMTL(nn.Module):
         gate = torch.sigmoid(attention_logits)
         if fused is not None:
             gate = torch.lerp(gate, fused[0], fused[1])
-        return Decision(plain, self.attended_head(refined * gate), attention_logits)
+        # A residual gate: multiplied by the gate alone, features of a mostly sound surface vanish
+        # with it, and with them the gradient of the head that decides.
+        return Decision(plain, self.attended_head(refined * (1 + gate)), attention_logits)
 
     def forward(self, images: Tensor) -> Outputs:
         """(B, 3, H, W) images, normalised by `preprocess`, to `Outputs`."""

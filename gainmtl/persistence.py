@@ -15,7 +15,8 @@ from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import Strategy, Window
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 gated the attended features by `sigmoid(M)` instead of `1 + sigmoid(M)`."""
 
 
 def strategy_to_dict(strategy: Strategy) -> dict[str, Any]:

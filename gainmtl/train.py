@@ -25,7 +25,7 @@ from gainmtl.datasets import Augment, AugmentedDataset, Data
 from gainmtl.evaluate import defect_scores
 from gainmtl.files import atomic_path, plain
 from gainmtl.model import GAINMTL
-from gainmtl.persistence import save, strategy_to_dict
+from gainmtl.persistence import FORMAT, save, strategy_to_dict
 from gainmtl.types import Batch, collate
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -314,6 +314,7 @@ class _Run:
         """What must agree for a checkpoint to be continued."""
         return plain(
             {
+                "format": FORMAT,
                 "model": self.model.config,
                 "strategy": strategy_to_dict(self.model.strategy),
                 "recipe": dataclasses.asdict(self.settings),
