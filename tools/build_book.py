@@ -82,6 +82,8 @@ def run_notebook(source: Path, target: Path, env: dict[str, str], threads: int) 
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial.ipynb")
     output_dir = Path("_build") / "runs" / source.stem
+    # What another version of the code left there would be refused, or read as if it were new.
+    shutil.rmtree(ROOT / output_dir, ignore_errors=True)
     command = [sys.executable, "-m", "papermill", str(source), str(partial)]
     command += ["-k", "python3", "--no-progress-bar", "-p", "output_dir", output_dir.as_posix()]
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
