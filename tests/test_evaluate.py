@@ -128,7 +128,10 @@ def test_figures_against_other_ways(
     batch = collate([dataset[i] for i in range(len(dataset))])
     with torch.no_grad():
         out = model(model.preprocess(batch.image))
-    probability, labels = out.defect_probability.numpy(), batch.is_defective.numpy()
+    probability = scores.images["defect_probability"].to_numpy()
+    labels = batch.is_defective.numpy()
+    # Close, not equal: an untrained model's answers nearly tie, and rounding may order them anew.
+    np.testing.assert_allclose(out.defect_probability.numpy(), probability, atol=1e-5)
     flagged = probability >= model.threshold
     assert value(table, "auroc") == pytest.approx(roc_auc_score(labels, probability))
     assert value(table, "accuracy") == pytest.approx((flagged == labels).mean())
