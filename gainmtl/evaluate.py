@@ -110,8 +110,8 @@ def score(
 ) -> Scores:
     """Ask `model` about every sample and measure the answers against labels and masks.
 
-    `interventions` adds the counterfactual questions for defective images with a mask, three more
-    passes through the heads: `flip.removed`, is the verdict normal once the features under the mask
+    `interventions` adds the counterfactual questions for defective images with a mask, two more
+    network passes: `flip.removed`, is the verdict normal once the features under the mask
     are normal ones; `flip.kept`, does it become normal when only the defect is left; `flip.moved`,
     as `removed`, with as much area elsewhere. Each is 0 or 1, and NaN where the verdict was not
     "defective" to begin with.

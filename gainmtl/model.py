@@ -63,8 +63,8 @@ class GAINMTL(nn.Module):
     """A timm backbone with the heads of a strategy S1 to S6.
 
     `out = model(model.preprocess(images))` gives `Outputs`; no mask is ever an input. The verdict
-    is a function of the evidence map alone: `model.pool(out.cam) + model.evidence_bias` equals
-    `out.logits[:, 1] - out.logits[:, 0]`.
+    is a function of the evidence map alone: with K = 2, `model.pool(out.cam) + model.evidence_bias`
+    equals `out.logits[:, 1] - out.logits[:, 0]`.
 
     Args:
         backbone: a timm model name; see `Backbone`.
