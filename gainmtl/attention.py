@@ -10,6 +10,8 @@ from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gainmtl.layers import conv_block
+
 MIN_TEMPERATURE = 0.05
 
 
@@ -62,11 +64,7 @@ class GuidedAttention(nn.Module):
     def __init__(self, channels: int, prior: float = 0.2) -> None:
         super().__init__()
         hidden = max(channels // 2, 8)
-        self.features = nn.Sequential(
-            nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
-            nn.GroupNorm(max(hidden // 8, 1) if hidden % 8 == 0 else 1, hidden),
-            nn.ReLU(inplace=True),
-        )
+        self.features = conv_block(channels, hidden)
         self.logits = nn.Conv2d(hidden, 1, 1)
         # Most of a surface is sound: start from that share of attended area, not from a half.
         assert self.logits.bias is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,10 +51,11 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.name = name
-        self.is_pretrained = weights is not None
         _check_name(name)
         path = None if weights in (None, IMAGENET) else Path(str(weights))
         card = _read_card(path)
+        self.initial_weights = weights if path is None else _digest(path)
+        """`None` (random), `"imagenet"`, or the digest of the file; kept through training."""
         self.create_kwargs: dict[str, Any] = create_kwargs or card.get("create_kwargs", {})
         # timm's models have attributes that the type of a module knows nothing of.
         self.timm: Any = _create(name, weights == IMAGENET, self.create_kwargs)
@@ -66,6 +68,11 @@ class Backbone(nn.Module):
         self.std: tuple[float, ...] = tuple(card.get("std", config.get("std", (0.5,) * 3)))
         self._frozen: list[nn.Module] = []
         self.channels, self.strides, self.last_channels, self.last_stride = self._probe()
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether training began from given weights."""
+        return self.initial_weights is not None
 
     def _probe(self) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
         """Run one small image to learn channels and strides, and that maps exist at all."""
@@ -198,6 +205,11 @@ def _read_card(path: Path | None) -> dict[str, Any]:
         raise FileNotFoundError(f"weights: there is no file {path}; give the path of one")
     card = path.with_suffix(".json")
     return json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
 
 
 def _load_weights(model: Any, path: Path, name: str) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from gainmtl import runs
-from gainmtl.evaluate import Scores
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import Pooled, compare, pool, pooled_rows
 from gainmtl.reference import System, run
+from gainmtl.scoring import Scores
 from gainmtl.stats import bootstrap_interval
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gainmtl.cam import check_pooling, class_activation_map, pool_evidence, resize_map
+from gainmtl.layers import conv_block, light_block
 
 
 class Verdict(NamedTuple):
@@ -53,35 +54,6 @@ class LinearHead(nn.Module):
         against = pool_evidence(class_cam[:, 1:] - normal, self.pooling)
         others = base + against + (self.bias[1:] - self.bias[0])
         return Verdict(torch.cat([base, others], dim=1), class_cam)
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm with groups of at least 8 channels.
-
-    Not batch norm: on a few small maps per batch, batch statistics and running statistics part
-    company, and the heads answer one thing in training and another in prediction.
-    """
-    groups = max(g for g in (1, 2, 4, 8) if channels % g == 0 and channels // g >= min(8, channels))
-    return nn.GroupNorm(groups, channels)
-
-
-def conv_block(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    """Convolution, group norm, ReLU, keeping the size."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        group_norm(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-def light_block(channels: int) -> nn.Sequential:
-    """A depthwise 3x3 and a pointwise convolution, then group norm and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        group_norm(channels),
-        nn.ReLU(inplace=True),
-    )
 
 
 class FeaturePyramid(nn.Module):

@@ -39,11 +39,12 @@ class Decision(NamedTuple):
 
 
 class Counterfactual(NamedTuple):
-    """Defect probabilities (B,) of the deciding head before and after an intervention."""
+    """Defect probabilities (B,) of the deciding head after an intervention on its features."""
 
-    factual: Tensor
     removed: Tensor
+    """With normal features inside the regions."""
     kept: Tensor
+    """With normal features everywhere else."""
 
 
 @contextlib.contextmanager
@@ -208,8 +209,10 @@ class GAINMTL(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """(B, 3, H, W) images, normalised by `preprocess`, to `Outputs`."""
-        size = (images.shape[2], images.shape[3])
-        features = self.features(images)
+        return self.read(self.features(images), (images.shape[2], images.shape[3]))
+
+    def read(self, features: Tensor, size: tuple[int, int]) -> Outputs:
+        """Features (B, C, h, w) of images of `size` pixels to `Outputs`."""
         decision = self.decide(features)
         verdict = decision.verdict
         cam = self._evidence(verdict)
@@ -219,7 +222,7 @@ class GAINMTL(nn.Module):
         elif decision.attention_logits is not None:
             map_logits = resize_map(decision.attention_logits, size)
         else:
-            map_logits = resize_map(self.calibrate(cam), size)
+            map_logits = resize_map(self.calibrate(cam, verdict.logits), size)
         return Outputs(
             class_logits=decision.plain.logits,
             attended_logits=None if decision.attended is None else decision.attended.logits,
@@ -240,15 +243,16 @@ class GAINMTL(nn.Module):
         best = verdict.logits[:, 1:].argmax(1)
         return defects[torch.arange(len(best), device=best.device), best][:, None] - normal
 
-    def calibrate(self, cam: Tensor) -> Tensor:
-        """Evidence to map logits, `a cam + t` with a > 0.
+    def calibrate(self, cam: Tensor, logits: Tensor) -> Tensor:
+        """Evidence (B, 1, h, w) and the verdict's logits (B, K) to map logits, `a cam + t`, a > 0.
 
         Where the map is supervised, a and t are learned. Where it is not (S1), a = 1 and t is the
-        evidence bias: a cell's value is then the verdict on a part that looks like this cell all
-        over, since every pooling returns a constant map's constant.
+        bias of the class whose evidence it is: a cell's value is then the verdict on a part that
+        looks like this cell all over, since every pooling returns a constant map's constant.
         """
         if self.map_scale is None or self.map_shift is None:
-            return cam + self.evidence_bias
+            bias = self.deciding_head.bias
+            return cam + (bias[1:][logits[:, 1:].argmax(1)] - bias[0])[:, None, None, None]
         return functional.softplus(self.map_scale) * cam + self.map_shift
 
     def labels(self, batch: Batch) -> Tensor:
@@ -287,7 +291,9 @@ class GAINMTL(nn.Module):
             terms["attended_classification"] = losses.focal_loss(decision.attended.logits, labels)
         gates = (batch.mask, defective, batch.has_mask)
         if weights.cam_guidance:
-            terms["cam_guidance"] = losses.map_guidance_loss(self.calibrate(cam), *gates)
+            terms["cam_guidance"] = losses.map_guidance_loss(
+                self.calibrate(cam, decision.verdict.logits), *gates
+            )
         if weights.guidance and decision.attention_logits is not None:
             terms["guidance"] = losses.map_guidance_loss(
                 decision.attention_logits, *gates, iou=True
@@ -331,15 +337,15 @@ class GAINMTL(nn.Module):
         return losses.counterfactual_loss(removed, kept, labels)
 
     @torch.no_grad()
-    def counterfactual(self, images: Tensor, regions: Tensor, margin: int = 1) -> Counterfactual:
+    def counterfactual(self, features: Tensor, regions: Tensor, margin: int = 1) -> Counterfactual:
         """Ask again with the features inside `regions` (B, 1, H, W) removed, or alone kept.
 
-        `images` (B, 3, H, W) normalised. A question about a prediction, never part of one.
+        `features` (B, C, h, w) as `model.features` gives them. A question about a prediction,
+        never part of one.
         """
-        features = self.features(images)
         cells = cell_mask(regions, (features.shape[2], features.shape[3]), margin)
         mean = self.normal_features.mean
-        variants = (features, remove(features, cells, mean), keep_only(features, cells, mean))
+        variants = (remove(features, cells, mean), keep_only(features, cells, mean))
         return Counterfactual(
             *(1 - self.decide(f).verdict.logits.softmax(1)[:, 0] for f in variants)
         )

@@ -11,9 +11,9 @@ from lightning_fabric import Fabric
 from gainmtl import metrics
 from gainmtl.datasets import Data, ImageDataset, load
 from gainmtl.datasets.layouts import LAYOUTS, read_records
-from gainmtl.evaluate import defect_scores
 from gainmtl.model import GAINMTL
 from gainmtl.parameters import Parameters, Rule
+from gainmtl.scoring import defect_scores
 from gainmtl.strategies import get_strategy
 
 TEST_PARTS = 5

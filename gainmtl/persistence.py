@@ -15,8 +15,9 @@ from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import Strategy, Window
 
-FORMAT = 2
-"""Format 1 gated the attended features by `sigmoid(M)` instead of `1 + sigmoid(M)`."""
+FORMAT = 3
+"""Format 1 gated the attended features by `sigmoid(M)` instead of `1 + sigmoid(M)`; format 2 did
+not say which weights training began from."""
 
 
 def strategy_to_dict(strategy: Strategy) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def save(model: GAINMTL, path: str | Path) -> Path:
         "image_size": model.image_size,
         "resize": model.resize,
         "create_kwargs": model.backbone.create_kwargs,
+        "initial_weights": model.backbone.initial_weights,
     }
     with atomic_path(path) as temporary:
         save_file(contiguous_state(model), temporary)
@@ -93,6 +95,7 @@ def load(path: str | Path) -> GAINMTL:
             f"load: the tensors of {path.name} don't fit its .json: {error}"
         ) from error
     model.backbone.mean, model.backbone.std = tuple(stored["mean"]), tuple(stored["std"])
+    model.backbone.initial_weights = stored["initial_weights"]
     model.threshold = float(stored["threshold"])
     model.image_size, model.resize = stored["image_size"], stored["resize"]
     return model.eval()

@@ -15,13 +15,15 @@ import torch
 
 from gainmtl import metrics
 from gainmtl.datasets import Data
-from gainmtl.evaluate import LOGIT_RANGE, Scores, score, tidy
+from gainmtl.evaluate import tidy
 from gainmtl.files import atomic_path, read_json, write_json
 from gainmtl.model import GAINMTL
 from gainmtl.persistence import load
 from gainmtl.runs import git_commit
+from gainmtl.scoring import LOGIT_RANGE, Scores, score
 from gainmtl.stats import mean_over_types, paired_interval
-from gainmtl.train import MODEL, fit
+from gainmtl.train import fit
+from gainmtl.training_run import MODEL
 
 REFERENCE: dict[str, Any] = {
     "epochs": 10,
@@ -31,7 +33,7 @@ REFERENCE: dict[str, Any] = {
     "freeze_stride": 4,
     "average_decay": 0.98,
 }
-"""The recipe of the reference runs, the same for every compared system; see `train.Recipe`."""
+"""The recipe of the reference runs, the same for every compared system; see `Recipe`."""
 
 
 FACTS = "scores.json"

@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import json
-import math
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from lightning_fabric import Fabric
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 
-from gainmtl import metrics
-from gainmtl.datasets import Augment, AugmentedDataset, Data
-from gainmtl.evaluate import defect_scores
-from gainmtl.files import atomic_path, plain
+from gainmtl.datasets import Data
 from gainmtl.model import GAINMTL
-from gainmtl.persistence import FORMAT, save, strategy_to_dict
-from gainmtl.types import Batch, collate
+from gainmtl.training_run import Recipe, TrainingRun
 
-CHECKPOINT = "checkpoint.safetensors"
-MODEL = "model.safetensors"
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Everything that decides how a run goes; `fit` takes these as keyword arguments."""
-
-    epochs: int = 12
-    batch_size: int = 16
-    learning_rate: float = 1.5e-3
-    """Peak rate of the heads; linear warm-up over the first 5 % of steps, then cosine to 1 %."""
-    backbone_rate: float = 0.2
-    """The backbone's rate as a share of `learning_rate`."""
-    weight_decay: float = 1e-2
-    """AdamW's, on weights of two or more dimensions only."""
-    average_decay: float = 0.98
-    """Decay per step of the averaged weights, which are the result; 0 keeps the last weights."""
-    freeze_stride: int = 0
-    """Freeze the backbone up to this stride; see `Backbone.freeze`."""
-    freeze_statistics: bool | None = None
-    """Keep the backbone's batch statistics as its weights brought them. `None`: if it was given
-    weights. Deep maps of a small batch give statistics too noisy for the running mean to follow."""
-    augmentation: str = "standard"
-    clip_norm: float = 5.0
-    max_false_alarms: float = 0.05
-    """The stored threshold is the smallest with at most this share of validation false alarms."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        rules = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 2,
-            "learning_rate": self.learning_rate > 0,
-            "backbone_rate": self.backbone_rate >= 0,
-            "weight_decay": self.weight_decay >= 0,
-            "average_decay": 0 <= self.average_decay < 1,
-            "clip_norm": self.clip_norm > 0,
-            "max_false_alarms": 0 <= self.max_false_alarms < 1,
-        }
-        wrong = [f"{name}={getattr(self, name)!r}" for name, good in rules.items() if not good]
-        if wrong:
-            raise ValueError(
-                f"fit: impossible value of {', '.join(wrong)}; see gainmtl.train.Recipe"
-            )
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Fabric's names of the precisions that `fit` can train in."""
 
 
 def fit(
@@ -82,7 +25,7 @@ def fit(
     output_dir: str | Path | None = None,
     accelerator: str = "auto",
     devices: int | str = 1,
-    precision: Any = "32-true",
+    precision: str = "32-true",
     seed: int = 0,
     num_nodes: int = 1,
     fabric_strategy: str = "auto",
@@ -112,6 +55,11 @@ def fit(
     if unknown := sorted(set(recipe) - names):
         raise ValueError(f"fit: unknown arguments {unknown}; a recipe has {sorted(names)}")
     settings = Recipe(epochs=epochs, seed=seed, **recipe)
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"fit: precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}; weights "
+            "kept in half precision can't hold the running average"
+        )
     _check_classes(data)
     fabric = Fabric(
         accelerator=accelerator,
@@ -121,7 +69,8 @@ def fit(
         strategy=fabric_strategy,
     )
     fabric.launch()
-    run = _Run(model, data, settings, fabric, None if output_dir is None else Path(output_dir))
+    folder = None if output_dir is None else Path(output_dir)
+    run = TrainingRun(model, data, settings, fabric, folder, precision)
     run.resume()
     bar = tqdm(total=epochs, initial=run.epoch, desc=model.strategy.name, disable=not progress)
     while run.epoch < epochs:
@@ -146,237 +95,3 @@ def _check_classes(data: Data) -> None:
             f"fit: {data.name}: the validation set holds no normal image; the threshold, which "
             "limits false alarms, needs some. Use another seed, or a larger share for validation."
         )
-
-
-class _EpochSampler(Sampler[int]):
-    """A permutation that depends on (seed, epoch) alone, so a resumed epoch sees the same order."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        yield from torch.randperm(self.length, generator=generator).tolist()
-
-
-class _Run:
-    """The state of one training run."""
-
-    def __init__(
-        self,
-        model: GAINMTL,
-        data: Data,
-        settings: Recipe,
-        fabric: Fabric,
-        output_dir: Path | None,
-    ) -> None:
-        self.model, self.data, self.settings, self.fabric = model, data, settings, fabric
-        self.output_dir = output_dir
-        self.epoch = 0
-        self.history: list[dict[str, float]] = []
-        model.image_size = data.image_size
-        model.resize = getattr(data.train, "resize", model.resize)
-        keep = settings.freeze_statistics
-        keep = model.backbone.is_pretrained if keep is None else keep
-        model.backbone.freeze(settings.freeze_stride, keep)
-        # On a CPU channels-last runs this family of networks about 1.6 times as fast.
-        model.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(self._groups(), lr=settings.learning_rate)
-        self.wrapped, self.optimizer = fabric.setup(model, optimizer)
-        self.wrapped.mark_forward_method("training_step")
-        self.average = copy.deepcopy(model).eval()
-        self.train_set = AugmentedDataset(data.train, Augment(settings.augmentation), settings.seed)
-        self.sampler = _EpochSampler(len(self.train_set), settings.seed)
-        loader: DataLoader[Any] = DataLoader(
-            self.train_set,
-            batch_size=settings.batch_size,
-            sampler=self.sampler,
-            collate_fn=collate,
-            # A last batch of one image has no batch statistics.
-            drop_last=len(self.train_set) % settings.batch_size == 1,
-        )
-        self.loader = fabric.setup_dataloaders(loader)
-        self.steps = len(self.loader)
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Parameters by (backbone or head) and (decayed or not)."""
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                key = (name.startswith("backbone."), parameter.ndim >= 2)
-                groups.setdefault(key, []).append(parameter)
-        s = self.settings
-        return [
-            {
-                "params": parameters,
-                "weight_decay": s.weight_decay if decayed else 0.0,
-                "rate": s.learning_rate * (s.backbone_rate if backbone else 1.0),
-            }
-            for (backbone, decayed), parameters in groups.items()
-        ]
-
-    def _schedule(self, step: int) -> float:
-        """The learning-rate factor at a step: a function of the step, so nothing to store."""
-        total = self.steps * self.settings.epochs
-        warm = max(1, total // 20)
-        if step < warm:
-            return (step + 1) / warm
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
-
-    def _progress(self, step: int) -> float:
-        """The share of the run that is done before a step."""
-        return step / (self.steps * self.settings.epochs)
-
-    def train_epoch(self) -> dict[str, float]:
-        """One pass over the training set, validation, checkpoint."""
-        start, s = time.perf_counter(), self.settings
-        self.sampler.epoch = self.epoch
-        self.train_set.set_epoch(self.epoch)
-        sampler = getattr(self.loader, "sampler", None)
-        if sampler is not None and hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(self.epoch)
-        torch.manual_seed(s.seed * 100_003 + self.epoch)  # dropout
-        self.wrapped.train()
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
-        applied: dict[str, float] = {}
-        for index, batch in enumerate(self.loader):
-            step = self.epoch * self.steps + index
-            terms = self._step(batch, step)
-            weights = self.model.strategy.weights_at(self._progress(step)).asdict()
-            for name, value in terms.items():
-                applied[name] = applied.get(name, 0.0) + weights[name]
-                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
-                counts[name] = counts.get(name, 0) + 1
-        row: dict[str, float] = {"epoch": self.epoch}
-        row |= {name: float(total) / counts[name] for name, total in sums.items()}
-        row |= {f"weight_{name}": total / self.steps for name, total in applied.items()}
-        scores, labels = defect_scores(self.average, self.data.val, s.batch_size)
-        row["auroc"] = metrics.auroc(scores, labels)
-        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        row["seconds"] = time.perf_counter() - start
-        self.history.append(row)
-        self.epoch += 1
-        self._checkpoint()
-        return {
-            "loss": row.get("attended_classification", row.get("classification", math.nan)),
-            "val_auroc": row["auroc"],
-        }
-
-    def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        s = self.settings
-        progress = self._progress(step)
-        batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
-        terms = self.wrapped.training_step(batch, progress)
-        weights = self.model.strategy.weights_at(progress)
-        loss = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
-        if not torch.isfinite(loss):
-            self._stop_on_nonfinite(terms, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["rate"] * self._schedule(step)
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.fabric.clip_gradients(
-            self.wrapped, self.optimizer, max_norm=s.clip_norm, error_if_nonfinite=False
-        )
-        self.optimizer.step()
-        self._update_average(step)
-        return {name: value.detach() for name, value in terms.items()}
-
-    def _stop_on_nonfinite(self, terms: dict[str, Tensor], step: int) -> None:
-        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
-        kept = "no checkpoint was written yet"
-        if self.output_dir is not None and self.epoch:
-            path = self.output_dir / CHECKPOINT
-            kept = f"the checkpoint after epoch {self.epoch} is kept in {path}"
-        raise FloatingPointError(
-            f"fit: the loss became non-finite in epoch {self.epoch + 1}, step "
-            f"{step % self.steps + 1} (terms: {', '.join(bad)}); {kept}. Lower learning_rate or "
-            "use precision='32-true'."
-        )
-
-    @torch.no_grad()
-    def _update_average(self, step: int) -> None:
-        """`average <- d average + (1 - d) weights`, d growing from 0 so the start is forgotten."""
-        decay = min(self.settings.average_decay, step / (step + 10))
-        for mean, now in zip(
-            self.average.state_dict().values(), self.model.state_dict().values(), strict=True
-        ):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)
-
-    def _identity(self) -> dict[str, Any]:
-        """What must agree for a checkpoint to be continued."""
-        return plain(
-            {
-                "format": FORMAT,
-                "model": self.model.config,
-                "strategy": strategy_to_dict(self.model.strategy),
-                "recipe": dataclasses.asdict(self.settings),
-                "data": self.data.fingerprint,
-                "image_size": self.data.image_size,
-                "fold": [self.data.fold, self.data.folds],
-            }
-        )
-
-    def _checkpoint(self) -> None:
-        if self.output_dir is None or not self.fabric.is_global_zero:
-            return
-        tensors: dict[str, Tensor] = {}
-        for prefix, module in (("model", self.model), ("average", self.average)):
-            tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
-        meta = {"identity": self._identity(), "epoch": self.epoch, "history": self.history}
-        with atomic_path(self.output_dir / CHECKPOINT) as temporary:
-            save_file(
-                {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
-                temporary,
-                {"run": json.dumps(plain(meta))},
-            )
-
-    def resume(self) -> None:
-        """Continue from the checkpoint in `output_dir`, if there is one of the same settings."""
-        if self.output_dir is None or not (self.output_dir / CHECKPOINT).is_file():
-            return
-        with safe_open(self.output_dir / CHECKPOINT, framework="pt") as stored:
-            meta = json.loads(stored.metadata()["run"])
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-        own = self._identity()
-        if meta["identity"] != own:
-            differing = [key for key in own if meta["identity"].get(key) != own[key]]
-            raise ValueError(
-                f"fit: {self.output_dir} holds a run with another {', '.join(differing)}; give "
-                "another output_dir, or delete that folder to start over"
-            )
-        for prefix, module in (("model.", self.model), ("average.", self.average)):
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
-        state = self.optimizer.state_dict()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for key, value in tensors.items():
-            kind, _, rest = key.partition(".")
-            if kind == "optimizer":
-                index, name = rest.split(".")
-                if value.ndim:  # keep the memory layout of the parameter it belongs to
-                    value = torch.empty_like(parameters[int(index)]).copy_(value)
-                state["state"].setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(state)
-        self.epoch, self.history = meta["epoch"], meta["history"]
-
-    def finish(self) -> None:
-        """Take over the averaged weights, set the threshold, write the model."""
-        self.model.load_state_dict(self.average.state_dict())
-        self.model.eval()
-        scores, labels = defect_scores(self.model, self.data.val, self.settings.batch_size)
-        self.model.threshold = metrics.threshold_at_fpr(
-            scores, labels, self.settings.max_false_alarms
-        )
-        if self.output_dir is not None and self.fabric.is_global_zero:
-            save(self.model, self.output_dir / MODEL)

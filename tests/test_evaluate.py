@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 
 from gainmtl import metrics
 from gainmtl.datasets import load
-from gainmtl.evaluate import Scores, defect_scores, evaluate, score, tidy
+from gainmtl.evaluate import evaluate, tidy
 from gainmtl.model import GAINMTL
 from gainmtl.runs import ROW_RULES, check_rows
+from gainmtl.scoring import Scores, defect_scores, score
 from gainmtl.types import Sample, collate
 
 
@@ -214,7 +215,9 @@ def test_interventions(table: pd.DataFrame, scores: Scores, model: GAINMTL, data
         assert value(table, "flip_rate", intervention=name) == pytest.approx(column[asked].mean())
     index = int(np.flatnonzero(asked)[0])
     sample = dataset[index]
-    answer = model.counterfactual(model.preprocess(sample.image[None]), sample.mask[None])
+    answer = model.counterfactual(
+        model.features(model.preprocess(sample.image[None])), sample.mask[None]
+    )
     assert images["flip.removed"][index] == float(answer.removed < model.threshold)
     without = score(model, dataset, interventions=False).images
     assert not [name for name in without if name.startswith("flip")]

@@ -146,7 +146,7 @@ def test_defect_map_is_the_strategys_official_answer() -> None:
         assert out.attention_logits is not None
         assert out.defect_map.min() >= out.attention_logits.sigmoid().min() - 1e-6
         out = (plain := build("S2", output_stride=4))(images)
-        expected = plain.calibrate(out.cam).sigmoid().mean((2, 3))
+        expected = plain.calibrate(out.cam, out.logits).sigmoid().mean((2, 3))
         torch.testing.assert_close(out.defect_map.mean((2, 3)), expected, rtol=0.05, atol=0.01)
     assert located.strategy.has_localization
 
@@ -168,7 +168,19 @@ def test_calibration_keeps_the_order() -> None:
     with torch.no_grad():
         model.map_scale.fill_(-30.0)
     cam = torch.linspace(-1e6, 1e6, 5).view(1, 1, 1, 5)
-    assert (model.calibrate(cam).diff() > 0).all()
+    assert (model.calibrate(cam, torch.zeros(1, 2)).diff() > 0).all()
+
+
+def test_a_map_of_several_classes_carries_the_bias_of_its_own() -> None:
+    """The stronger defect class gives the evidence, so its bias belongs to it, not class 1's."""
+    model = GAINMTL(
+        "test_efficientnet", "S1", num_classes=3, classes=("normal", "crack", "stain")
+    ).eval()
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.tensor([1.0, -4.0, 3.0]))
+        out = model(torch.randn(2, 3, 64, 64))
+    torch.testing.assert_close(out.defect_map, torch.full_like(out.defect_map, 0.8807971))
 
 
 def test_forward_takes_images_and_nothing_else() -> None:
@@ -408,9 +420,9 @@ def test_counterfactual_asks_the_deciding_head(make_batch: MakeBatch) -> None:
         factual = model(images).defect_probability
         flat = model.normal_features.mean[None, :, None, None].expand(5, -1, 16, 16)
         normal = 1 - model.decide(flat).verdict.logits.softmax(1)[:, 0]
-        all_removed = model.counterfactual(images, everything)
-        none_removed = model.counterfactual(images, nothing)
-    torch.testing.assert_close(all_removed.factual, factual)
+        features = model.features(images)
+        all_removed = model.counterfactual(features, everything)
+        none_removed = model.counterfactual(features, nothing)
     torch.testing.assert_close(all_removed.removed, normal)
     torch.testing.assert_close(all_removed.kept, factual)
     torch.testing.assert_close(none_removed.removed, factual)

@@ -85,7 +85,7 @@ def test_json_of_something_else(tmp_path: Path) -> None:
     path = save(used(), tmp_path / "m")
     for text in ("[1]", '{"format": 99}', "{}"):
         path.with_suffix(".json").write_text(text)
-        with pytest.raises(ValueError, match=r"m\.json is not a model description of format 2"):
+        with pytest.raises(ValueError, match=r"m\.json is not a model description of format 3"):
             load(path)
 
 

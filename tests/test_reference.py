@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from gainmtl import findings, metrics, reference, runs
-from gainmtl.evaluate import Scores
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import REFERENCE, Pooled
-from gainmtl.train import Recipe
+from gainmtl.scoring import Scores
+from gainmtl.training_run import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = [ROOT / "notebooks" / f"{n}.ipynb" for n in ("03_right_answer_wrong_reason",

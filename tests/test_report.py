@@ -16,11 +16,12 @@ from PIL import Image
 from gainmtl import GAINMTL, datasets
 from gainmtl.cases import Case, cases_in, cases_of
 from gainmtl.datasets.images import read_image
-from gainmtl.evaluate import score, tidy
+from gainmtl.evaluate import tidy
 from gainmtl.overlays import NAME_LENGTH, OUTLINE, Picture, file_stems, fit_to, map_pixels, overlay
 from gainmtl.report import _comparison, threshold_rule, write_report
 from gainmtl.report_page import number, strip, table, text
 from gainmtl.report_sections import mistakes
+from gainmtl.scoring import score
 from gainmtl.verdicts import COLUMNS, judge, write_verdicts
 
 

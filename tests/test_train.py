@@ -23,9 +23,10 @@ from torch.utils.data import Dataset
 import gainmtl
 from gainmtl import losses, metrics
 from gainmtl.datasets import Data, load
-from gainmtl.evaluate import defect_scores
 from gainmtl.model import GAINMTL
-from gainmtl.train import CHECKPOINT, MODEL, Recipe, fit
+from gainmtl.scoring import defect_scores
+from gainmtl.train import fit
+from gainmtl.training_run import CHECKPOINT, MODEL, Recipe
 from gainmtl.types import Sample
 
 EPOCHS, IMAGES, BATCH = 3, 20, 8  # three steps an epoch
@@ -305,7 +306,28 @@ def test_mixed_precision(data: Data) -> None:
     assert np.isfinite(history["attended_classification"]).all()
 
 
+def test_precision_belongs_to_a_run(data: Data, tmp_path: Path) -> None:
+    run(build(), data, tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="holds a run with another precision"):
+        run(build(), data, tmp_path, epochs=1, precision="bf16-mixed")
+
+
+def test_initial_weights_belong_to_a_run(data: Data, tmp_path: Path) -> None:
+    model = build()
+    run(model, data, tmp_path, epochs=1)
+    run(model, data, tmp_path, epochs=1)  # trained meanwhile, but begun from the same
+    other = build()
+    other.backbone.initial_weights = "sha256:0"
+    with pytest.raises(ValueError, match="holds a run with another initial_weights"):
+        run(other, data, tmp_path, epochs=1)
+
+
 # Bad input
+
+
+def test_half_precision_weights(data: Data) -> None:
+    with pytest.raises(ValueError, match="one of 32-true, 16-mixed, bf16-mixed, got 'bf16-true'"):
+        run(build(), data, epochs=1, precision="bf16-true")
 
 
 def test_one_class_only() -> None:

@@ -27,7 +27,7 @@ from gainmtl.cam import resize_map
 from gainmtl.crops import FOLDER, MAX_SIDE, Crop, write_crops
 from gainmtl.model import GAINMTL
 from gainmtl.reference import S1_COARSE, S1_FINE, S5, System
-from gainmtl.train import MODEL
+from gainmtl.training_run import MODEL
 from gainmtl.types import NORMAL, Sample
 
 CITATION = (
@@ -77,7 +77,7 @@ def ask(model: GAINMTL, image: Tensor) -> tuple[float, dict[str, Tensor]]:
     out = model(model.preprocess(image[None]))
     size = (image.shape[1], image.shape[2])
     # Cells, not a smooth picture: the grid is part of what the figure shows.
-    cam = torch.sigmoid(model.calibrate(out.cam))
+    cam = torch.sigmoid(model.calibrate(out.cam, out.logits))
     cells = torch.nn.functional.interpolate(cam, size=size, mode="nearest")
     maps = {"cam": cells[0], "defect_map": resize_map(out.defect_map, size)[0]}
     return float(out.defect_probability[0]), maps

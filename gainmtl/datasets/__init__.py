@@ -170,6 +170,11 @@ def _synthetic(
     if fold:
         drawn = synthetic.make(image_size=image_size, seed=seed + (fold << 32), **dials)
     train, val, test = drawn
+    if fold:
+        # Each fold draws parts of its own; pooled, they must not answer to the same names.
+        for part in drawn:
+            part.names = [f"fold{fold}/{name}" for name in part.names]
+            part.groups = [f"fold{fold}/{group}" for group in part.groups]
     return Data(
         name="synthetic", train=train, val=val, test=test,
         fingerprint=hashlib.sha256(text.encode()).hexdigest(), image_size=image_size, fold=fold,

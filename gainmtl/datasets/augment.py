@@ -59,6 +59,16 @@ PRESETS: dict[str, Strength] = {
         contrast=(0.7, 1.4),
         noise=0.02,
     ),
+    "strong": Strength(
+        flips=True,
+        rotation=20.0,
+        scale=1.4,
+        shift=0.12,
+        gain=(0.35, 2.2),
+        gamma=(0.55, 1.8),
+        contrast=(0.5, 1.8),
+        noise=0.04,
+    ),
 }
 
 
@@ -73,7 +83,7 @@ class Augment:
     picture it is left out: the label would otherwise speak of something that is not to be seen.
 
     Args:
-        preset: "none", "light" (flips and little light), "standard", or a `Strength`.
+        preset: "none", "light" (flips and little light), "standard", "strong", or a `Strength`.
 
     Raises:
         ValueError: no preset of that name.

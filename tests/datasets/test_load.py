@@ -196,6 +196,9 @@ def test_synthetic_is_drawn_anew_for_each_fold() -> None:
     assert first.fingerprint != datasets.load("synthetic", image_size=32, seed=1).fingerprint
     assert not (first.test[0].image == second.test[0].image).all()
     assert "synthetic, fold 1 of 5" in second.report()
+    for part in ("names", "groups"):
+        assert not set(getattr(first.test, part)) & set(getattr(second.test, part))
+    assert second.test[0].name == second.test.names[0]
     for options in ({"root": "x"}, {"category": "x"}, {"split": "folds"}):
         with pytest.raises(ValueError, match=f"{next(iter(options))} has no use"):
             datasets.load("synthetic", image_size=32, **options)

@@ -1,0 +1,168 @@
+"""Try recipes on the training part of one fold, as often for each compared system.
+
+python tools/tune.py --data-root <folder of magnetic-tile> --weights <weights file>
+
+The fold's test images play no part: its training and validation images are folded again by group,
+and each inner fold is predicted by a model that never saw its groups. One JSON file per trial under
+`--output`, written when the trial is done; what is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gainmtl import datasets
+from gainmtl.datasets import Data, ImageDataset
+from gainmtl.datasets.data import counts_of
+from gainmtl.datasets.fingerprint import fingerprint
+from gainmtl.datasets.splits import assign_folds
+from gainmtl.files import read_json, write_json
+from gainmtl.model import GAINMTL
+from gainmtl.protocol import REFERENCE, cross_validate, pooled_rows
+from gainmtl.reference import S1_COARSE, S1_FINE, S5, System
+
+SHARED: dict[str, dict[str, Any]] = {
+    "reference": {},
+    "half-rate": {"learning_rate": REFERENCE["learning_rate"] / 2},
+    "all-layers": {"freeze_stride": 0, "backbone_rate": REFERENCE["backbone_rate"] / 2},
+    "strong": {"augmentation": "strong"},
+    "long-average": {"average_decay": 0.995},
+}
+"""Changes of the recipe, tried on every system."""
+OWN: dict[str, dict[str, dict[str, Any]]] = {
+    S1_COARSE.tag: {"dropout": {"dropout": 0.3}},
+    S1_FINE.tag: {"dropout": {"dropout": 0.3}},
+    S5.tag: {"guided": {"weights": {"cam_guidance": 1.0, "guidance": 1.0}}},
+}
+"""One more per system, of something that only it has."""
+SHOWN = ("auroc", "recall_at_fpr05", "iou", "point_game", "energy_inside")
+
+
+def inner_fold(outer: Data, inner: int, folds: int, seed: int) -> Data:
+    """Fold `inner` of the training and validation images of `outer`.
+
+    What is left out is validation and test at once: nothing is chosen within a trial.
+    """
+    train, val = outer.train, outer.val
+    assert isinstance(train, ImageDataset)
+    assert isinstance(val, ImageDataset)
+    records = [*train.records, *val.records]
+    number = assign_folds(records, folds, seed)
+    parts = {
+        held: ImageDataset(
+            [r for r, k in zip(records, number == inner, strict=True) if bool(k) == held],
+            train.image_size,
+            train.resize,
+            train.mask_above,
+            train.cache,
+        )
+        for held in (False, True)
+    }
+    counts = {held: counts_of(part) for held, part in parts.items()}
+    return dataclasses.replace(
+        outer,
+        train=parts[False],
+        val=parts[True],
+        test=parts[True],
+        fingerprint=fingerprint(records, {"inner": folds, "seed": seed}),
+        fold=inner,
+        folds=folds,
+        counts={"train": counts[False], "val": counts[True], "test": counts[True]},
+    )
+
+
+def trial(
+    system: System, name: str, change: dict[str, Any], args: argparse.Namespace
+) -> dict[str, Any]:
+    """Train and score the inner folds with a changed recipe; the pooled figures."""
+    folder = Path(args.output) / system.tag / name
+    if (folder / "trial.json").is_file():
+        return dict(read_json(folder / "trial.json"))
+    recipe = {k: v for k, v in change.items() if k not in ("weights", "dropout")}
+    dropout = {k: v for k, v in change.items() if k == "dropout"}
+
+    def build() -> GAINMTL:
+        model = GAINMTL(
+            args.backbone, system.strategy, args.weights, output_stride=system.output_stride,
+            **dropout,
+        )  # fmt: skip
+        return model.with_weights(**change["weights"]) if "weights" in change else model
+
+    outer = datasets.load(
+        "magnetic-tile", args.data_root, image_size=args.image_size, fold=args.fold
+    )
+    pooled = cross_validate(
+        build,
+        lambda inner: inner_fold(outer, inner, args.inner_folds, seed=0),
+        folder,
+        folds=args.inner_folds,
+        accelerator=args.accelerator,
+        progress=False,
+        **{**REFERENCE, "epochs": args.epochs, **recipe},
+    )
+    rows = pooled_rows(pooled, "magnetic-tile", 0, resamples=500)
+    whole = rows[rows["fold"].isna() & (rows["condition"] == {})]
+    figures = {
+        f"{row['map']}.{row['metric']}" if isinstance(row["map"], str) else row["metric"]: [
+            row["value"], row["ci_low"], row["ci_high"],
+        ]
+        for _, row in whole.iterrows()
+    }  # fmt: skip
+    epochs = pooled.histories.groupby("epoch")["auroc"].mean().tolist()
+    result = {
+        "system": system.tag,
+        "trial": name,
+        "change": change,
+        "fold": args.fold,
+        "inner_folds": args.inner_folds,
+        "image_size": args.image_size,
+        "epochs": args.epochs,
+        "seconds": pooled.seconds,
+        "commits": list(pooled.commits),
+        "figures": figures,
+        "auroc_by_epoch": epochs,
+    }
+    write_json(folder / "trial.json", result)
+    return result
+
+
+def main() -> None:
+    """Run the trials that are asked for, print a line each."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data-root", required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--backbone", default="mobilenetv2_100")
+    parser.add_argument("--output", default="runs/tuning")
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=REFERENCE["epochs"])
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--inner-folds", type=int, default=3)
+    parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--systems", nargs="+", default=[S5.tag, S1_FINE.tag, S1_COARSE.tag])
+    parser.add_argument("--trials", nargs="+", help="all, unless some are named")
+    args = parser.parse_args()
+    for system in (S5, S1_FINE, S1_COARSE):
+        if system.tag not in args.systems:
+            continue
+        for name, change in (SHARED | OWN[system.tag]).items():
+            if args.trials and name not in args.trials:
+                continue
+            result = trial(system, name, change, args)
+            by_epoch = np.round(result["auroc_by_epoch"], 3).tolist()
+            shown = [
+                f"{key} {value[0]:.3f}"
+                for key, value in result["figures"].items()
+                if key.split(".")[-1] in SHOWN
+            ]
+            print(system.tag, name, f"{result['seconds']:.0f} s", *shown, by_epoch, flush=True)
+
+
+if __name__ == "__main__":
+    main()
