@@ -67,7 +67,7 @@ def impute(
         removed: (B, 1, H, W) bool.
         noise: standard deviation of what is added to every filled pixel.
         generator: of the noise, on the CPU.
-        tolerance: of the residual, relative to that of the start.
+        tolerance: of the residual, relative to the right side or, if larger, to the start's.
         max_iterations: at most.
 
     Raises:
@@ -93,7 +93,7 @@ def impute(
 
     tiny = torch.finfo(exact).tiny
     residual = right - apply(values)
-    limit = tolerance**2 * dot(right, right)
+    limit = tolerance**2 * torch.maximum(dot(right, right), dot(residual, residual))
     direction = residual / weight
     energy = dot(residual, direction)
     for _ in range(max_iterations):
