@@ -23,7 +23,9 @@ def channel_windows(maps: Tensor, size: tuple[int, int], align_corners: bool = F
     """
     resized = functional.interpolate(maps, size, mode="bilinear", align_corners=align_corners)
     low, high = resized.amin((1, 2, 3), keepdim=True), resized.amax((1, 2, 3), keepdim=True)
-    return (resized - low) / (high - low + SPAN_EPSILON)
+    scaled = (resized - low) / (high - low + SPAN_EPSILON)
+    # Resizing rounds a constant map to one that is not quite, and scaling would blow that up.
+    return scaled * (maps.amax((1, 2, 3), True) > maps.amin((1, 2, 3), True))
 
 
 def score_cam(
