@@ -63,9 +63,7 @@ class PeakMemory(TorchDispatchMode):
         self.peak = 0
         self.alive = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         # A view, or an operation in place, returns a storage that it was given.
         leaves = tree_leaves((args, kwargs))

@@ -1,4 +1,4 @@
-"""Explain the verdict of a `GAINMTL` by any of five methods, on the features that its heads read."""
+"""Explain the verdict of a `GAINMTL` by any of five methods, on the features its heads read."""
 
 from __future__ import annotations
 

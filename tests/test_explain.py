@@ -28,9 +28,7 @@ def test_cam_is_the_models_own_map(model: GAINMTL, images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_gives_a_map_on_the_grid(
-    method: str, model: GAINMTL, images: Tensor
-) -> None:
+def test_every_method_gives_a_map_on_the_grid(method: str, model: GAINMTL, images: Tensor) -> None:
     found = explain(model, images, method)
     assert found.raw.shape == (3, 1, 8, 8)
     assert not found.raw.requires_grad
@@ -85,9 +83,7 @@ def test_unknown_method(model: GAINMTL, images: Tensor) -> None:
         explain(model, images, "gradcam")
 
 
-def test_survival_starts_at_one_and_leaves_the_model_alone(
-    model: GAINMTL, images: Tensor
-) -> None:
+def test_survival_starts_at_one_and_leaves_the_model_alone(model: GAINMTL, images: Tensor) -> None:
     before = explain(model, images).raw
     found = survival(model, images, ("cam", "grad_cam"), stops=3)
     assert [one.method for one in found] == ["cam", "grad_cam"]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.data import Subset
 
-from gainmtl import datasets, metrics, runs
+from gainmtl import datasets, map_scores, metrics, runs, save
 from gainmtl.explain import explain
 from gainmtl.map_scores import CONTROLS, FAITHFULNESS, control_maps, map_rows, score_maps
 from gainmtl.model import GAINMTL
+from gainmtl.parameters import Parameters
 from gainmtl.reference import System
 from gainmtl.scoring import MAP_MEASURES, score
 from gainmtl.tables import find
@@ -117,3 +122,47 @@ def test_normal_parts_alone_have_nothing_to_score() -> None:
     data.test.labels[:] = False
     with pytest.raises(ValueError, match="defective images with a mask, found none"):
         score_maps(GAINMTL("test_efficientnet", "S1"), data.test)
+
+
+def test_folds_are_scored_apart_and_together(
+    scored: tuple[GAINMTL, datasets.Data, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each fold's stored model on its own test fold, and one interval over all of them."""
+    model, data, table = scored
+    save(model, tmp_path / "model.safetensors")
+    given = SimpleNamespace(model_paths=(tmp_path / "model.safetensors",) * 2)
+    half = np.flatnonzero(data.test.labels)[:4]
+
+    def load_fold(parameters: Any, seed: int) -> Any:
+        def load(fold: int) -> Any:
+            part = Subset(data.test, half[2 * fold : 2 * fold + 2].tolist())
+            part.labels = part.has_mask = np.ones(2, dtype=bool)  # type: ignore[attr-defined]
+            return SimpleNamespace(test=part)
+
+        return load
+
+    monkeypatch.setattr(map_scores, "run", lambda parameters, system: [given])
+    monkeypatch.setattr(map_scores, "load_fold", load_fold)
+    parameters = Parameters(
+        notebook="none", dataset="set", seeds=(3,), folds=2, backbone="b", image_size=64, epochs=1
+    )
+    found = map_scores.map_results(parameters, SYSTEM, methods=("cam",))
+    assert found.rows is not None
+    assert "the run in front of you" in found.note
+    iou = found.rows[found.rows["metric"] == "iou"]
+    iou = iou[iou["condition"].map(lambda c: c == {**SYSTEM.condition, "method": "cam"})]
+    assert set(zip(iou["seed"].fillna(-1), iou["fold"].fillna(-1), strict=True)) == {
+        (3, 0), (3, 1), (-1, -1)
+    }  # fmt: skip
+    names = [data.test.names[i] for i in half]
+    expected = table.set_index("name").loc[names, "cam.iou"].mean()
+    assert iou[iou["fold"].isna()]["value"].item() == pytest.approx(expected, abs=1e-6)
+    runs.check_rows(found.rows.to_dict("records"))
+
+
+def test_without_a_data_set_the_stored_results_are_read() -> None:
+    found = map_scores.map_results(Parameters(notebook="none", dataset="synthetic"), SYSTEM)
+    assert found.rows is None
+    assert "no reference results yet" in found.note

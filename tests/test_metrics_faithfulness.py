@@ -56,9 +56,7 @@ def test_the_right_map_is_more_faithful_than_its_opposite() -> None:
     images = torch.zeros(1, 3, 16, 16)
     images[:, 0, 4:8, 4:8] = 1.0
     right = images[:, :1]
-    areas = [
-        float(metrics.deletion_curve(brightness, images, m, 16).area) for m in (right, -right)
-    ]
+    areas = [float(metrics.deletion_curve(brightness, images, m, 16).area) for m in (right, -right)]
     assert areas[0] < areas[1]
     scores = [
         float(metrics.road(brightness, images, m, noise=0.0).combined) for m in (right, -right)
