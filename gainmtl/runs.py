@@ -238,11 +238,16 @@ def read_results(path: str | Path) -> Results:
 
 def reference(name: str) -> Results:
     """Reference results that come with the book: `book/results/<name>.json`."""
+    return read_results(results_file(name))
+
+
+def results_file(name: str) -> Path:
+    """Where `book/results/<name>.json` lies, in or above the working directory or the package."""
     here = Path.cwd()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
         path = folder / "book" / "results" / f"{name}.json"
         if path.is_file():
-            return read_results(path)
+            return path
     raise FileNotFoundError(
         f"expected the reference results book/results/{name}.json of a checkout of this project, "
         "found none in or above the working directory; start the notebook inside the checkout"

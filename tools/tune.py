@@ -4,7 +4,8 @@ python tools/tune.py --data-root <folder of magnetic-tile> --weights <weights fi
 
 The fold's test images play no part: its training and validation images are folded again by group,
 and each inner fold is predicted by a model that never saw its groups. One JSON file per trial under
-`--output`, written when the trial is done; what is there is not run again.
+`--output`, written when the trial is done; what is there is not run again. `trials.json` there
+holds all of them; the book shows a copy, `book/results/tuning.json`.
 """
 
 from __future__ import annotations
@@ -112,6 +113,9 @@ def trial(
         "change": change,
         "fold": args.fold,
         "inner_folds": args.inner_folds,
+        "run_folds": args.run_folds,
+        "images": len(pooled.scores.images),
+        "groups": int(pooled.scores.images["group"].nunique()),
         "image_size": args.image_size,
         "epochs": args.epochs,
         "seconds": pooled.seconds,
@@ -154,6 +158,8 @@ def main() -> None:
                 for key, value in result["figures"].items()
                 if key.split(".")[-1] in SHOWN
             ]
+            done = sorted(Path(args.output).glob("*/*/trial.json"))
+            write_json(Path(args.output) / "trials.json", [read_json(path) for path in done])
             print(system.tag, name, f"{result['seconds']:.0f} s", *shown, by_epoch, flush=True)
 
 
