@@ -40,6 +40,8 @@ class System(NamedTuple):
     output_stride: int
     label: str
     """For readers."""
+    changes: tuple[tuple[str, Any], ...] = ()
+    """What its recipe has instead of `protocol.REFERENCE`'s; chosen by `tools/tune.py`."""
 
     @property
     def condition(self) -> dict[str, Any]:
@@ -95,14 +97,15 @@ def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:
     return load
 
 
-def recipe(parameters: Parameters) -> dict[str, Any]:
-    """`protocol.REFERENCE` with the notebook's epochs, batch size and learning rate."""
+def recipe(parameters: Parameters, system: System) -> dict[str, Any]:
+    """`protocol.REFERENCE` with the sizes of the notebook and the changes of the system."""
     p = parameters
     return {
         **REFERENCE,
         "epochs": p.epochs,
         "batch_size": p.batch_size,
         "learning_rate": p.learning_rate,
+        **dict(system.changes),
     }
 
 
@@ -125,7 +128,7 @@ def run(parameters: Parameters, system: System) -> list[Pooled]:
             accelerator=p.accelerator,
             devices=p.devices,
             precision=p.precision,
-            **recipe(p),
+            **recipe(p, system),
         )
         for seed in p.seeds
     ]
