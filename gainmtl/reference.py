@@ -74,8 +74,15 @@ def live(parameters: Parameters) -> Parameters:
     return Parameters(**{**vars(parameters), **own})
 
 
-S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32")
-S1_FINE = System("S1-stride4", "S1", 4, "S1, stride 4")
+_FAST: tuple[tuple[str, Any], ...] = (
+    ("augmentation", "standard"),
+    ("weight_decay", 1e-2),
+    ("learning_rate", 8e-3),
+    ("backbone_rate", 0.1),
+)
+"""The trial `standard-fast`, the best for S1."""
+S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32", _FAST)
+S1_FINE = System("S1-stride4", "S1", 4, "S1, stride 4", _FAST)
 S5 = System("S5-stride4", "S5", 4, "S5, stride 4")
 
 
