@@ -40,13 +40,16 @@ class System(NamedTuple):
     output_stride: int
     label: str
     """For readers."""
+    recipe: str | None = None
+    """The name of its recipe, for the result rows, where it is not the one of all."""
     changes: tuple[tuple[str, Any], ...] = ()
     """What its recipe has instead of `protocol.REFERENCE`'s; chosen by `tools/tune.py`."""
 
     @property
     def condition(self) -> dict[str, Any]:
         """What its result rows carry."""
-        return {"output_stride": self.output_stride}
+        own = {} if self.recipe is None else {"recipe": self.recipe}
+        return {"output_stride": self.output_stride, **own}
 
 
 WEIGHTS = "book/weights/test_efficientnet_synthetic.safetensors"
@@ -80,9 +83,10 @@ _FAST: tuple[tuple[str, Any], ...] = (
     ("learning_rate", 8e-3),
     ("backbone_rate", 0.1),
 )
-"""The trial `standard-fast`, the best for S1."""
-S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32", _FAST)
-S1_FINE = System("S1-stride4", "S1", 4, "S1, stride 4", _FAST)
+"""The trial `standard-fast`, the best of S1's own."""
+S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32")
+S1_FINE = System("S1-stride4", "S1", 4, "S1, stride 4")
+S1_OWN = System("S1-stride4-own", "S1", 4, "S1, stride 4, own recipe", "own", _FAST)
 S5 = System("S5-stride4", "S5", 4, "S5, stride 4")
 
 

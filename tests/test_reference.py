@@ -96,7 +96,9 @@ def test_the_recipe_is_the_reference_with_the_notebooks_own_sizes() -> None:
     Recipe(**given)
 
 
-@pytest.mark.parametrize("system", [reference.S1_COARSE, reference.S1_FINE, reference.S5])
+@pytest.mark.parametrize(
+    "system", [reference.S1_COARSE, reference.S1_FINE, reference.S1_OWN, reference.S5]
+)
 def test_what_a_system_changes_is_a_recipe(system: reference.System) -> None:
     Recipe(**dict(system.changes))
 
