@@ -77,6 +77,13 @@ def live(parameters: Parameters) -> Parameters:
     return Parameters(**{**vars(parameters), **own})
 
 
+_SLOW: tuple[tuple[str, Any], ...] = (
+    ("augmentation", "standard"),
+    ("weight_decay", 1e-2),
+    ("batch_size", 16),
+    ("learning_rate", 1.5e-3),
+)
+"""The trial `standard-slow`: at the higher rates the backbone's own grid ends with dead features."""
 _FAST: tuple[tuple[str, Any], ...] = (
     ("augmentation", "standard"),
     ("weight_decay", 1e-2),
@@ -84,7 +91,7 @@ _FAST: tuple[tuple[str, Any], ...] = (
     ("backbone_rate", 0.1),
 )
 """The trial `standard-fast`, the best of S1's own."""
-S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32")
+S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32", None, _SLOW)
 S1_FINE = System("S1-stride4", "S1", 4, "S1, stride 4")
 S1_OWN = System("S1-stride4-own", "S1", 4, "S1, stride 4, own recipe", "own", _FAST)
 S5 = System("S5-stride4", "S5", 4, "S5, stride 4")
