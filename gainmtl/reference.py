@@ -51,6 +51,11 @@ class System(NamedTuple):
         own = {} if self.recipe is None else {"recipe": self.recipe}
         return {"output_stride": self.output_stride, **own}
 
+    @property
+    def as_other(self) -> dict[str, Any]:
+        """What rows of a paired difference carry when this is the one subtracted."""
+        return {"against": self.strategy, **{f"against_{k}": v for k, v in self.condition.items()}}
+
 
 WEIGHTS = "book/weights/test_efficientnet_synthetic.safetensors"
 """A small backbone that the project trained on synthetic parts; see `tools/make_checkpoint.py`."""
@@ -83,7 +88,7 @@ _SLOW: tuple[tuple[str, Any], ...] = (
     ("batch_size", 16),
     ("learning_rate", 1.5e-3),
 )
-"""The trial `standard-slow`: at the higher rates the backbone's own grid ends with dead features."""
+"""The trial `standard-slow`: at higher rates the backbone's own grid ends with dead features."""
 _FAST: tuple[tuple[str, Any], ...] = (
     ("augmentation", "standard"),
     ("weight_decay", 1e-2),
