@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from gainmtl.findings import Results, results
 from gainmtl.interventions import INTERVENTIONS, LEVELS, ask
 from gainmtl.parameters import Parameters
 from gainmtl.persistence import load
@@ -15,7 +16,15 @@ from gainmtl.protocol import Pooled
 from gainmtl.reference import System, load_fold
 from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
-from gainmtl.tables import Value
+from gainmtl.tables import Value, find
+
+QUESTIONS = {
+    "removed": "defect removed: should become normal",
+    "moved": "as much removed elsewhere: should stay",
+    "kept": "only the defect kept: should stay",
+}
+"""The interventions in words, in the order of figures."""
+VERDICTS = ("auroc", "recall", "auroc_difference")
 
 
 def selectivity(answers: pd.DataFrame, level: str) -> pd.Series:
@@ -134,6 +143,51 @@ def ask_folds(
                     answers["name"] += f", seed {seed}"
                 parts[name].append(answers)
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
+
+
+def flip_results(
+    parameters: Parameters,
+    systems: Sequence[System],
+    pairs: Sequence[tuple[System, System]] = (),
+) -> Results:
+    """`findings.results` with the flip rates of all interventions, and little else.
+
+    The systems' folds are read, or trained where they are not there; with `dataset="synthetic"`
+    the chapter's reference results are. `pairs` are compared, first minus second.
+    """
+    found = results(parameters, systems, pairs)
+    if not found.pooled or found.rows is None:
+        return found
+    answers = ask_folds(parameters, found.pooled)
+    rows = []
+    for system in systems:
+        about = parameters.dataset, system.strategy, system.condition
+        rows += flip_rows(answers[system.tag], *about)
+    for a, b in pairs:
+        rows += flip_differences(answers[a.tag], answers[b.tag], parameters.dataset, a, b)
+    plain = ~found.rows["condition"].map(lambda condition: "defect_type" in condition)
+    kept = found.rows["metric"].isin(VERDICTS) & found.rows["fold"].isna() & plain
+    table = pd.concat([found.rows[kept], pd.DataFrame(rows)], ignore_index=True)
+    return found._replace(rows=table)
+
+
+def flip_series(rows: pd.DataFrame, systems: Sequence[System]) -> pd.DataFrame:
+    """The data of `plots.intervals`: a category per question and level, a series per system.
+
+    Questions that no verdict could be asked (a network that finds nothing) are left out.
+    """
+    lines = []
+    for intervention, words in QUESTIONS.items():
+        for level in LEVELS:
+            for system in systems:
+                asked = {"level": level, "intervention": intervention}
+                try:
+                    value = find(rows, system, "flip_rate", **asked)
+                except LookupError:  # of an empty table KeyError, which is one
+                    continue
+                where = "at the features" if level == "features" else "on the image"
+                lines.append((f"{words}, {where}", system.label, *value[:3]))
+    return pd.DataFrame(lines, columns=["category", "series", "value", "ci_low", "ci_high"])
 
 
 class Judgement(NamedTuple):

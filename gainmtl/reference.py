@@ -56,6 +56,8 @@ QUICK: dict[str, dict[str, Any]] = {
     # The head after attention needs more steps than a plain one before it says anything.
     "09_staged_training": _SMALL
     | {"image_size": 64, "epochs": 14, "batch_size": 8, "learning_rate": 4e-3},
+    "08_counterfactual": _SMALL
+    | {"image_size": 64, "epochs": 14, "batch_size": 8, "learning_rate": 4e-3},
 }
 """What the live part of each chapter runs with unless it is told otherwise."""
 
@@ -75,6 +77,9 @@ def live(parameters: Parameters) -> Parameters:
 S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32")
 S1_FINE = System("S1-stride4", "S1", 4, "S1, stride 4")
 S5 = System("S5-stride4", "S5", 4, "S5, stride 4")
+S5_WITHOUT_TERM = System(
+    "S5-no-counterfactual-stride4", "S5-no-counterfactual", 4, "S5 without the term, stride 4"
+)
 
 
 def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:

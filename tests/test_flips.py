@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from gainmtl.flips import flip_differences, flip_rows, judge_term, selectivity
+from gainmtl.flips import flip_differences, flip_rows, flip_series, judge_term, selectivity
+from gainmtl.interventions import INTERVENTIONS, LEVELS
 from gainmtl.reference import S1_FINE, S5
 from gainmtl.runs import check_rows
 from gainmtl.tables import Value, find
@@ -18,11 +19,7 @@ NAN = math.nan
 
 def answers(**flips: list[float]) -> pd.DataFrame:
     """Four parts in three groups; flips not given are 0."""
-    names = [
-        f"{level}.{name}"
-        for level in ("features", "image")
-        for name in ("removed", "kept", "moved")
-    ]
+    names = [f"{level}.{name}" for level in LEVELS for name in INTERVENTIONS]
     table = {
         "name": ["a", "b", "c", "d"],
         "group": ["1", "1", "2", "3"],
@@ -104,3 +101,11 @@ def test_the_criterion(
     judged = judge_term(image, features, kept, auroc)
     assert judged.verdict == verdict
     assert judged.figures["AUROC"] is auroc
+
+
+def test_a_figure_leaves_out_what_nobody_could_be_asked(rows: pd.DataFrame) -> None:
+    drawn = flip_series(rows, [S5])
+    assert list(drawn.columns) == ["category", "series", "value", "ci_low", "ci_high"]
+    assert set(drawn["series"]) == {S5.label}
+    assert len(drawn) == 5  # two levels of three questions, less one without an answer
+    assert flip_series(pd.DataFrame(), [S5]).empty
