@@ -66,6 +66,8 @@ QUICK: dict[str, dict[str, Any]] = {
     # The head after attention needs more steps than a plain one before it says anything.
     "09_staged_training": _SMALL
     | {"image_size": 64, "epochs": 14, "batch_size": 8, "learning_rate": 4e-3},
+    "08_counterfactual": _SMALL
+    | {"image_size": 64, "epochs": 14, "batch_size": 8, "learning_rate": 4e-3},
 }
 """What the live part of each chapter runs with unless it is told otherwise."""
 
@@ -100,6 +102,9 @@ S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32", None, _SLOW)
 S1_FINE = System("S1-stride4", "S1", 4, "S1, stride 4")
 S1_OWN = System("S1-stride4-own", "S1", 4, "S1, stride 4, own recipe", "own", _FAST)
 S5 = System("S5-stride4", "S5", 4, "S5, stride 4")
+S5_WITHOUT_TERM = System(
+    "S5-no-counterfactual-stride4", "S5-no-counterfactual", 4, "S5 without the term, stride 4"
+)
 
 
 def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:
