@@ -127,25 +127,34 @@ def results(
         for a, b in pairs:
             first, second = (merge(pooled[system.tag], p.seeds) for system in (a, b))
             parts.append(compare(first, second, p.dataset).drop(columns="p_value"))
-        rows = pd.concat(parts, ignore_index=True)
-        note = (
-            f"The figures below come from **the run in front of you**: {p.dataset}, folds: "
-            f"{p.folds}, seeds: {', '.join(map(str, p.seeds))}, {p.backbone}, {p.image_size} px, "
-            f"{p.epochs} epochs."
-        )
-        return Results(rows, note, pooled)
+        return Results(pd.concat(parts, ignore_index=True), own_note(p), pooled)
+    return stored_results(p.notebook)
+
+
+def own_note(parameters: Parameters) -> str:
+    """The note of figures that the run itself made."""
+    p = parameters
+    return (
+        f"The figures below come from **the run in front of you**: {p.dataset}, folds: "
+        f"{p.folds}, seeds: {', '.join(map(str, p.seeds))}, {p.backbone}, {p.image_size} px, "
+        f"{p.epochs} epochs."
+    )
+
+
+def stored_results(notebook: str) -> Results:
+    """The committed reference results of a notebook, or a note on how to make them."""
     try:
-        stored = runs.reference(p.notebook)
+        stored = runs.reference(notebook)
     except FileNotFoundError:
-        note = "There are **no reference results yet**. This makes them:\n\n" + command(p.notebook)
+        note = "There are **no reference results yet**. This makes them:\n\n" + command(notebook)
         return Results(None, note, {})
     given, origin = stored.parameters, stored.provenance
     note = (
-        f"The figures below come from **the reference run**, `book/results/{p.notebook}.json`: "
+        f"The figures below come from **the reference run**, `book/results/{notebook}.json`: "
         f"{given['dataset']}, folds: {given['folds']}, seeds: {as_text(given['seeds'])}, "
         f"{given['backbone']}, {given['image_size']} px, {given['epochs']} epochs, trained at "
         f"commit {as_text(origin['trained_at_commits'])}. "
-        "This repeats it:\n\n" + command(p.notebook)
+        "This repeats it:\n\n" + command(notebook)
     )
     # The file also holds the chapter's live part, which is about other data.
     rows = stored.rows[stored.rows["dataset"] == given["dataset"]]

@@ -168,3 +168,26 @@ def series(
             }
         )
     return pd.DataFrame(lines, columns=["category", "series", "value", "ci_low", "ci_high"])
+
+
+def by_method(
+    rows: pd.DataFrame,
+    system: System,
+    labels: Mapping[str, str],
+    columns: Mapping[str, str],
+    **condition: Any,
+) -> str:
+    """A table of explanation methods: `labels` by method, `columns` from heading to metric.
+
+    A figure that nobody measured is a dash.
+    """
+    lines = []
+    for method, label in labels.items():
+        cells = []
+        for metric in columns.values():
+            try:
+                cells.append(find(rows, system, metric, "cam", method=method, **condition).text())
+            except LookupError:
+                cells.append("–")
+        lines.append([label, *cells])
+    return markdown(["method", *columns], lines)

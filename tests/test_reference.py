@@ -19,8 +19,8 @@ from gainmtl.scoring import Scores
 from gainmtl.training_run import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = [ROOT / "notebooks" / f"{n}.ipynb" for n in ("03_right_answer_wrong_reason",
-                                                        "09_staged_training")]  # fmt: skip
+NAMES = ("03_right_answer_wrong_reason", "04_class_activation_maps", "09_staged_training")
+CHAPTERS = [ROOT / "notebooks" / f"{name}.ipynb" for name in NAMES]
 
 
 def parameters(**changes: Any) -> Parameters:

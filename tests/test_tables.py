@@ -88,6 +88,15 @@ def test_tables_line_by_line() -> None:
         tables.markdown(["a", "b"], [["1"]])
 
 
+def test_methods_line_by_line_with_a_dash_for_what_nobody_measured() -> None:
+    about = {**S1_FINE.condition, "method": "grad_cam"}
+    row = runs.row("set", "S1", "iou", 0.25, map="cam", condition=about)
+    labels, columns = {"cam": "CAM", "grad_cam": "Grad-CAM"}, {"IoU": "iou", "ROAD": "road"}
+    lines = tables.by_method(pd.DataFrame([row]), S1_FINE, labels, columns).splitlines()
+    assert lines[0] == "| method | IoU | ROAD |"
+    assert lines[2:] == ["| CAM | – | – |", "| Grad-CAM | 0.25 | – |"]
+
+
 def test_series_keep_the_order_of_the_entries() -> None:
     entries = [
         ("crack", "S1", S1_FINE, "auroc", None, {"defect_type": "MT_Crack"}),

@@ -1,7 +1,8 @@
-"""Measures: of the verdict, of the map image by image, and of pixels pooled over a test set."""
+"""Measures: of the verdict, of the map, of pixels pooled over a test set, of faithfulness."""
 
 from __future__ import annotations
 
+from gainmtl.metrics.agreement import centre_map, random_map, rank_correlation, uniform_map
 from gainmtl.metrics.classification import (
     accuracy,
     auroc,
@@ -14,6 +15,7 @@ from gainmtl.metrics.classification import (
     recall_at_fpr,
     threshold_at_fpr,
 )
+from gainmtl.metrics.faithfulness import Curve, deletion_curve, insertion_curve
 from gainmtl.metrics.histogram import PixelHistogram
 from gainmtl.metrics.maps import (
     dice,
@@ -31,20 +33,26 @@ from gainmtl.metrics.pixels import (
     pixel_auroc,
     pooled_pixel_ap,
 )
+from gainmtl.metrics.road import RoadScores, road
 
 __all__ = [
+    "Curve",
     "PixelHistogram",
+    "RoadScores",
     "accuracy",
     "aupro",
     "auroc",
     "average_precision",
+    "centre_map",
     "classification_report",
+    "deletion_curve",
     "dice",
     "energy_inside",
     "expected_calibration_error",
     "f1",
     "false_activation",
     "fixed_iou",
+    "insertion_curve",
     "map_iou",
     "oracle_map",
     "pixel_ap",
@@ -53,7 +61,11 @@ __all__ = [
     "pooled_pixel_ap",
     "positive_energy",
     "precision",
+    "random_map",
+    "rank_correlation",
     "recall",
     "recall_at_fpr",
+    "road",
     "threshold_at_fpr",
+    "uniform_map",
 ]

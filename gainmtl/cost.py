@@ -1,0 +1,118 @@
+"""What a computation costs: passes through a network, tensors held in memory, seconds."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Step = Callable[[], Any]
+
+
+class _Watch(torch.autograd.Function):
+    """The identity; running it backwards adds to a counter."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor, counter: Counted) -> Tensor:
+        context.counter = counter
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        context.counter.backward += len(gradients[0])
+        return gradients[0], None
+
+
+class Counted:
+    """A part of a network that counts the images which pass it forwards and backwards.
+
+    A backward pass is a gradient that reaches the part's input; where the input asks for none, as
+    an image, one that arrives at its output. A gradient that was cut off above is none.
+    """
+
+    def __init__(self, part: Callable[[Tensor], Any]) -> None:
+        self.part = part
+        self.forward = 0
+        self.backward = 0
+
+    def __call__(self, values: Tensor) -> Any:
+        self.forward += len(values)
+        if values.requires_grad:
+            return self.part(_Watch.apply(values, self))
+        found = self.part(values)
+        watched = isinstance(found, Tensor) and found.requires_grad
+        return _Watch.apply(found, self) if watched else found
+
+
+class PeakMemory(TorchDispatchMode):
+    """Within the context, follows the bytes of tensors made there and still alive.
+
+    Counts what operators return and what autograd keeps of it, on any device; not the workspace
+    inside an operator, and not what was there before. `peak` is the largest sum, in bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self.alive = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        # A view, or an operation in place, returns a storage that it was given.
+        leaves = tree_leaves((args, kwargs))
+        known = {x.untyped_storage()._cdata for x in leaves if isinstance(x, Tensor)}
+        for made in tree_leaves(result):
+            if not isinstance(made, Tensor):
+                continue
+            storage = made.untyped_storage()
+            if storage._cdata not in known:
+                known.add(storage._cdata)
+                self.alive += storage.nbytes()
+                # PyTorch keeps one Python object per storage for as long as the storage lives.
+                weakref.finalize(storage, self._free, storage.nbytes())
+        self.peak = max(self.peak, self.alive)
+        return result
+
+    def _free(self, size: int) -> None:
+        self.alive -= size
+
+
+def peak_bytes(step: Step) -> int:
+    """Largest number of bytes of tensors that `step` holds at one time; see `PeakMemory`."""
+    with PeakMemory() as memory:
+        step()
+    return memory.peak
+
+
+def side_by_side(steps: Mapping[str, Step], repeats: int = 5) -> dict[str, list[float]]:
+    """Seconds of every step, `repeats` times in turns after one unmeasured turn.
+
+    In turns, so that a slow moment of the machine hits all of them and ratios within a turn hold.
+    """
+    took: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(repeats + 1):
+        for name, step in steps.items():
+            _wait()
+            start = time.perf_counter()
+            step()
+            _wait()
+            if turn:
+                took[name].append(time.perf_counter() - start)
+    return took
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """The median over the turns of the ratio within a turn."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

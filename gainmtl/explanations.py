@@ -1,0 +1,190 @@
+"""Maps that explain a score by its gradient: Grad-CAM, Grad-CAM++ and HiResCAM, for a batch.
+
+A network is cut in two: `features(images)` gives A (B, C, h, w), `head(A)` gives logits (B, K).
+With z the score that is explained, `g = dz/dA` and N = h w cells, every method here is a weighted
+sum of the features, and only the head is run backwards: what lies below the cut costs one forward
+pass and no gradient. One backward pass serves the whole batch, since image i's score depends on
+image i alone; that takes a network in `eval` mode (batch norm in training mixes the images).
+
+If the head is a linear map of A followed by a pooling P with `P(E + c) = P(E) + c`, then
+`sum_ij dP/dE_ij = 1` and Grad-CAM is `ReLU(CAM) / N`, whatever the pooling: mean, log-mean-exp and
+top-k alike. HiResCAM is that only with the mean. Anything nonlinear between A and the logits ends
+the identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+Head = Callable[[Tensor], Tensor]
+"""Features (B, C, h, w) to logits (B, K)."""
+Kind = Literal["evidence", "logit", "probability"]
+KINDS: tuple[str, ...] = get_args(Kind)
+LIBRARY_EPSILON = 1e-6
+"""What pytorch-grad-cam adds to the denominator of Grad-CAM++."""
+
+
+class Target(NamedTuple):
+    """Which score z is explained, of the logits (B, K).
+
+    - `"evidence"`: `logit_c - logit_0`, the log-odds of class c against normal; what a binary
+      verdict depends on.
+    - `"logit"`: `logit_c`. Adding one map to every class leaves the verdict and changes this map.
+    - `"probability"`: `softmax(logits)_c`. Its gradient `p_c (e_c - p)` mixes the classes and
+      vanishes when the network is certain: in float32 it is 0 from a log-odds of about 17 on.
+    """
+
+    kind: Kind = "evidence"
+    classes: int | Tensor = 1
+    """One class for all images, or (B,) integers."""
+
+    def __call__(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Scores (B,); `rows` (B,) says of which images the logits are, if not of all in order.
+
+        Raises:
+            ValueError: an unknown kind, logits that are not (B, K), or a class out of range.
+        """
+        if self.kind not in KINDS:
+            raise ValueError(f"target: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+        if logits.ndim != 2:
+            raise ValueError(f"expected logits (B, K) from the head, got {tuple(logits.shape)}")
+        chosen = torch.as_tensor(self.classes, device=logits.device)
+        if chosen.ndim == 1 and rows is not None:
+            chosen = chosen[rows]
+        if int(chosen.min()) < 0 or int(chosen.max()) >= logits.shape[1]:
+            raise ValueError(
+                f"target: classes must be 0 to {logits.shape[1] - 1}, found "
+                f"{int(chosen.min())} to {int(chosen.max())}"
+            )
+        values = logits.softmax(1) if self.kind == "probability" else logits
+        picked = values.gather(1, chosen.expand(len(logits))[:, None])[:, 0]
+        return picked - logits[:, 0] if self.kind == "evidence" else picked
+
+
+class Explanation(NamedTuple):
+    """A map per image on the grid of the features, neither resized nor normalised."""
+
+    raw: Tensor
+    """(B, 1, h, w) unbounded: the weighted sum before the ReLU."""
+    weights: Tensor | None
+    """(B, C): the weight of each channel; `None` where it differs from cell to cell."""
+
+    @property
+    def map(self) -> Tensor:
+        """(B, 1, h, w) >= 0: `ReLU(raw)`, what the papers show."""
+        return self.raw.relu()
+
+
+def over_maximum(maps: Tensor) -> Tensor:
+    """Non-negative maps (B, 1, h, w) each over its maximum, in [0, 1]; a dark map stays dark."""
+    return maps / maps.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def weighted_sum(weights: Tensor, features: Tensor) -> Tensor:
+    """`sum_k w_k A_k`: (B, C) and (B, C, h, w) to (B, 1, h, w)."""
+    return torch.einsum("bc,bchw->bhw", weights, features)[:, None]
+
+
+def score_gradient(
+    features: Tensor, head: Head, target: Target | None = None, create_graph: bool = False
+) -> Tensor:
+    """`g = dz/dA` for every image of the batch by one backward pass of the head.
+
+    Args:
+        features: A (B, C, h, w).
+        head: A to logits (B, K), without anything that mixes images.
+        target: the score z; `None` is the evidence of class 1 against class 0.
+        create_graph: keep the graph of g, so that a loss on a map reaches the parameters. Then
+            features that carry a graph stay in it; otherwise they are cut off.
+
+    Returns:
+        (B, C, h, w), works under `no_grad` and `inference_mode`.
+
+    Raises:
+        ValueError: features that are no maps, or a head that does not depend on them.
+    """
+    if features.ndim != 4:
+        raise ValueError(f"features: expected maps (B, C, h, w), got {tuple(features.shape)}")
+    with torch.inference_mode(False), torch.enable_grad():
+        # A tensor made under inference_mode can't ask for a gradient; its copy can.
+        given = features.clone() if features.is_inference() else features
+        if not (create_graph and given.requires_grad):
+            given = given.detach().requires_grad_()
+        score = (target or Target())(head(given))
+        if not score.requires_grad:
+            raise ValueError(
+                "the head's score carries no gradient with respect to the features; take off "
+                "no_grad, detach or a conversion to NumPy inside the head"
+            )
+        (gradient,) = torch.autograd.grad(score.sum(), given, create_graph=create_graph)
+    return gradient
+
+
+def grad_cam(
+    features: Tensor, head: Head, target: Target | None = None, create_graph: bool = False
+) -> Explanation:
+    """Grad-CAM: `sum_k w_k A_k` with `w_k = 1/N sum_ij g_kij`; arguments as `score_gradient`.
+
+    Differentiable with `create_graph=True`; for a linear head that is a CAM's own derivative.
+
+    Source: Selvaraju et al., "Grad-CAM", ICCV 2017, eqs. 1 and 2.
+    """
+    weights = score_gradient(features, head, target, create_graph).mean((2, 3))
+    return Explanation(weighted_sum(weights, features), weights)
+
+
+def grad_cam_plus_plus(
+    features: Tensor,
+    head: Head,
+    target: Target | None = None,
+    create_graph: bool = False,
+    epsilon: float = 0.0,
+) -> Explanation:
+    """Grad-CAM++: `sum_k w_k A_k` with `w_k = sum_ij alpha_kij ReLU(g_kij)`.
+
+    `alpha = g^2 / (2 g^2 + S_k g^3)` with `S_k = sum_ij A_kij`, which is `1 / (2 + S_k g)` where
+    g > 0 and not needed elsewhere. The paper's score is exp(z): its second and third derivatives
+    give these powers of g, and the remaining factor exp(z) only scales an image's map; it is left
+    out. Channels that speak against the class get weight 0.
+
+    Differentiable with `create_graph=True` but where a gradient changes its sign.
+
+    Args:
+        features: A (B, C, h, w). The paper takes A >= 0; where S_k is negative enough the
+            denominator can vanish or change its sign. At exactly 0, alpha is 0.
+        head, target, create_graph: as in `score_gradient`.
+        epsilon: added to the denominator before g^2 is divided out. pytorch-grad-cam adds 1e-6
+            (`LIBRARY_EPSILON`). With a mean over N cells g is of the order 1 / N, and once
+            `2 g^2` falls below epsilon the weights tend to `g^3 / epsilon`: another method.
+
+    Source: Chattopadhay et al., "Grad-CAM++", WACV 2018, eqs. 10 and 19.
+    """
+    gradient = score_gradient(features, head, target, create_graph)
+    mass = features.sum((2, 3), keepdim=True)
+    speaks_for = gradient > 0
+    safe = gradient.where(speaks_for, torch.ones_like(gradient))
+    denominator = 2 + mass * safe
+    if epsilon:
+        denominator = denominator + epsilon / safe.square()
+    speaks_for = speaks_for & (denominator != 0)
+    alpha = 1 / denominator.where(speaks_for, torch.ones_like(denominator))
+    weights = (alpha * safe).where(speaks_for, torch.zeros_like(safe)).sum((2, 3))
+    return Explanation(weighted_sum(weights, features), weights)
+
+
+def hires_cam(
+    features: Tensor, head: Head, target: Target | None = None, create_graph: bool = False
+) -> Explanation:
+    """HiResCAM: `sum_k g_k * A_k`, the gradient not averaged; arguments as `score_gradient`.
+
+    With a linear head and mean pooling it is Grad-CAM. With another pooling it weighs every cell's
+    evidence by its share in the score, `dP/dE_ij E_ij`.
+
+    Source: Draelos and Carin, "Use HiResCAM instead of Grad-CAM", arXiv 2011.08891.
+    """
+    gradient = score_gradient(features, head, target, create_graph)
+    return Explanation((gradient * features).sum(1, keepdim=True), None)
