@@ -219,7 +219,7 @@ def write_results(
     path = Path(path) if Path(path).suffix == ".json" else Path(path) / "results.json"
     records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
     values = (notebook, portable(as_dict(parameters)), portable(provenance), check_rows(records))
-    write_json(path, dict(zip(RESULT_KEYS, values, strict=True)))
+    write_json(path, dict(zip(RESULT_KEYS, values, strict=True)), lines="rows")
     return path
 
 

@@ -145,8 +145,11 @@ def trials(entries: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> s
     lines = []
     for entry in entries:
         change = ", ".join(f"{key} {value}" for key, value in entry["change"].items())
-        figures = (Value(*entry["figures"][key], None).text() for key in TRIAL_COLUMNS.values())
-        lines.append([labels[entry["system"]], change or "as in the reference run", *figures])
+        texts = []
+        for key in TRIAL_COLUMNS.values():
+            value, low, high = entry["figures"][key]
+            texts.append(Value(value, low, high, None).text())
+        lines.append([labels[entry["system"]], change or "as in the reference run", *texts])
     return markdown(["system", "changed", *TRIAL_COLUMNS], lines)
 
 
