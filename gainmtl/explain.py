@@ -120,20 +120,20 @@ def survival(
 ) -> list[Survival]:
     """The randomisation check for several methods, on normalised images (B, 3, H, W), B >= 2.
 
-    The correlation is of raw maps and without its sign: a shuffled head may turn a map over and
-    still show the same places. An image whose map is constant counts as 0, it resembles nothing.
+    The correlation is of maps after the ReLU and without its sign: a shuffled head may turn a map
+    over and still show the same shapes. An image whose map is constant counts as 0, it resembles nothing.
 
     Source: see `sanity.cascade`.
     """
     if len(images) < 2:
         raise ValueError(f"survival: expected at least two images, got {len(images)}")
-    trained = {name: explain(model, images, name).raw for name in methods}
+    trained = {name: explain(model, images, name).map for name in methods}
     shares, found = [0.0], {name: [1.0] for name in methods}
     for stop in cascade(model, stops, seed):
         assert isinstance(stop.model, GAINMTL)
         shares.append(stop.share)
         for name in methods:
-            found[name].append(_alike(trained[name], explain(stop.model, images, name).raw))
+            found[name].append(_alike(trained[name], explain(stop.model, images, name).map))
     return [
         Survival(name, shares, found[name], _alike(trained[name], trained[name].roll(1, 0)))
         for name in methods

@@ -71,8 +71,8 @@ def score_maps(
     """One row per defective image with a mask: what each method's map is worth there.
 
     Columns: `name, group, defect_type, is_flagged`; `<method>.<measure>` with the measures of
-    `scoring.MAP_MEASURES`, for the methods and the `CONTROLS`; `<a>~<b>.rank_correlation` of raw
-    maps; and `<method>.<faithfulness>`, NaN where it was not asked. CAM is judged as it is, with
+    `scoring.MAP_MEASURES`, for the methods and the `CONTROLS`; `<a>~<b>.rank_correlation` of maps
+    after the ReLU; and `<method>.<faithfulness>`, NaN where it was not asked. CAM is judged as it is, with
     its sign, as in the evaluation of a model; the others as the papers show them, after the ReLU.
 
     Args:
@@ -120,7 +120,7 @@ def score_maps(
             for measure, function in MAP_MEASURES.items():
                 columns[f"{name}.{measure}"] = function(values, batch.mask).numpy()
         for a, b in combinations(methods, 2):
-            alike = metrics.rank_correlation(found[a].raw, found[b].raw)
+            alike = metrics.rank_correlation(found[a].map, found[b].map)
             columns[f"{a}~{b}.rank_correlation"] = alike.numpy()
         asked = np.flatnonzero(flagged)[: max(left, 0)]
         left -= len(asked)
@@ -171,14 +171,24 @@ def map_rows(
             by_type = {**condition, "defect_type": TYPE_MEAN}
             wanted.append((mean_over_types, [values[keep], kinds[keep]], by_type))
         for statistic, arrays, about in wanted:
-            ends: dict[str, float] = {}
+            value, low, high = float(statistic(*arrays)), None, None
             if resamples:
                 found = bootstrap_interval(statistic, groups[keep], *arrays, resamples=resamples)
-                ends = {"ci_low": found.low, "ci_high": found.high}
-            one = {"condition": about, "map": "cam", "seed": seed, "fold": fold}
-            value = float(statistic(*arrays))
-            n = int(keep.sum())
-            rows.append(row(dataset, system.strategy, metric, value, **one, **ends, n=n))
+                low, high = found.low, found.high
+            one = row(
+                dataset,
+                system.strategy,
+                metric,
+                value,
+                condition=about,
+                map="cam",
+                seed=seed,
+                fold=fold,
+                ci_low=low,
+                ci_high=high,
+                n=int(keep.sum()),
+            )
+            rows.append(one)
     return rows
 
 
