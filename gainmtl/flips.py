@@ -65,7 +65,7 @@ def flip_rows(
                 )
                 extra_kind = {} if kind is None else {"defect_type": kind}
                 about["condition"] = {**(condition or {}), **extra, **extra_kind}
-                ends = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
+                ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
                 rows.append(row(dataset, system, metric, found.value, **about, **ends))
     return rows
 
@@ -109,7 +109,7 @@ def flip_differences(
             metric = "flip_rate_difference" if single else "selectivity_difference"
             extra = {"level": level, **({"intervention": name} if single else {})}
             condition = {**first.condition, **against, **extra}
-            ends = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
+            ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
             rows.append(
                 row(
                     dataset,
