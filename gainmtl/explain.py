@@ -121,7 +121,8 @@ def survival(
     """The randomisation check for several methods, on normalised images (B, 3, H, W), B >= 2.
 
     The correlation is of maps after the ReLU and without its sign: a shuffled head may turn a map
-    over and still show the same shapes. An image whose map is constant counts as 0, it resembles nothing.
+    over and still show the same shapes. An image whose map is constant counts as 0: it resembles
+    nothing.
 
     Source: see `sanity.cascade`.
     """
