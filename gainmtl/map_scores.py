@@ -73,7 +73,8 @@ def score_maps(
     Columns: `name, group, defect_type, is_flagged`; `<method>.<measure>` with the measures of
     `scoring.MAP_MEASURES`, for the methods and the `CONTROLS`; `<a>~<b>.rank_correlation` of maps
     after the ReLU; and `<method>.<faithfulness>`, NaN where it was not asked. CAM is
-    judged as it is, with its sign, as in the evaluation of a model; the others as the papers show them, after the ReLU.
+    judged as it is, with its sign, as in the evaluation of a model; the others as the papers
+    show them, after the ReLU.
 
     Args:
         model: explained on its own device, left in the mode it was in.
