@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gainmtl import runs
+from gainmtl.files import read_json
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import Pooled, compare, pool, pooled_rows
 from gainmtl.reference import System, run
@@ -158,6 +159,14 @@ def stored_results(notebook: str) -> Results:
     # The file also holds the chapter's live part, which is about other data.
     rows = stored.rows[stored.rows["dataset"] == given["dataset"]]
     return Results(rows, note, {})
+
+
+def tried() -> list[dict[str, Any]]:
+    """The trials before the reference run, as `tools/tune.py` left them; none if it never ran."""
+    try:
+        return list(read_json(runs.results_file("tuning")))
+    except FileNotFoundError:
+        return []
 
 
 def as_text(value: Any) -> str:

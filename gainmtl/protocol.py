@@ -27,11 +27,13 @@ from gainmtl.training_run import MODEL
 
 REFERENCE: dict[str, Any] = {
     "epochs": 10,
-    "batch_size": 16,
-    "learning_rate": 1.5e-3,
+    "batch_size": 8,
+    "learning_rate": 4e-3,
     "backbone_rate": 0.2,
+    "weight_decay": 0.1,
     "freeze_stride": 4,
     "average_decay": 0.98,
+    "augmentation": "light",
 }
 """The recipe of the reference runs, the same for every compared system; see `Recipe`."""
 

@@ -40,11 +40,21 @@ class System(NamedTuple):
     output_stride: int
     label: str
     """For readers."""
+    recipe: str | None = None
+    """The name of its recipe, for the result rows, where it is not the one of all."""
+    changes: tuple[tuple[str, Any], ...] = ()
+    """What its recipe has instead of `protocol.REFERENCE`'s; chosen by `tools/tune.py`."""
 
     @property
     def condition(self) -> dict[str, Any]:
         """What its result rows carry."""
-        return {"output_stride": self.output_stride}
+        own = {} if self.recipe is None else {"recipe": self.recipe}
+        return {"output_stride": self.output_stride, **own}
+
+    @property
+    def as_other(self) -> dict[str, Any]:
+        """What rows of a paired difference carry when this is the one subtracted."""
+        return {"against": self.strategy, **{f"against_{k}": v for k, v in self.condition.items()}}
 
 
 WEIGHTS = "book/weights/test_efficientnet_synthetic.safetensors"
@@ -55,6 +65,8 @@ QUICK: dict[str, dict[str, Any]] = {
     | {"image_size": 96, "epochs": 10, "batch_size": 16, "learning_rate": 3e-3},
     "04_class_activation_maps": _SMALL
     | {"image_size": 96, "epochs": 10, "batch_size": 16, "learning_rate": 3e-3},
+    "08_counterfactual": _SMALL
+    | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     # The head after attention needs more steps than a plain one before it says anything.
     "09_staged_training": _SMALL
     | {"image_size": 64, "epochs": 14, "batch_size": 8, "learning_rate": 4e-3},
@@ -74,9 +86,27 @@ def live(parameters: Parameters) -> Parameters:
     return Parameters(**{**vars(parameters), **own})
 
 
-S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32")
+_SLOW: tuple[tuple[str, Any], ...] = (
+    ("augmentation", "standard"),
+    ("weight_decay", 1e-2),
+    ("batch_size", 16),
+    ("learning_rate", 1.5e-3),
+)
+"""The trial `standard-slow`: at higher rates the backbone's own grid ends with dead features."""
+_FAST: tuple[tuple[str, Any], ...] = (
+    ("augmentation", "standard"),
+    ("weight_decay", 1e-2),
+    ("learning_rate", 8e-3),
+    ("backbone_rate", 0.1),
+)
+"""The trial `standard-fast`, the best of S1's own."""
+S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32", None, _SLOW)
 S1_FINE = System("S1-stride4", "S1", 4, "S1, stride 4")
+S1_OWN = System("S1-stride4-own", "S1", 4, "S1, stride 4, own recipe", "own", _FAST)
 S5 = System("S5-stride4", "S5", 4, "S5, stride 4")
+S5_WITHOUT_TERM = System(
+    "S5-no-counterfactual-stride4", "S5-no-counterfactual", 4, "S5 without the term, stride 4"
+)
 
 
 def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:
@@ -97,14 +127,15 @@ def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:
     return load
 
 
-def recipe(parameters: Parameters) -> dict[str, Any]:
-    """`protocol.REFERENCE` with the notebook's epochs, batch size and learning rate."""
+def recipe(parameters: Parameters, system: System) -> dict[str, Any]:
+    """`protocol.REFERENCE` with the sizes of the notebook and the changes of the system."""
     p = parameters
     return {
         **REFERENCE,
         "epochs": p.epochs,
         "batch_size": p.batch_size,
         "learning_rate": p.learning_rate,
+        **dict(system.changes),
     }
 
 
@@ -127,7 +158,7 @@ def run(parameters: Parameters, system: System) -> list[Pooled]:
             accelerator=p.accelerator,
             devices=p.devices,
             precision=p.precision,
-            **recipe(p),
+            **recipe(p, system),
         )
         for seed in p.seeds
     ]

@@ -219,7 +219,7 @@ def write_results(
     path = Path(path) if Path(path).suffix == ".json" else Path(path) / "results.json"
     records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
     values = (notebook, portable(as_dict(parameters)), portable(provenance), check_rows(records))
-    write_json(path, dict(zip(RESULT_KEYS, values, strict=True)))
+    write_json(path, dict(zip(RESULT_KEYS, values, strict=True)), lines="rows")
     return path
 
 
@@ -238,11 +238,16 @@ def read_results(path: str | Path) -> Results:
 
 def reference(name: str) -> Results:
     """Reference results that come with the book: `book/results/<name>.json`."""
+    return read_results(results_file(name))
+
+
+def results_file(name: str) -> Path:
+    """Where `book/results/<name>.json` lies, in or above the working directory or the package."""
     here = Path.cwd()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
         path = folder / "book" / "results" / f"{name}.json"
         if path.is_file():
-            return read_results(path)
+            return path
     raise FileNotFoundError(
         f"expected the reference results book/results/{name}.json of a checkout of this project, "
         "found none in or above the working directory; start the notebook inside the checkout"

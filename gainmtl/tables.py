@@ -133,6 +133,26 @@ def map_quality(
     return markdown(["system", "map", *MAP_COLUMNS], lines)
 
 
+TRIAL_COLUMNS = {
+    "AUROC": "auroc",
+    "recall at 5 % false alarms": "recall_at_fpr05",
+    "IoU of the defect map": "defect_map.iou",
+}
+
+
+def trials(entries: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
+    """The table of what was tried before the reference run; `labels` names systems by tag."""
+    lines = []
+    for entry in entries:
+        change = ", ".join(f"{key} {value}" for key, value in entry["change"].items())
+        texts = []
+        for key in TRIAL_COLUMNS.values():
+            value, low, high = entry["figures"][key]
+            texts.append(Value(value, low, high, None).text())
+        lines.append([labels[entry["system"]], change or "as in the reference run", *texts])
+    return markdown(["system", "changed", *TRIAL_COLUMNS], lines)
+
+
 def series(
     rows: pd.DataFrame,
     entries: Iterable[tuple[str, str, System, str, str | None, Mapping[str, Any]]],

@@ -25,7 +25,7 @@ def fit(
     output_dir: str | Path | None = None,
     accelerator: str = "auto",
     devices: int | str = 1,
-    precision: str = "32-true",
+    precision: Any = "32-true",
     seed: int = 0,
     num_nodes: int = 1,
     fabric_strategy: str = "auto",

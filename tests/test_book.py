@@ -47,6 +47,12 @@ def test_contents_and_files_agree() -> None:
     assert named == there
 
 
+def test_tables_that_cells_display_are_tables() -> None:
+    """The default of MyST-NB, CommonMark, shows their source instead."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    assert config["sphinx"]["config"]["nb_render_markdown_format"] == "myst"
+
+
 def test_files_named_by_the_configuration_exist() -> None:
     config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
     sphinx = config["sphinx"]["config"]

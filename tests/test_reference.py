@@ -88,9 +88,19 @@ def test_seeds_are_merged_with_their_groups_kept() -> None:
 
 
 def test_the_recipe_is_the_reference_with_the_notebooks_own_sizes() -> None:
-    given = reference.recipe(parameters(epochs=3, batch_size=5, learning_rate=0.5))
-    assert given == REFERENCE | {"epochs": 3, "batch_size": 5, "learning_rate": 0.5}
+    chosen = parameters(epochs=3, batch_size=5, learning_rate=0.5)
+    system = reference.S5._replace(changes=(("weight_decay", 0.25),))
+    given = reference.recipe(chosen, system)
+    own = {"epochs": 3, "batch_size": 5, "learning_rate": 0.5, "weight_decay": 0.25}
+    assert given == REFERENCE | own
     Recipe(**given)
+
+
+@pytest.mark.parametrize(
+    "system", [reference.S1_COARSE, reference.S1_FINE, reference.S1_OWN, reference.S5]
+)
+def test_what_a_system_changes_is_a_recipe(system: reference.System) -> None:
+    Recipe(**dict(system.changes))
 
 
 def test_the_standard_profile_is_the_reference_recipe() -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from gainmtl import runs
+from gainmtl.files import read_json, write_json
 from gainmtl.parameters import Parameters
 
 FIGURES = [
@@ -169,3 +170,11 @@ def test_reference_is_found_from_below_and_missed_clearly(
     assert runs.reference("magnetic_tile").notebook == "03_reason"
     with pytest.raises(FileNotFoundError, match=r"book/results/no_such\.json"):
         runs.reference("no_such")
+
+
+@pytest.mark.parametrize("rows", [[], [{"a": None}], [{"a": 1.5, "b": "rows"}, {"c": [1, "ä"]}]])
+def test_rows_take_a_line_each_and_are_read_as_written(rows: list[Any], tmp_path: Path) -> None:
+    value = {"first": {"rows": [1, 2]}, "rows": rows, "last": math.nan}
+    write_json(tmp_path / "a.json", value, lines="rows")
+    assert read_json(tmp_path / "a.json") == {**value, "last": None}
+    assert len((tmp_path / "a.json").read_text("utf-8").splitlines()) == 11 + max(len(rows), 1)

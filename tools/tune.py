@@ -4,7 +4,8 @@ python tools/tune.py --data-root <folder of magnetic-tile> --weights <weights fi
 
 The fold's test images play no part: its training and validation images are folded again by group,
 and each inner fold is predicted by a model that never saw its groups. One JSON file per trial under
-`--output`, written when the trial is done; what is there is not run again.
+`--output`, written when the trial is done; what is there is not run again. `trials.json` there
+holds all of them; the book shows a copy, `book/results/tuning.json`.
 """
 
 from __future__ import annotations
@@ -26,20 +27,16 @@ from gainmtl.model import GAINMTL
 from gainmtl.protocol import REFERENCE, cross_validate, pooled_rows
 from gainmtl.reference import S1_COARSE, S1_FINE, S5, System
 
-SHARED: dict[str, dict[str, Any]] = {
+STANDARD = {"augmentation": "standard", "weight_decay": 1e-2}
+TRIALS: dict[str, dict[str, Any]] = {
     "reference": {},
-    "half-rate": {"learning_rate": REFERENCE["learning_rate"] / 2},
-    "all-layers": {"freeze_stride": 0, "backbone_rate": REFERENCE["backbone_rate"] / 2},
-    "strong": {"augmentation": "strong"},
-    "long-average": {"average_decay": 0.995},
+    "medium": {"augmentation": "medium"},
+    "less-decay": {"weight_decay": 1e-2},
+    "standard": STANDARD,
+    "standard-slow": {**STANDARD, "batch_size": 16, "learning_rate": 1.5e-3},
+    "standard-fast": {**STANDARD, "learning_rate": 8e-3, "backbone_rate": 0.1},
 }
-"""Changes of the recipe, tried on every system."""
-OWN: dict[str, dict[str, dict[str, Any]]] = {
-    S1_COARSE.tag: {"dropout": {"dropout": 0.3}},
-    S1_FINE.tag: {"dropout": {"dropout": 0.3}},
-    S5.tag: {"guided": {"weights": {"cam_guidance": 1.0, "guidance": 1.0}}},
-}
-"""One more per system, of something that only it has."""
+"""Changes of the recipe, the same for every system."""
 SHOWN = ("auroc", "recall_at_fpr05", "iou", "point_game", "energy_inside")
 
 
@@ -83,15 +80,11 @@ def trial(
     folder = Path(args.output) / system.tag / name
     if (folder / "trial.json").is_file():
         return dict(read_json(folder / "trial.json"))
-    recipe = {k: v for k, v in change.items() if k not in ("weights", "dropout")}
-    dropout = {k: v for k, v in change.items() if k == "dropout"}
 
     def build() -> GAINMTL:
-        model = GAINMTL(
-            args.backbone, system.strategy, args.weights, output_stride=system.output_stride,
-            **dropout,
-        )  # fmt: skip
-        return model.with_weights(**change["weights"]) if "weights" in change else model
+        return GAINMTL(
+            args.backbone, system.strategy, args.weights, output_stride=system.output_stride
+        )
 
     outer = datasets.load(
         "magnetic-tile", args.data_root, image_size=args.image_size, fold=args.fold
@@ -100,10 +93,10 @@ def trial(
         build,
         lambda inner: inner_fold(outer, inner, args.inner_folds, seed=0),
         folder,
-        folds=args.inner_folds,
+        folds=args.run_folds,
         accelerator=args.accelerator,
         progress=False,
-        **{**REFERENCE, "epochs": args.epochs, **recipe},
+        **{**REFERENCE, "epochs": args.epochs, **change},
     )
     rows = pooled_rows(pooled, "magnetic-tile", 0, resamples=500)
     whole = rows[rows["fold"].isna() & (rows["condition"] == {})]
@@ -120,6 +113,9 @@ def trial(
         "change": change,
         "fold": args.fold,
         "inner_folds": args.inner_folds,
+        "run_folds": args.run_folds,
+        "images": len(pooled.scores.images),
+        "groups": int(pooled.scores.images["group"].nunique()),
         "image_size": args.image_size,
         "epochs": args.epochs,
         "seconds": pooled.seconds,
@@ -144,6 +140,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=REFERENCE["epochs"])
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--inner-folds", type=int, default=3)
+    parser.add_argument("--run-folds", type=int, default=1, help="inner folds that are run")
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--systems", nargs="+", default=[S5.tag, S1_FINE.tag, S1_COARSE.tag])
     parser.add_argument("--trials", nargs="+", help="all, unless some are named")
@@ -151,7 +148,7 @@ def main() -> None:
     for system in (S5, S1_FINE, S1_COARSE):
         if system.tag not in args.systems:
             continue
-        for name, change in (SHARED | OWN[system.tag]).items():
+        for name, change in TRIALS.items():
             if args.trials and name not in args.trials:
                 continue
             result = trial(system, name, change, args)
@@ -161,6 +158,8 @@ def main() -> None:
                 for key, value in result["figures"].items()
                 if key.split(".")[-1] in SHOWN
             ]
+            done = sorted(Path(args.output).glob("*/*/trial.json"))
+            write_json(Path(args.output) / "trials.json", [read_json(path) for path in done])
             print(system.tag, name, f"{result['seconds']:.0f} s", *shown, by_epoch, flush=True)
 
 

@@ -49,6 +49,16 @@ class Strength:
 PRESETS: dict[str, Strength] = {
     "none": Strength(),
     "light": Strength(flips=True, gain=(0.8, 1.25), contrast=(0.9, 1.1)),
+    "medium": Strength(
+        flips=True,
+        rotation=5.0,
+        scale=1.1,
+        shift=0.04,
+        gain=(0.67, 1.5),
+        gamma=(0.8, 1.25),
+        contrast=(0.8, 1.25),
+        noise=0.01,
+    ),
     "standard": Strength(
         flips=True,
         rotation=10.0,
@@ -58,16 +68,6 @@ PRESETS: dict[str, Strength] = {
         gamma=(0.7, 1.4),
         contrast=(0.7, 1.4),
         noise=0.02,
-    ),
-    "strong": Strength(
-        flips=True,
-        rotation=20.0,
-        scale=1.4,
-        shift=0.12,
-        gain=(0.35, 2.2),
-        gamma=(0.55, 1.8),
-        contrast=(0.5, 1.8),
-        noise=0.04,
     ),
 }
 
@@ -83,7 +83,7 @@ class Augment:
     picture it is left out: the label would otherwise speak of something that is not to be seen.
 
     Args:
-        preset: "none", "light" (flips and little light), "standard", "strong", or a `Strength`.
+        preset: "none", "light" (flips and little light), "medium", "standard", or a `Strength`.
 
     Raises:
         ValueError: no preset of that name.

@@ -127,7 +127,7 @@ def test_a_defect_at_the_border_is_not_pushed_out() -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match="one of none, light, standard; found 'strong'"):
+    with pytest.raises(ValueError, match="one of none, light, medium, standard; found 'strong'"):
         Augment("strong")
 
 

@@ -156,9 +156,9 @@ def test_a_second_start_trains_nothing_and_says_the_same(
 ) -> None:
     _, root, output = trained
     before = read_csv(output)
-    from gainmtl import train
+    from gainmtl.training_run import TrainingRun
 
-    monkeypatch.setattr(train._Run, "train_epoch", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(TrainingRun, "train_epoch", lambda self: pytest.fail("trained again"))
     run(output, last="write_verdicts(", data_root=str(root))
     assert read_csv(output) == before
 
