@@ -51,6 +51,14 @@ class CBAM(nn.Module):
         return features * torch.sigmoid(self.spatial(summary))
 
 
+REFINEMENTS: dict[str, type[SqueezeExcitation] | type[CBAM] | None] = {
+    "none": None,
+    "se": SqueezeExcitation,
+    "cbam": CBAM,
+}
+"""What may refine the features before they are read; `GAINMTL(refinement=...)`."""
+
+
 class GuidedAttention(nn.Module):
     """One attention logit per cell, sharpened by a learnable temperature.
 

@@ -86,7 +86,7 @@ def flip_differences(
     """
     if list(a["name"]) != list(b["name"]):
         raise ValueError("flip_differences: the two systems were not asked about the same parts")
-    against = {"against": second.strategy}
+    against = {"against": second.name}
     against |= {f"against_{key}": value for key, value in second.condition.items()}
     rows = []
     for level in LEVELS:
@@ -113,7 +113,7 @@ def flip_differences(
             rows.append(
                 row(
                     dataset,
-                    first.strategy,
+                    first.name,
                     metric,
                     found.value,
                     split=split,
@@ -161,7 +161,7 @@ def flip_results(
     answers = ask_folds(parameters, found.pooled)
     rows = []
     for system in systems:
-        about = parameters.dataset, system.strategy, system.condition
+        about = parameters.dataset, system.name, system.condition
         rows += flip_rows(answers[system.tag], *about)
     for a, b in pairs:
         rows += flip_differences(answers[a.tag], answers[b.tag], parameters.dataset, a, b)

@@ -95,8 +95,10 @@ def map_guidance_loss(
     is_defective: Tensor,
     has_mask: Tensor,
     iou: bool = False,
+    bce: bool = True,
+    dice: bool = True,
 ) -> Tensor:
-    """`BCE + Dice (+ soft IoU)` of a map against the masks; scalar.
+    """`BCE + Dice (+ soft IoU)`, or what is chosen of them, of a map against the masks; scalar.
 
     logits (B, 1, h, w); masks (B, 1, H, W) are area-pooled to (h, w). BCE runs over every sample
     with a mask, which includes the normal ones: their zero mask suppresses the map. Dice and IoU
@@ -104,8 +106,11 @@ def map_guidance_loss(
     """
     targets = pooled_mask(masks, (logits.shape[2], logits.shape[3]))
     marked = is_defective & has_mask
-    loss = _gated_mean(_bce(logits, targets), has_mask)
-    loss = loss + _gated_mean(dice_loss(logits, targets), marked)
+    loss = logits.sum() * 0
+    if bce:
+        loss = loss + _gated_mean(_bce(logits, targets), has_mask)
+    if dice:
+        loss = loss + _gated_mean(dice_loss(logits, targets), marked)
     if iou:
         loss = loss + _gated_mean(soft_iou_loss(logits, targets), marked)
     return loss

@@ -178,7 +178,7 @@ def map_rows(
                 low, high = found.low, found.high
             one = row(
                 dataset,
-                system.strategy,
+                system.name,
                 metric,
                 value,
                 condition=about,

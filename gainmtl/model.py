@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gainmtl import losses
-from gainmtl.attention import CBAM, GuidedAttention
+from gainmtl.attention import REFINEMENTS, GuidedAttention
 from gainmtl.backbones import Backbone
 from gainmtl.cam import check_pooling, pool_evidence, resize_map, soft_mask
 from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
@@ -79,6 +79,8 @@ class GAINMTL(nn.Module):
             reached by a feature pyramid.
         width: channels of the pyramid.
         dropout: share of feature maps dropped before the class activation map.
+        refinement: `"none"`, `"se"` or `"cbam"` before the attention, or before the plain head
+            where there is none. `None` is `"cbam"` where there is attention, else `"none"`.
         classes: names of the K classes, `"normal"` first; needed for K > 2.
         create_kwargs: see `Backbone`.
 
@@ -96,6 +98,7 @@ class GAINMTL(nn.Module):
         output_stride: int | None = None,
         width: int = 64,
         dropout: float = 0.1,
+        refinement: str | None = None,
         classes: tuple[str, ...] | None = None,
         create_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -108,6 +111,10 @@ class GAINMTL(nn.Module):
             if num_classes > 2:
                 raise ValueError("classes: num_classes > 2 needs the names of the classes")
             classes = ("normal", "defective")
+        if refinement not in (None, *REFINEMENTS):
+            raise ValueError(
+                f"refinement: expected one of {', '.join(REFINEMENTS)}, got {refinement!r}"
+            )
         if len(classes) != num_classes:
             raise ValueError(f"classes: expected {num_classes} names, got {len(classes)}")
         self.strategy = get_strategy(strategy)
@@ -131,7 +138,7 @@ class GAINMTL(nn.Module):
             levels = (*self.backbone.channels[self.level : -1], self.backbone.last_channels)
             self.pyramid = FeaturePyramid(levels, width)
             channels = width
-        self.config = {
+        self.config: dict[str, Any] = {
             "backbone": backbone,
             "num_classes": num_classes,
             "pooling": self.pooling,
@@ -140,13 +147,15 @@ class GAINMTL(nn.Module):
             "dropout": dropout,
             "classes": list(classes),
         }
+        if refinement is not None:
+            self.config["refinement"] = refinement
         self.head = LinearHead(channels, num_classes, self.pooling, dropout)
         self.normal_features = NormalFeatures(channels)
-        self.refine: CBAM | None = None
+        refine = REFINEMENTS[refinement or ("cbam" if self.strategy.has_attention else "none")]
+        self.refine = None if refine is None else refine(channels)
         self.attention: GuidedAttention | None = None
         self.attended_head: LinearHead | None = None
         if self.strategy.has_attention:
-            self.refine = CBAM(channels)
             self.attention = GuidedAttention(channels)
         if self.strategy.has_attended_head:
             self.attended_head = LinearHead(channels, num_classes, self.pooling, dropout)
@@ -193,10 +202,10 @@ class GAINMTL(nn.Module):
 
         `fused`, in training only, is S6's masks (B, 1, h, w) and their shares (B, 1, 1, 1).
         """
+        refined = features if self.refine is None else self.refine(features)
+        if self.attention is None:
+            return Decision(self.head(refined), None, None)
         plain = self.head(features)
-        if self.refine is None or self.attention is None:
-            return Decision(plain, None, None)
-        refined = self.refine(features)
         attention_logits = self.attention(refined)
         if self.attended_head is None:
             return Decision(plain, None, attention_logits)
@@ -285,11 +294,15 @@ class GAINMTL(nn.Module):
         decision = self.decide(features, fused)
         cam = self._evidence(decision.verdict)
         terms: dict[str, Tensor] = {}
+        gamma = self.strategy.focal_gamma
         if weights.classification:
-            terms["classification"] = losses.focal_loss(decision.plain.logits, labels)
+            terms["classification"] = losses.focal_loss(decision.plain.logits, labels, gamma)
         if weights.attended_classification and decision.attended is not None:
-            terms["attended_classification"] = losses.focal_loss(decision.attended.logits, labels)
+            terms["attended_classification"] = losses.focal_loss(
+                decision.attended.logits, labels, gamma
+            )
         gates = (batch.mask, defective, batch.has_mask)
+        parts = self.strategy.localization_loss.split("+")
         if weights.cam_guidance:
             terms["cam_guidance"] = losses.map_guidance_loss(
                 self.calibrate(cam, decision.verdict.logits), *gates
@@ -301,7 +314,9 @@ class GAINMTL(nn.Module):
         if self.localization is not None and (weights.localization or weights.consistency):
             located = self.localization(features, (batch.mask.shape[2], batch.mask.shape[3]))
             if weights.localization:
-                terms["localization"] = losses.map_guidance_loss(located, *gates)
+                terms["localization"] = losses.map_guidance_loss(
+                    located, *gates, bce="bce" in parts, dice="dice" in parts
+                )
             if weights.consistency and decision.attention_logits is not None:
                 terms["consistency"] = losses.consistency_loss(
                     decision.attention_logits, located, defective

@@ -20,9 +20,19 @@ FORMAT = 3
 not say which weights training began from."""
 
 
+_LATER = ("focal_gamma", "localization_loss")
+"""Fields that came after format 3: left out at their defaults, so that a run begun before them
+is still the same run."""
+
+
 def strategy_to_dict(strategy: Strategy) -> dict[str, Any]:
     """A strategy as JSON."""
-    return dataclasses.asdict(strategy)
+    defaults = {f.name: f.default for f in dataclasses.fields(strategy) if f.name in _LATER}
+    return {
+        name: value
+        for name, value in dataclasses.asdict(strategy).items()
+        if name not in defaults or value != defaults[name]
+    }
 
 
 def strategy_from_dict(stored: dict[str, Any]) -> Strategy:

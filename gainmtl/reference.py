@@ -6,6 +6,7 @@ already there: a fold trained for one chapter is read by the next.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from gainmtl.datasets import Data
 from gainmtl.model import GAINMTL
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import REFERENCE, Pooled, cross_validate
+from gainmtl.strategies import Strategy, get_strategy
 
 HELD_OUT_FOLDS = 5
 """With `folds=1` and no official split, one part of this many is held out."""
@@ -36,7 +38,7 @@ class System(NamedTuple):
 
     tag: str
     """Its folder."""
-    strategy: str
+    strategy: str | Strategy
     output_stride: int
     label: str
     """For readers."""
@@ -44,17 +46,27 @@ class System(NamedTuple):
     """The name of its recipe, for the result rows, where it is not the one of all."""
     changes: tuple[tuple[str, Any], ...] = ()
     """What its recipe has instead of `protocol.REFERENCE`'s; chosen by `tools/tune.py`."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Further arguments of `GAINMTL`."""
+    masks: tuple[tuple[str, Any], ...] = ()
+    """Arguments of `datasets.limit_masks` where training has fewer or coarser masks."""
+
+    @property
+    def name(self) -> str:
+        """Its strategy's, which its result rows carry."""
+        return get_strategy(self.strategy).name
 
     @property
     def condition(self) -> dict[str, Any]:
         """What its result rows carry."""
         own = {} if self.recipe is None else {"recipe": self.recipe}
-        return {"output_stride": self.output_stride, **own}
+        masks = {f"mask_{name}": value for name, value in self.masks}
+        return {"output_stride": self.output_stride, **own, **dict(self.options), **masks}
 
     @property
     def as_other(self) -> dict[str, Any]:
         """What rows of a paired difference carry when this is the one subtracted."""
-        return {"against": self.strategy, **{f"against_{k}": v for k, v in self.condition.items()}}
+        return {"against": self.name, **{f"against_{k}": v for k, v in self.condition.items()}}
 
 
 WEIGHTS = "book/weights/test_efficientnet_synthetic.safetensors"
@@ -145,12 +157,21 @@ def run(parameters: Parameters, system: System) -> list[Pooled]:
 
     def build() -> GAINMTL:
         weights = find_weights(p.weights)
-        return GAINMTL(p.backbone, system.strategy, weights, output_stride=system.output_stride)
+        return GAINMTL(
+            p.backbone,
+            system.strategy,
+            weights,
+            output_stride=system.output_stride,
+            **dict(system.options),
+        )
+
+    def load(fold: int, seed: int) -> Data:
+        return datasets.limit_masks(load_fold(p, seed)(fold), **dict(system.masks))
 
     return [
         cross_validate(
             build,
-            load_fold(p, seed),
+            functools.partial(load, seed=seed),
             Path(p.output_dir) / system.tag / f"seed{seed}",
             folds=p.folds,
             seed=seed,

@@ -46,6 +46,9 @@ STAGED: dict[str, Window] = {
 consistency once there are maps worth mining, the counterfactual in the second half."""
 
 
+LOCALIZATION_LOSSES = ("bce+dice", "bce", "dice")
+
+
 @dataclasses.dataclass(frozen=True)
 class Strategy:
     """One system of the ablation."""
@@ -58,11 +61,22 @@ class Strategy:
     """S6: the ground-truth mask's share in the attention at the start of training, fading linearly
     to none at `FUSION_END` of the run; never in prediction."""
     staged: bool = True
+    focal_gamma: float = 1.0
+    """Exponent of the focal loss of both classifiers; 0 is cross-entropy."""
+    localization_loss: str = "bce+dice"
+    """What the localization is trained by, one of `LOCALIZATION_LOSSES`."""
 
     def __post_init__(self) -> None:
         unknown = [term for term, _ in self.windows if term not in TERMS]
         if unknown:
             raise ValueError(f"windows: expected terms among {', '.join(TERMS)}, got {unknown}")
+        if not 0 <= self.focal_gamma < float("inf"):
+            raise ValueError(f"focal_gamma: expected a number >= 0, got {self.focal_gamma}")
+        if self.localization_loss not in LOCALIZATION_LOSSES:
+            raise ValueError(
+                f"localization_loss: expected one of {', '.join(LOCALIZATION_LOSSES)}, got "
+                f"{self.localization_loss!r}"
+            )
         if not self.weights.active():
             raise ValueError(f"strategy {self.name}: every loss weight is 0, nothing would train")
         if self.weights.consistency and not (self.has_attention and self.has_localization):

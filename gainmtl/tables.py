@@ -64,7 +64,7 @@ def find(
     """
     wanted = {**system.condition, **condition}
     chosen = rows[
-        (rows["system"] == system.strategy)
+        (rows["system"] == system.name)
         & (rows["metric"] == metric)
         & (rows["map"].isna() if map is None else rows["map"] == map)
         & rows["seed"].isna()
@@ -73,7 +73,7 @@ def find(
     ]
     if len(chosen) != 1:
         raise LookupError(
-            f"expected one pooled row of {system.strategy}, {metric}, map {map}, {wanted}; found "
+            f"expected one pooled row of {system.name}, {metric}, map {map}, {wanted}; found "
             f"{len(chosen)}"
         )
     row = chosen.iloc[0]

@@ -182,6 +182,8 @@ class TrainingRun:
         row |= {f"weight_{name}": total / self.steps for name, total in applied.items()}
         scores, labels = defect_scores(self.average, self.data.val, s.batch_size)
         row["auroc"] = metrics.auroc(scores, labels)
+        if self.model.attention is not None:
+            row["temperature"] = float(self.model.attention.temperature)
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)

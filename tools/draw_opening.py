@@ -38,7 +38,7 @@ LABELS: dict[System, str] = {S1_FINE: "S1, paid for verdicts", S5: "S5, taught w
 
 def draw_tiles(grid: Sequence[Sequence[Axes]], crops: Sequence[Crop]) -> None:
     """One row per crop: the tile, and where each system says the defect is."""
-    for axes, title in zip(grid[0], ("a real tile", *(s.strategy for s in LABELS)), strict=True):
+    for axes, title in zip(grid[0], ("a real tile", *(s.name for s in LABELS)), strict=True):
         axes.set_title(title)
     for line, crop in zip(grid, crops, strict=True):
         size = (crop.image.shape[1], crop.image.shape[2])

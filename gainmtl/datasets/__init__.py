@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gainmtl.datasets.annotation import limit_masks
 from gainmtl.datasets.augment import Augment, AugmentedDataset
 from gainmtl.datasets.data import Data, counts_of
 from gainmtl.datasets.fingerprint import fingerprint
@@ -29,6 +30,7 @@ __all__ = [
     "Data",
     "ImageDataset",
     "Record",
+    "limit_masks",
     "list_images",
     "load",
 ]

@@ -8,10 +8,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from gainmtl.datasets.annotation import MASK_QUALITIES
 from gainmtl.datasets.defects import DEFECTS
 from gainmtl.datasets.textures import TEXTURES
-
-MASK_QUALITIES = ("exact", "dilated", "box")
 
 
 @dataclass(frozen=True)

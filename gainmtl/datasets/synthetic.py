@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gainmtl.datasets.annotation import coarsen
 from gainmtl.datasets.dials import Dials
 from gainmtl.datasets.plan import SPLITS, Plan, make_plan
 from gainmtl.datasets.rendering import Rendering, Scene, render
@@ -137,26 +137,6 @@ class SyntheticDataset(Dataset[Sample]):
 
 def _unit(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels).float().div_(255)
-
-
-def coarsen(mask: Tensor, quality: str) -> Tensor:
-    """A mask (1, H, W) as a hurried annotator would leave it; see `Dials.mask_quality`.
-
-    "dilated" grows it by 3 % of the image side, at least one pixel, in every direction.
-    """
-    if quality == "dilated":
-        reach = max(1, round(0.03 * mask.shape[-1]))
-        return F.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
-    if quality == "box":
-        return _span(mask.amax(2, keepdim=True), 1) * _span(mask.amax(1, keepdim=True), 2)
-    return mask
-
-
-def _span(line: Tensor, axis: int) -> Tensor:
-    """Ones from the first to the last one along an axis."""
-    started = line.cummax(axis).values
-    not_over = line.flip(axis).cummax(axis).values.flip(axis)
-    return started * not_over
 
 
 def make(**dials: Any) -> tuple[SyntheticDataset, SyntheticDataset, SyntheticDataset]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from gainmtl.datasets.annotation import coarsen
 from gainmtl.datasets.defects import DEFECTS
 from gainmtl.datasets.rendering import VISIBLE_SHARE, Scene, render
-from gainmtl.datasets.synthetic import coarsen
 from gainmtl.datasets.textures import TEXTURES, smooth_noise, spline_matrix
 
 PLAIN = Scene(

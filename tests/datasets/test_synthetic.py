@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from gainmtl.datasets import synthetic
+from gainmtl.datasets.annotation import coarsen
 from gainmtl.datasets.defects import DEFECTS
-from gainmtl.datasets.synthetic import SyntheticDataset, coarsen, make
+from gainmtl.datasets.synthetic import SyntheticDataset, make
 from gainmtl.datasets.textures import TEXTURES
 from gainmtl.types import NORMAL, collate
 

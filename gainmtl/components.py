@@ -1,0 +1,83 @@
+"""The systems of the component chapters: one part of the whole at a time, same recipe, same grid.
+
+All at a stride of 4 by the reference protocol; each differs from the plain classifier in what its
+chapter asks about and in nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gainmtl.losses import LossWeights
+from gainmtl.reference import System
+from gainmtl.strategies import STAGED, STRATEGIES, Strategy
+
+ATTENTION = Strategy(
+    "attention", LossWeights(classification=0.3, attended_classification=1.0, guidance=0.5)
+)
+"""Two classifiers with guided attention between them, and nothing else of S3."""
+UNGUIDED = Strategy("unguided attention", dataclasses.replace(ATTENTION.weights, guidance=0.0))
+"""The same attention taught by the label alone."""
+MINING = Strategy(
+    "mining",
+    LossWeights(classification=1.0, mining=0.2),
+    (("mining", STAGED["mining"]),),
+)
+"""GAIN's self-guidance: the classification stream and attention mining, no mask."""
+GAIN = Strategy(
+    "GAIN",
+    dataclasses.replace(STRATEGIES["S2"].weights, mining=0.2),
+    (("mining", STAGED["mining"]),),
+)
+"""GAIN with external supervision: classification, mining, and masks for the map."""
+LOCALIZATION = Strategy("localization", LossWeights(localization=1.0))
+"""The pyramid and the localization head alone: where, and no verdict."""
+JOINT = Strategy(
+    "joint",
+    LossWeights(classification=1.0, localization=1.0),
+    (("localization", STAGED["localization"]),),
+)
+"""One backbone for the verdict and the place."""
+
+
+def _system(strategy: str | Strategy, label: str, tag: str | None = None, **more: object) -> System:
+    name = strategy if isinstance(strategy, str) else strategy.name
+    return System(f"{(tag or name).replace(' ', '-')}-stride4", strategy, 4, label, **more)  # type: ignore[arg-type]
+
+
+PLAIN = _system("S1", "plain")
+WITH_SE = _system("S1", "squeeze-and-excitation", "S1-se", options=(("refinement", "se"),))
+WITH_CBAM = _system("S1", "CBAM", "S1-cbam", options=(("refinement", "cbam"),))
+ATTENTION_BARE = _system(
+    ATTENTION, "guided attention", "attention-bare", options=(("refinement", "none"),)
+)
+ATTENTION_CBAM = _system(ATTENTION, "CBAM, then guided attention")
+ATTENTION_UNGUIDED = _system(
+    UNGUIDED, "attention without masks", "attention-unguided", options=(("refinement", "none"),)
+)
+
+MINING_ALONE = _system(MINING, "mining alone")
+SUPERVISION_ALONE = _system("S2", "supervision alone")
+BOTH = _system(GAIN, "mining and supervision")
+
+LOCALIZATION_ALONE = _system(LOCALIZATION, "localization alone")
+TOGETHER = _system(JOINT, "both together")
+
+MASK_SHARES = (0.05, 0.2)
+MASK_DRAWS = (0, 1, 2)
+
+
+def with_share(share: float, draw: int) -> System:
+    """`BOTH` with masks for a share of the defective training groups; see `limit_masks`."""
+    return BOTH._replace(
+        tag=f"GAIN-masks{share:g}-draw{draw}-stride4",
+        label=f"masks for {share:.0%} of the groups",
+        masks=(("share", share), ("draw", draw)),
+    )
+
+
+def with_quality(quality: str) -> System:
+    """`BOTH` with coarser masks; see `coarsen`."""
+    return BOTH._replace(
+        tag=f"GAIN-{quality}-stride4", label=f"{quality} masks", masks=(("quality", quality),)
+    )
