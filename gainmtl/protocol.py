@@ -71,6 +71,7 @@ def cross_validate(
     folds: int = 5,
     seed: int = 0,
     condition: dict[str, Any] | None = None,
+    only: Sequence[int] | None = None,
     **fit_arguments: Any,
 ) -> Pooled:
     """Fit a fresh model per fold, score its test fold once, pool.
@@ -82,6 +83,7 @@ def cross_validate(
         build: makes an untrained model; called after seeding, so equal seeds give equal weights.
         load_fold: the data of one fold.
         condition: what tells this system from others of the same strategy, for the result rows.
+        only: the folds to run of those; `None` is all of them.
         fit_arguments: passed to `fit`.
     """
     parts: list[Scores] = []
@@ -89,7 +91,7 @@ def cross_validate(
     system = ""
     # Of the code that is loaded; the checkout may move on while a long run goes.
     commit = git_commit()
-    for fold in range(folds):
+    for fold in range(folds) if only is None else only:
         folder = Path(output_dir) / f"fold{fold}"
         torch.manual_seed(seed * 1009 + fold)
         model = build()

@@ -7,7 +7,7 @@ already there: a fold trained for one chapter is read by the next.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,8 +151,11 @@ def recipe(parameters: Parameters, system: System) -> dict[str, Any]:
     }
 
 
-def run(parameters: Parameters, system: System) -> list[Pooled]:
-    """Run `system` by the reference protocol, one `Pooled` per seed; what is done is read."""
+def run(parameters: Parameters, system: System, only: Sequence[int] | None = None) -> list[Pooled]:
+    """Run `system` by the reference protocol, one `Pooled` per seed; what is done is read.
+
+    `only` names the folds to run, where others are run elsewhere.
+    """
     p = parameters
 
     def build() -> GAINMTL:
@@ -176,6 +179,7 @@ def run(parameters: Parameters, system: System) -> list[Pooled]:
             folds=p.folds,
             seed=seed,
             condition=system.condition,
+            only=only,
             accelerator=p.accelerator,
             devices=p.devices,
             precision=p.precision,
