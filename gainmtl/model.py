@@ -15,10 +15,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gainmtl import losses
 from gainmtl.attention import REFINEMENTS, GuidedAttention
-from gainmtl.backbones import Backbone
+from gainmtl.backbones import Backbone, Features
 from gainmtl.cam import check_pooling, pool_evidence, resize_map, soft_mask
 from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
+from gainmtl.fostering import Tally, layer_map, true_map, true_score
 from gainmtl.heads import FeaturePyramid, LinearHead, LocalizationHead, Verdict
+from gainmtl.metrics.sharpness import vanished
 from gainmtl.strategies import Strategy, get_strategy
 from gainmtl.types import Batch, Outputs
 
@@ -165,10 +167,25 @@ class GAINMTL(nn.Module):
         if self.strategy.has_calibration:
             self.map_scale = nn.Parameter(torch.tensor(math.log(math.expm1(1.0))))
             self.map_shift = nn.Parameter(torch.tensor(0.0))
+        self.fostered_level = self._fostered_level()
+        self.fostering_tally = Tally()
+        """Of the maps that fostering asked for in training, how many had vanished."""
         self.threshold = 0.5
         """Verdict "defective" from this defect probability on; `fit` sets it on validation data."""
         self.image_size: int | None = None
         self.resize = "squash"
+
+    def _fostered_level(self) -> int | None:
+        """The backbone's level whose map is fostered; `None` for the evidence map, or for none."""
+        stride = self.strategy.fostering_layer
+        if stride is None or not self.strategy.weights.fostering:
+            return None
+        if stride not in self.backbone.strides:
+            raise ValueError(
+                f"fostering_layer: {self.backbone.name} has levels of stride "
+                f"{self.backbone.strides}, got {stride}; None is the evidence map"
+            )
+        return max(i for i, s in enumerate(self.backbone.strides) if s == stride)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) in [0, 1] as the backbone's weights expect."""
@@ -192,10 +209,13 @@ class GAINMTL(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to the features (B, C, h, w) that the heads read."""
-        features = self.backbone(images)
+        return self._fuse(self.backbone(images))
+
+    def _fuse(self, found: Features) -> Tensor:
+        """What the backbone found to the features that the heads read."""
         if self.pyramid is None:
-            return features.last
-        return self.pyramid([*features.levels[self.level : -1], features.last])
+            return found.last
+        return self.pyramid([*found.levels[self.level : -1], found.last])
 
     def decide(self, features: Tensor, fused: tuple[Tensor, Tensor] | None = None) -> Decision:
         """Features (B, C, h, w) to verdicts.
@@ -283,7 +303,12 @@ class GAINMTL(nn.Module):
         weights = self.strategy.weights_at(progress)
         images, labels = self.preprocess(batch.image), self.labels(batch)
         defective, marked = batch.is_defective, batch.is_defective & batch.has_mask
-        features = self.features(images)
+        layer: Tensor | None = None
+        if weights.fostering and self.fostered_level is not None:
+            found = self.backbone(images)
+            features, layer = self._fuse(found), found.levels[self.fostered_level]
+        else:
+            features = self.features(images)
         self.normal_features.update(features, ~defective)
         size = (features.shape[2], features.shape[3])
         share = self.strategy.fusion_at(progress)
@@ -327,7 +352,21 @@ class GAINMTL(nn.Module):
             terms["counterfactual"] = self._counterfactual(
                 features[marked], batch.mask[marked], labels[marked]
             )
+        if weights.fostering:
+            terms["fostering"] = self._fostering(decision.verdict, labels, layer)
         return terms
+
+    def _fostering(self, verdict: Verdict, labels: Tensor, layer: Tensor | None) -> Tensor:
+        """The spread of the true class's map, of defects, and of normal samples if asked."""
+        if layer is None:
+            maps = true_map(verdict.class_cam, verdict.logits, labels)
+        else:
+            maps = layer_map(true_score(verdict.logits, labels), layer)
+        asked = torch.ones_like(labels, dtype=torch.bool)
+        if not self.strategy.fostering_normal:
+            asked = labels > 0
+        self.fostering_tally.add(vanished(maps.detach()), asked)
+        return losses.fostering_loss(maps, asked, self.strategy.fostering_measure)
 
     def _mining(self, images: Tensor, cam: Tensor, defective: Tensor) -> Tensor:
         """Erase the soft mask from up to a quarter of the batch and ask the same network again."""

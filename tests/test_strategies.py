@@ -18,6 +18,7 @@ LETTERS = {
     "l": "localization",
     "c": "consistency",
     "x": "counterfactual",
+    "f": "fostering",
 }
 FULL = {
     "S1": {"C": 1.0},
