@@ -4,10 +4,18 @@ For a sample of class y the score is the log-odds `z = logit_y - logit_o` agains
 normal for a defect, the most probable defect for a normal sample. Its map is
 
 - at the features that the deciding head reads, `E = A_y - A_o`, read off the forward pass. By the
-  identity of `gainmtl.explanations` Grad-CAM there is `E / n`, the same spatial probability, so the
-  entropy of Grad-CAM costs no derivative beyond the ordinary ones;
-- at an earlier layer F, Grad-CAM `sum_k w_k F_k` with `w_k = 1/n sum_ij dz/dF_kij`. Its weights are
-  gradients, and training on it differentiates them again: the paper's second-order route.
+  identity of `gainmtl.explanations` Grad-CAM there is `E / n` over n cells, so fostering costs no
+  derivative beyond the ordinary ones;
+- at an earlier layer F, n times Grad-CAM, `sum_k w_k F_k` with `w_k = sum_ij dz/dF_kij`. Its
+  weights are gradients, and training on it differentiates them again: the paper's second-order
+  route.
+
+Fostering reads a map after a ReLU, so it matters where its zero lies, and nothing fixes that: a
+constant taken off every cell sharpens the map, the bias gives it back, and the verdict is what it
+was. In the end no cell is positive. So the evidence is read from the *verdict's* zero, `E + b_y -
+b_o`, where a cell is positive if a part that looks like it all over would be given to class y: a
+sample that is given to its class has such a cell, because no pooling exceeds the highest cell. The
+map's own zero is the paper's and stays available.
 
 The paper takes the map of the logit of the true class among 20 objects; against *normal* is what a
 verdict about defects depends on.
@@ -33,18 +41,26 @@ def true_score(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.gather(1, labels[:, None]) - logits.gather(1, against[:, None]))[:, 0]
 
 
-def true_map(class_cam: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """`A_y - A_o`: class maps (B, K, h, w) to (B, 1, h, w), unbounded."""
+ZEROS = ("verdict", "map")
+"""Where the zero of an evidence map may lie; see above."""
+
+
+def true_map(
+    class_cam: Tensor, logits: Tensor, labels: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """`A_y - A_o`, with a `bias` (K,) plus `b_y - b_o`: (B, K, h, w) to (B, 1, h, w), unbounded."""
     rows = torch.arange(len(labels), device=labels.device)
-    return (class_cam[rows, labels] - class_cam[rows, opponents(logits, labels)])[:, None]
+    against = opponents(logits, labels)
+    found = (class_cam[rows, labels] - class_cam[rows, against])[:, None]
+    return found if bias is None else found + (bias[labels] - bias[against])[:, None, None, None]
 
 
 def layer_map(score: Tensor, layer: Tensor) -> Tensor:
-    """Grad-CAM before its ReLU, (B, 1, h, w), of scores (B,) that were computed from `layer`.
+    """n times Grad-CAM before its ReLU, (B, 1, h, w), of scores (B,) computed from `layer`.
 
-    layer (B, C, h, w). Differentiable twice over. One gradient of the sum serves the batch, which
-    takes scores that don't mix images; batch norm that trains does, and then the map of one image
-    holds a little of the others', as in the paper.
+    layer (B, C, h, w); in the units of the score. Differentiable twice over. One gradient of the
+    sum serves the batch, which takes scores that don't mix images; batch norm that trains does,
+    and then the map of one image holds a little of the others', as in the paper.
 
     Raises:
         ValueError: the score does not depend on the layer, or the layer is frozen.
@@ -60,7 +76,7 @@ def layer_map(score: Tensor, layer: Tensor) -> Tensor:
             "fostering_layer: the score does not depend on what the backbone returns for this "
             "layer, which may be a copy; choose another one, or none for the evidence map"
         )
-    return (gradient.mean((2, 3), keepdim=True) * layer).sum(1, keepdim=True)
+    return (gradient.sum((2, 3), keepdim=True) * layer).sum(1, keepdim=True)
 
 
 class Tally:

@@ -29,6 +29,7 @@ class LossWeights:
     consistency: float = 0.0
     counterfactual: float = 0.0
     fostering: float = 0.0
+    attention_branch: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in self.asdict().items():
@@ -157,10 +158,13 @@ def counterfactual_loss(removed_logits: Tensor, kept_logits: Tensor, targets: Te
 def fostering_loss(maps: Tensor, fostered: Tensor, measure: str = "ce") -> Tensor:
     """Mean `relative_spread` of the maps (B, 1, h, w) of the samples `fostered` (B,) bool; scalar.
 
-    A map that vanished has no spread: it enters neither the mean nor the gradient, and another
-    term has to bring it back. Source: Schöttl, Procedia Computer Science 200, 2022. Deviation:
-    over its value for even cells, so that a weight means the same on every grid.
+    maps in logits. A map that vanished has no spread: it enters neither the mean nor the gradient,
+    and another term has to bring it back. The spread knows no scale, so its gradient grows without
+    bound as a map fades; one whose positive evidence S sums to less than 1 counts S times, S a
+    constant to the gradient. Source: Schöttl, Procedia Computer Science, 2022. Deviations: this
+    guard, and the spread over that of even cells, so that a weight means the same on every grid.
     """
     alive = fostered & ~vanished(maps)
     spread = relative_spread(maps, measure)
-    return _gated_mean(spread.where(alive, torch.zeros_like(spread)), alive)
+    total = maps.detach().relu().sum((1, 2, 3)).clamp(max=1).to(spread.dtype)
+    return _gated_mean((spread * total).where(alive, torch.zeros_like(spread)), alive)

@@ -25,9 +25,10 @@ _LATER = (
     "localization_loss",
     "fostering_measure",
     "fostering_layer",
+    "fostering_zero",
     "fostering_normal",
 )
-_LATER_WEIGHTS = ("fostering",)
+_LATER_WEIGHTS = ("fostering", "attention_branch")
 """Fields of a strategy and of its weights that came after format 3: left out at their defaults,
 so that a run begun before them is still the same run."""
 

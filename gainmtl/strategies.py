@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 
+from gainmtl.fostering import ZEROS
 from gainmtl.losses import LossWeights
 from gainmtl.metrics.sharpness import SPREADS
 
@@ -73,6 +74,9 @@ class Strategy:
     fostering_layer: int | None = None
     """Whose map: `None` is the deciding head's evidence map, without any second derivative; else
     Grad-CAM at the backbone's level of this stride."""
+    fostering_zero: str = "verdict"
+    """Where the evidence map's zero lies, one of `gainmtl.fostering.ZEROS`; a layer's map has its
+    own."""
     fostering_normal: bool = False
     """Whether normal samples are fostered too, by their evidence for being normal."""
 
@@ -91,6 +95,10 @@ class Strategy:
             raise ValueError(
                 f"fostering_measure: expected one of {', '.join(SPREADS)}, got "
                 f"{self.fostering_measure!r}"
+            )
+        if self.fostering_zero not in ZEROS:
+            raise ValueError(
+                f"fostering_zero: expected one of {', '.join(ZEROS)}, got {self.fostering_zero!r}"
             )
         if not self.weights.active():
             raise ValueError(f"strategy {self.name}: every loss weight is 0, nothing would train")
@@ -114,6 +122,11 @@ class Strategy:
     def has_localization(self) -> bool:
         """Whether a localization head exists."""
         return self.weights.localization > 0
+
+    @property
+    def has_branch(self) -> bool:
+        """Whether the backbone has an attention branch; see `baselines.attention_branch`."""
+        return self.weights.attention_branch > 0
 
     @property
     def has_calibration(self) -> bool:

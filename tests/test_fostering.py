@@ -74,6 +74,33 @@ def test_whose_map() -> None:
     assert opponents(logits, labels).tolist() == [0, 2]  # normal, and the likelier defect
     assert true_score(logits, labels).tolist() == [1, 3]
     assert true_map(cams, logits, labels).flatten().tolist() == [2 - 0, 3 - 5]
+    bias = torch.tensor([1.0, 10.0, 100.0])
+    from_verdict = true_map(cams, logits, labels, bias).flatten().tolist()
+    assert from_verdict == [2 - 0 + 99, 3 - 5 - 99]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "lse", "topk"])
+def test_from_the_verdicts_zero_a_found_defect_has_a_positive_cell(pooling: str) -> None:
+    model = build("S1", output_stride=8, pooling=pooling).eval()
+    images = torch.rand(16, 3, 64, 64)
+    with torch.no_grad():
+        verdict = model.decide(model.features(model.preprocess(images))).verdict
+        model.head.bias[1] -= (verdict.logits[:, 1] - verdict.logits[:, 0]).median()
+        verdict = model.decide(model.features(model.preprocess(images))).verdict
+    labels = torch.ones(16, dtype=torch.long)
+    gone = metrics.vanished(true_map(verdict.class_cam, verdict.logits, labels, model.head.bias))
+    assert not bool(gone[true_score(verdict.logits, labels) > 0].any())
+
+
+def test_a_faint_map_counts_by_its_evidence() -> None:
+    maps = torch.full((1, 1, 2, 2), 0.1, requires_grad=True)  # S = 0.4
+    loss = losses.fostering_loss(maps, torch.tensor([True]))
+    assert float(loss.detach()) == pytest.approx(0.4)
+    for scale in (1e-3, 1e-6):
+        faint = (scale * torch.tensor([[[[4.0, 1.0], [1.0, 1.0]]]])).requires_grad_()
+        value = losses.fostering_loss(faint, torch.tensor([True]))
+        (gradient,) = torch.autograd.grad(value, faint)
+        assert float(gradient.abs().max()) < 10
 
 
 def both_routes(model: GAINMTL, batch: Batch) -> list[tuple[Tensor, list[Tensor | None]]]:
@@ -187,6 +214,8 @@ def test_names_and_stored_strategies() -> None:
     assert strategy_from_dict(stored) == fostered
     with pytest.raises(ValueError, match="fostering_measure: expected one of ce, ca, cd"):
         foster("S1", 0.1, "rd")
+    with pytest.raises(ValueError, match="fostering_zero: expected one of verdict, map"):
+        dataclasses.replace(fostered, fostering_zero="none")
     with pytest.raises(ValueError, match="loss weight fostering"):
         foster("S1", -0.1)
 

@@ -19,6 +19,7 @@ LETTERS = {
     "c": "consistency",
     "x": "counterfactual",
     "f": "fostering",
+    "b": "attention_branch",
 }
 FULL = {
     "S1": {"C": 1.0},

@@ -13,7 +13,7 @@ ce and cd are one family: with Rényi's entropies `H_1 = ce` and `H_2 = -ln sum 
 dispersion, whatever it shows. Neither knows where cells lie; of the four only ca does.
 
 Source: Schöttl, "Improving the Interpretability of GradCAMs in Deep Classification Networks",
-Procedia Computer Science 200, 2022, which gives ce, ca and cd, and of the relative difference only
+Procedia Computer Science, 2022, which gives ce, ca and cd, and of the relative difference only
 figures. Deviations are said where they are.
 """
 
