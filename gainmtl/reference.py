@@ -50,6 +50,8 @@ class System(NamedTuple):
     """Further arguments of `GAINMTL`."""
     masks: tuple[tuple[str, Any], ...] = ()
     """Arguments of `datasets.limit_masks` where training has fewer or coarser masks."""
+    exposures: tuple[int, ...] = ()
+    """Argument of `datasets.limit_exposures` where training has only some of the light."""
 
     @property
     def name(self) -> str:
@@ -61,7 +63,8 @@ class System(NamedTuple):
         """What its result rows carry."""
         own = {} if self.recipe is None else {"recipe": self.recipe}
         masks = {f"mask_{name}": value for name, value in self.masks}
-        return {"output_stride": self.output_stride, **own, **dict(self.options), **masks}
+        light = {"exposures": list(self.exposures)} if self.exposures else {}
+        return {"output_stride": self.output_stride, **own, **dict(self.options), **masks, **light}
 
     @property
     def as_other(self) -> dict[str, Any]:
@@ -166,7 +169,8 @@ def run(parameters: Parameters, system: System) -> list[Pooled]:
         )
 
     def load(fold: int, seed: int) -> Data:
-        return datasets.limit_masks(load_fold(p, seed)(fold), **dict(system.masks))
+        data = datasets.limit_masks(load_fold(p, seed)(fold), **dict(system.masks))
+        return datasets.limit_exposures(data, system.exposures)
 
     return [
         cross_validate(
