@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import math
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from scipy import stats as distributions
 
 from gainmtl import datasets
 from gainmtl.files import read_json, write_json
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.reference import WEIGHTS, System, find_weights
-from gainmtl.runs import git_commit, row
+from gainmtl.runs import git_commit
 from gainmtl.shortcuts import AS_IN_TRAINING, HABITS, ask_both, marked_parts, measure
 from gainmtl.strategies import Strategy
 from gainmtl.train import fit
@@ -179,76 +176,3 @@ def _check(path: Path, settings: Settings) -> None:
             f"{path}: a run with other settings ({', '.join(differ)}); expected "
             f"{ {key: expected[key] for key in differ} }. Use another folder, or remove this one."
         )
-
-
-def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, ...]:
-    """Mean and Student's t interval of a figure over seeds: (mean, low, high, p).
-
-    A percentile bootstrap over five seeds is too narrow by a third, so the interval is
-    `mean ± t(n-1) s / √n`; p is two-sided, that the mean is zero. NaN seeds are left out; the ends
-    and p are NaN with fewer than two.
-    """
-    known = np.array([v for v in values if not math.isnan(v)], dtype=np.float64)
-    if len(known) == 0:
-        return (math.nan,) * 4
-    mean = float(known.mean())
-    if len(known) < 2:
-        return mean, math.nan, math.nan, math.nan
-    error = float(known.std(ddof=1)) / math.sqrt(len(known))
-    if error == 0:
-        return mean, mean, mean, float(mean == 0)
-    reach = float(distributions.t.ppf((1 + confidence) / 2, len(known) - 1)) * error
-    p = float(2 * distributions.t.sf(abs(mean) / error, len(known) - 1))
-    return mean, mean - reach, mean + reach, p
-
-
-def study_rows(
-    contents: Sequence[Mapping[str, Any]], wanted: Sequence[Task], baseline: System = PLAIN
-) -> list[dict[str, Any]]:
-    """Result rows: each figure of each run, its mean over seeds, and differences to `baseline`.
-
-    Pooled rows (no seed) have a Student interval over seeds and the number of seeds as `n`; the
-    ends of what lives in [0, 1] are kept there. A difference `<metric>_difference` is taken seed
-    by seed, on the same parts, training order and test set.
-    """
-    found: dict[tuple[Any, ...], dict[int, float]] = {}
-    about: dict[tuple[Any, ...], tuple[System, dict[str, Any], str, str | None]] = {}
-    rows: list[dict[str, Any]] = []
-    for task, content in zip(wanted, contents, strict=True):
-        for figure in content["figures"]:
-            value = math.nan if figure["value"] is None else float(figure["value"])
-            extra = {"agreement": task.agreement, **figure["condition"]}
-            map_name = figure["map"]
-            key = (task.system.tag, tuple(extra.items()), figure["metric"], map_name)
-            found.setdefault(key, {})[task.seed] = value
-            about[key] = (task.system, extra, figure["metric"], map_name)
-            rows.append(
-                row(
-                    "synthetic", task.system.name, figure["metric"], value,
-                    condition={**task.system.condition, **extra}, map=map_name,
-                    seed=task.seed, fold=0, n=figure["n"],
-                )
-            )  # fmt: skip
-    for key, by_seed in found.items():
-        system, extra, metric, map_name = about[key]
-        mean, low, high, _ = student_interval(list(by_seed.values()))
-        bounds = (-1.0, 1.0) if metric == "mark_effect" else (0.0, 1.0)
-        ends = {"ci_low": max(low, bounds[0]), "ci_high": min(high, bounds[1])}
-        if math.isnan(low):
-            ends = {"ci_low": math.nan, "ci_high": math.nan}
-        condition = {**system.condition, **extra}
-        rows.append(row("synthetic", system.name, metric, mean, condition=condition, map=map_name,
-                        n=len(by_seed), **ends))  # fmt: skip
-        other = found.get((baseline.tag, *key[1:]), {})
-        both = sorted(set(by_seed) & set(other))
-        if system.tag == baseline.tag or not both:
-            continue
-        mean, low, high, _ = student_interval([by_seed[k] - other[k] for k in both])
-        rows.append(
-            row(
-                "synthetic", system.name, f"{metric}_difference", mean,
-                condition={**condition, **baseline.as_other}, map=map_name,
-                ci_low=low, ci_high=high, n=len(both),
-            )
-        )  # fmt: skip
-    return rows

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from scipy import stats as distributions
 
 from gainmtl import GAINMTL, datasets, runs, shortcut_study
+from gainmtl.shortcut_findings import EXCESS, judge_guidance, study_rows
 from gainmtl.shortcut_study import PLAIN, STRONG, Settings, Task
 from gainmtl.shortcuts import Answers, MarkedParts, ask_both, marked_parts, measure
 
@@ -117,20 +118,6 @@ def test_a_model_is_asked_about_both_and_left_as_it_was() -> None:
     assert torch.equal(ask_both(model, other, batch_size=7).cam, answers.cam)
 
 
-def test_student_interval_by_hand_and_by_scipy() -> None:
-    values = [0.1, 0.4, 0.2, 0.5, 0.3, math.nan]
-    mean, low, high, p = shortcut_study.student_interval(values)
-    assert mean == pytest.approx(0.3)
-    # s = 0.1581, s / sqrt 5 = 0.0707, t = 2.776
-    assert (low, high) == pytest.approx((0.3 - 0.1963, 0.3 + 0.1963), abs=1e-4)
-    peer = distributions.ttest_1samp(values[:5], 0)
-    assert p == pytest.approx(peer.pvalue)
-    assert (low, high) == pytest.approx(tuple(peer.confidence_interval()))
-    assert math.isnan(shortcut_study.student_interval([0.5])[1])
-    assert math.isnan(shortcut_study.student_interval([])[0])
-    assert shortcut_study.student_interval([0.0, 0.0])[1:] == (0, 0, 1)
-
-
 def content(value: float | None) -> dict[str, Any]:
     figure = {"metric": "accuracy", "map": None, "condition": {"mark": "reversed"}}
     return {"figures": [{**figure, "value": value, "n": 12}]}
@@ -140,10 +127,11 @@ def test_rows_hold_seeds_means_and_paired_differences() -> None:
     strong = next(s for s in shortcut_study.SYSTEMS if s.strategy is STRONG)
     wanted = [Task(s, 0.9, k) for s in (PLAIN, strong) for k in (0, 1, 2)]
     values = [0.2, 0.4, 0.9, 0.3, 0.6, None]
-    rows = runs.check_rows(shortcut_study.study_rows([content(v) for v in values], wanted))
+    rows = runs.check_rows(study_rows([content(v) for v in values], wanted))
     pooled = [r for r in rows if r["seed"] is None]
     assert len(rows) - len(pooled) == 6
     plain, own, difference = pooled
+    assert EXCESS not in {r["metric"] for r in rows}
     assert plain["value"] == pytest.approx(0.5)
     assert (plain["ci_low"], plain["n"]) == (0, 3)  # kept in [0, 1]
     assert own["value"] == pytest.approx(0.45)
@@ -171,9 +159,49 @@ def test_a_study_goes_on_where_it_was(tmp_path: Path) -> None:
     again = shortcut_study.run(tmp_path, SMALL, wanted, done=lambda task, n: left.append(n))
     assert left == [0]
     assert first == again
-    rows = runs.check_rows(shortcut_study.study_rows(first, wanted))
+    rows = runs.check_rows(study_rows(first, wanted))
     assert {"accuracy", "flip_rate", "positive_energy"} <= {r["metric"] for r in rows}
     assert len(first[0]["maps"]) == shortcut_study.SHOWN_PARTS
     changed = Settings(**{**vars(SMALL), "epochs": 2})
     with pytest.raises(ValueError, match="other settings \\(epochs\\)"):
         shortcut_study.run(tmp_path, changed, wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "auroc", "excess", "expected"),
+    [
+        (-0.4, 0.3, 0.0, "confirmed"),
+        (-0.4, 0.3, 0.2, "refined"),
+        (-0.4, 0.0, 0.0, "refuted"),  # timid: nothing hangs on the mark, nothing is found either
+        (0.0, 0.3, 0.0, "refuted"),
+        (0.4, -0.3, 0.2, "refuted"),
+    ],
+)
+def test_the_claim_is_judged_by_its_criterion(
+    change: float, auroc: float, excess: float, expected: str
+) -> None:
+    strong = next(s for s in shortcut_study.SYSTEMS if s.strategy is STRONG)
+
+    def line(metric: str, value: float, **condition: object) -> dict[str, object]:
+        ends = {"ci_low": value - 0.01, "ci_high": value + 0.01}
+        about = {**strong.condition, **condition}
+        return runs.row("synthetic", strong.name, metric, value, condition=about, **ends)
+
+    rows = [line(EXCESS, excess, agreement=1.0)]
+    for agreement in (0.9, 1.0):
+        about = {"agreement": agreement, **PLAIN.as_other}
+        rows.append(line("verdict_change_difference", change, **about))
+        rows.append(line("auroc_difference", auroc, mark="unrelated", **about))
+    assert judge_guidance(pd.DataFrame(rows), strong).verdict == expected
+
+
+def test_the_excess_is_over_the_same_seeds_control() -> None:
+    def changed(value: float) -> dict[str, Any]:
+        return {"figures": [{"metric": "verdict_change", "map": None, "condition": {},
+                             "value": value, "n": 4}]}  # fmt: skip
+
+    wanted = [Task(PLAIN, a, k) for a in (0.5, 1.0) for k in (0, 1)]
+    rows = study_rows([changed(v) for v in (0.1, 0.3, 0.4, 0.8)], wanted)
+    excess = [r for r in rows if r["metric"] == EXCESS]
+    assert [r["value"] for r in excess] == pytest.approx([0.4])  # 0.3 and 0.5
+    assert excess[0]["condition"]["agreement"] == 1.0

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gainmtl import runs
 from gainmtl.files import write_json
+from gainmtl.shortcut_findings import COMMAND, NAME, study_rows
 from gainmtl.shortcut_study import (
     AGREEMENTS,
     SEEDS,
@@ -23,13 +24,9 @@ from gainmtl.shortcut_study import (
     Settings,
     Task,
     run,
-    study_rows,
     tasks,
 )
 from gainmtl.strategies import get_strategy
-
-NAME = "03_shortcut_study"
-COMMAND = "python tools/shortcut_study.py --output-dir runs/shortcut --workers 2"
 
 
 def main() -> None:
