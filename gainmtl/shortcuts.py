@@ -151,6 +151,6 @@ def measure(answers: Answers, parts: MarkedParts, threshold: float) -> list[dict
         cam, region = answers.cam[seen], region[seen]
         for metric in ("positive_energy", "point_game"):
             values = getattr(metrics, metric)(cam, region)
-            keep(metric, values.mean(), len(values), "cam", on=place)
-        keep("region_area", region.mean(), len(region), on=place)
+            keep(metric, values.mean().item(), len(values), "cam", on=place)
+        keep("region_area", region.mean().item(), len(region), on=place)
     return found
