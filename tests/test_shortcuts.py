@@ -19,7 +19,7 @@ from gainmtl.shortcuts import Answers, MarkedParts, ask_both, marked_parts, meas
 SMALL = Settings(image_size=32, train=16, val=8, test=12, weights=None, epochs=1, batch_size=8)
 
 
-def tests(**dials: Any) -> dict[str, Any]:
+def drawn_tests(**dials: Any) -> dict[str, Any]:
     return {
         habit: datasets.load(
             "synthetic", image_size=64, train=4, val=4, test=20, shortcut=0.9, shortcut_test=share,
@@ -30,7 +30,7 @@ def tests(**dials: Any) -> dict[str, Any]:
 
 
 def test_pictures_of_a_part_differ_in_the_mark_alone() -> None:
-    drawn = tests()
+    drawn = drawn_tests()
     parts = marked_parts(drawn, margin=0)
     changed = (parts.with_mark != parts.without).any(1)
     bad = parts.is_defective
@@ -51,7 +51,7 @@ def test_pictures_of_a_part_differ_in_the_mark_alone() -> None:
 
 def test_sets_of_other_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="not those of the others"):
-        marked_parts({"a": tests()["reversed"], "b": tests(seed=1)["reversed"]})
+        marked_parts({"a": drawn_tests()["reversed"], "b": drawn_tests(seed=1)["reversed"]})
 
 
 def by_hand() -> tuple[Answers, MarkedParts]:
@@ -105,7 +105,7 @@ def test_nothing_passed_or_found_is_undefined() -> None:
 
 
 def test_a_model_is_asked_about_both_and_left_as_it_was() -> None:
-    parts = marked_parts(tests())
+    parts = marked_parts(drawn_tests())
     model = GAINMTL("test_efficientnet", "S2", output_stride=4).train()
     answers = ask_both(model, parts, batch_size=7)
     assert model.training
