@@ -62,7 +62,7 @@ def study_rows(
             mean = mean._replace(low=max(mean.low, 0.0), high=min(mean.high, 1.0))
         pooled: list[tuple[str, Interval, dict[str, Any]]] = [(metric, mean, {})]
         other = found.get((baseline.tag, agreement, extra_items, metric, map_name), {})
-        if tag != baseline.tag and other:
+        if tag != baseline.tag and other and metric != "region_area":
             less = _difference(by_seed, other)
             pooled.append((f"{metric}_difference", less, baseline.as_other))
         control = found.get((tag, CONTROL, extra_items, metric, map_name), {})
