@@ -86,7 +86,7 @@ def tests_of(settings: Settings, agreement: float, seed: int) -> dict[str, datas
 def run_task(settings: Settings, task: Task) -> dict[str, Any]:
     """Train one model and measure it: the content of its file."""
     # Of the code that is loaded; the checkout may move on while a long study goes.
-    started, commit = time.perf_counter(), git_commit()
+    started, commit = time.process_time(), git_commit()
     system, seed = task.system, task.seed
     data = tests_of(settings, task.agreement, seed)
     parts = marked_parts({habit: one.test for habit, one in data.items()})  # type: ignore[misc]
@@ -114,7 +114,7 @@ def run_task(settings: Settings, task: Task) -> dict[str, Any]:
         "maps": [[round(float(v), 2) for v in one.flatten()] for one in shown],
         "fingerprint": data[AS_IN_TRAINING].fingerprint,
         "commit": commit,
-        "seconds": time.perf_counter() - started,
+        "seconds": time.process_time() - started,
     }
 
 
