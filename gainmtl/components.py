@@ -109,3 +109,10 @@ def with_quality(quality: str) -> System:
     return BOTH._replace(
         tag=f"GAIN-{quality}-stride4", label=f"{quality} masks", masks=(("quality", quality),)
     )
+
+
+DARK = (0, 1, 2, 3)
+BRIGHT = (4, 5, 6)
+"""Exposures of the magnetic tiles: trained on the former, asked about the latter."""
+PLAIN_DARK = _system("S1", "S1, dark exposures", "S1-dark", exposures=DARK)
+S5_DARK = _system("S5", "S5, dark exposures", "S5-dark", exposures=DARK)

@@ -52,6 +52,8 @@ class System(NamedTuple):
     """Arguments of `datasets.limit_masks` where training has fewer or coarser masks."""
     about: tuple[tuple[str, Any], ...] = ()
     """What else its result rows carry: the value of what its strategy varies."""
+    exposures: tuple[int, ...] = ()
+    """Argument of `datasets.limit_exposures` where training has only some of the light."""
 
     @property
     def name(self) -> str:
@@ -63,11 +65,13 @@ class System(NamedTuple):
         """What its result rows carry."""
         own = {} if self.recipe is None else {"recipe": self.recipe}
         masks = {f"mask_{name}": value for name, value in self.masks}
+        light = {"exposures": list(self.exposures)} if self.exposures else {}
         return {
             "output_stride": self.output_stride,
             **own,
             **dict(self.options),
             **masks,
+            **light,
             **dict(self.about),
         }
 
@@ -189,7 +193,8 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
         )
 
     def load(fold: int, seed: int) -> Data:
-        return datasets.limit_masks(load_fold(p, seed)(fold), **dict(system.masks))
+        data = datasets.limit_masks(load_fold(p, seed)(fold), **dict(system.masks))
+        return datasets.limit_exposures(data, system.exposures)
 
     return [
         cross_validate(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats as distributions
 
 Array = NDArray[Any]
 Statistic = Callable[..., float]
@@ -170,6 +171,23 @@ def paired_permutation_test(
         larger += int(abs(difference) >= observed - 1e-12)
         defined += int(not math.isnan(difference))
     return larger / defined
+
+
+def student_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """The mean of a few independent runs with Student's interval, mean ± t(n-1) s / √n.
+
+    For figures by seed: a percentile bootstrap of five values is too narrow by a third. NaN values
+    are left out and counted in `dropped`; with fewer than two left the ends are NaN.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    known = array[~np.isnan(array)]
+    n, dropped = len(known), len(array) - len(known)
+    mean = float(known.mean()) if n else math.nan
+    if n < 2:
+        return Interval(mean, math.nan, math.nan, n, dropped)
+    quantile = float(distributions.t.ppf((1 + confidence) / 2, n - 1))
+    reach = quantile * float(known.std(ddof=1)) / math.sqrt(n)
+    return Interval(mean, mean - reach, mean + reach, n, dropped)
 
 
 def mean_defined(values: ArrayLike) -> float:

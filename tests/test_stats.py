@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats as peer
 
 from gainmtl import metrics, stats
 
@@ -196,3 +197,25 @@ def test_bad_input_names_what_was_found() -> None:
         stats.paired_permutation_test(mean, [0, 1], [0.1, 0.2], [[0.1], [0.2]])
     with pytest.raises(ValueError, match="one type for each value"):
         stats.mean_over_types([0.1, 0.2], ["crack"])
+
+
+def test_student_interval_by_hand_and_by_scipy() -> None:
+    values = [0.1, 0.4, 0.2, 0.5, 0.3, math.nan]
+    found = stats.student_interval(values)
+    # s = 0.1581, s / sqrt 5 = 0.0707, t = 2.776
+    assert found[:3] == pytest.approx((0.3, 0.3 - 0.1963, 0.3 + 0.1963), abs=1e-4)
+    assert (found.n, found.dropped) == (5, 1)
+    other = peer.ttest_1samp(values[:5], 0).confidence_interval()
+    assert found[1:3] == pytest.approx((other.low, other.high))
+    assert math.isnan(stats.student_interval([0.5]).low)
+    assert math.isnan(stats.student_interval([]).value)
+    assert stats.student_interval([0.0, 0.0])[:3] == (0, 0, 0)
+
+
+def test_student_interval_covers_what_it_promises_with_five_values() -> None:
+    generator = np.random.default_rng(0)
+    draws = generator.normal(1.0, 2.0, (2000, 5))
+    hits = [found.low < 1 < found.high for found in map(stats.student_interval, draws)]
+    assert 0.93 < np.mean(hits) < 0.97
+    narrow = [stats.bootstrap_interval(mean, range(5), draw, resamples=200) for draw in draws[:300]]
+    assert np.mean([found.low < 1 < found.high for found in narrow]) < 0.9

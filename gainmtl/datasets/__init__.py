@@ -18,6 +18,7 @@ import numpy as np
 from gainmtl.datasets.annotation import limit_masks
 from gainmtl.datasets.augment import Augment, AugmentedDataset
 from gainmtl.datasets.data import Data, counts_of
+from gainmtl.datasets.exposure import limit_exposures
 from gainmtl.datasets.fingerprint import fingerprint
 from gainmtl.datasets.image_dataset import ImageDataset, fits_in_memory
 from gainmtl.datasets.layouts import LAYOUTS, read_records
@@ -30,6 +31,7 @@ __all__ = [
     "Data",
     "ImageDataset",
     "Record",
+    "limit_exposures",
     "limit_masks",
     "list_images",
     "load",

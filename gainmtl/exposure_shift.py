@@ -1,0 +1,165 @@
+"""Trained in one light, asked in another: the same test tiles, split by exposure.
+
+Exposure says nothing about the label, so this is no shortcut but a shift: the reason stays valid,
+the picture changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from gainmtl import metrics, runs
+from gainmtl.components import BRIGHT, PLAIN, PLAIN_DARK, S5_DARK
+from gainmtl.datasets.exposure import exposure_of
+from gainmtl.findings import Results, as_text, merge, own_note
+from gainmtl.parameters import Parameters
+from gainmtl.protocol import Pooled
+from gainmtl.reference import System, run
+from gainmtl.runs import row
+from gainmtl.stats import bootstrap_interval, paired_interval
+
+NAME = "03_exposure_shift"
+SYSTEMS = (PLAIN_DARK, S5_DARK, PLAIN)
+"""The last one is trained on all light: what the data would give without the shift."""
+LIGHTS = {"as in training": False, "shifted": True}
+"""Is a photograph of `BRIGHT`?"""
+Array = NDArray[Any]
+
+
+def _mean(values: Array, labels: Array) -> float:
+    """The mean of a figure by image."""
+    return float(values.mean())
+
+
+def false_alarms(flagged: Array, labels: Array) -> float:
+    """Share of normal images that are flagged; NaN without any."""
+    normal = ~labels.astype(bool)
+    return float(flagged[normal].mean()) if normal.any() else math.nan
+
+
+MEASURES: dict[str, tuple[str, Any, str | None]] = {
+    "auroc": ("defect_probability", metrics.auroc, None),
+    "recall": ("is_flagged", metrics.recall, None),
+    "false_alarm_rate": ("is_flagged", false_alarms, None),
+    "point_game": ("cam.point_game", _mean, "cam"),
+    "positive_energy": ("cam.positive_energy", _mean, "cam"),
+}  # fmt: skip
+"""Metric: column of `Scores.images`, statistic of (values, labels), map."""
+
+
+def by_light(pooled: Pooled) -> pd.DataFrame:
+    """`Scores.images` by name with a column `is_bright`."""
+    images = pooled.scores.images.sort_values("name", ignore_index=True)
+    return images.assign(is_bright=[exposure_of(name) in BRIGHT for name in images["name"]])
+
+
+def shift_rows(system: System, pooled: Pooled, dataset: str, resamples: int = 2000) -> Any:
+    """Rows of one system: each measure in either light, and `<metric>_shift`, the second minus the
+    first on the same resampled tiles. The condition's `light` says which."""
+    images = by_light(pooled)
+    rows: list[dict[str, Any]] = []
+    for metric, (column, statistic, map_name) in MEASURES.items():
+        part = images[images[column].notna()]
+        values, labels, groups, bright = (
+            part[key].to_numpy() for key in (column, "is_defective", "group", "is_bright")
+        )
+        values = values.astype(float)
+
+        def shift(v: Array, y: Array, light: Array, f: Any = statistic) -> float:
+            return float(_in(f, v, y, light) - _in(f, v, y, ~light))
+
+        for name, light in LIGHTS.items():
+            kept = bright == light
+            found = bootstrap_interval(
+                statistic, groups[kept], values[kept], labels[kept], resamples=resamples
+            )
+            rows.append(_row(dataset, system, metric, map_name, found, light=name))
+        found = bootstrap_interval(shift, groups, values, labels, bright, resamples=resamples)
+        rows.append(_row(dataset, system, f"{metric}_shift", map_name, found))
+    return rows
+
+
+def shift_differences(
+    a: System, b: System, pooled: Mapping[str, Pooled], dataset: str, resamples: int = 2000
+) -> list[dict[str, Any]]:
+    """Rows a - b on the same images: each measure in either light (`<metric>_difference`), and of
+    the shifts (`<metric>_shift_difference`), which says who loses less."""
+    first, second = by_light(pooled[a.tag]), by_light(pooled[b.tag])
+    if list(first["name"]) != list(second["name"]):
+        raise ValueError("shift_differences: the two systems were not tested on the same images")
+    rows = []
+    for metric, (column, statistic, map_name) in MEASURES.items():
+        kept = first[column].notna().to_numpy() & second[column].notna().to_numpy()
+        x, y = (t.loc[kept, column].to_numpy(float) for t in (first, second))
+        labels, groups, bright = (
+            first.loc[kept, key].to_numpy() for key in ("is_defective", "group", "is_bright")
+        )
+
+        def shift(v: Array, truth: Array, light: Array, f: Any = statistic) -> float:
+            return float(_in(f, v, truth, light) - _in(f, v, truth, ~light))
+
+        for name, light in LIGHTS.items():
+            k = bright == light
+            found = paired_interval(
+                statistic, groups[k], x[k], y[k], [labels[k]], resamples=resamples
+            )
+            extra = {**b.as_other, "light": name}
+            rows.append(_row(dataset, a, f"{metric}_difference", map_name, found, **extra))
+        found = paired_interval(shift, groups, x, y, [labels, bright], resamples=resamples)
+        rows.append(_row(dataset, a, f"{metric}_shift_difference", map_name, found, **b.as_other))
+    return rows
+
+
+def _in(statistic: Any, values: Array, labels: Array, kept: Array) -> float:
+    """NaN where a resample left nothing in this light."""
+    return float(statistic(values[kept], labels[kept])) if kept.any() else math.nan
+
+
+def _row(
+    dataset: str, system: System, metric: str, map_name: str | None, found: Any, **condition: Any
+) -> dict[str, Any]:
+    return row(
+        dataset, system.name, metric, found.value, condition={**system.condition, **condition},
+        map=map_name, ci_low=found.low, ci_high=found.high, n=found.n,
+    )  # fmt: skip
+
+
+def shift_results(
+    parameters: Parameters, asked: bool, systems: Sequence[System] = SYSTEMS
+) -> Results:
+    """Run on the parameters' data set where it is `asked` for, else read what is stored."""
+    p = parameters
+    if asked and p.dataset != "synthetic":
+        pooled = {system.tag: run(p, system) for system in systems}
+        whole = {tag: merge(one, p.seeds) for tag, one in pooled.items()}
+        rows: list[dict[str, Any]] = []
+        for system in systems:
+            rows += shift_rows(system, whole[system.tag], p.dataset)
+        for a, b in ((S5_DARK, PLAIN_DARK), (PLAIN, PLAIN_DARK)):
+            rows += shift_differences(a, b, whole, p.dataset)
+        return Results(pd.DataFrame(rows), own_note(p), pooled)
+    command = (
+        "```bash\n"
+        f"papermill notebooks/{p.notebook}.ipynb out.ipynb \\\n"
+        "    -f notebooks/profiles/components.yaml -p real_part exposures \\\n"
+        "    -p data_root path/to/magnetic-tile -p output_dir runs/components\n"
+        f"cp runs/components/results.json book/results/{NAME}.json\n"
+        "```"
+    )
+    try:
+        stored = runs.reference(NAME)
+    except FileNotFoundError:
+        return Results(None, f"This run is **not there yet**. It is made by\n\n{command}", {})
+    given, origin = stored.parameters, stored.provenance
+    note = (
+        f"The figures below come from **the reference run**, `book/results/{NAME}.json`: "
+        f"{given['dataset']}, folds: {given['folds']}, seeds: {as_text(given['seeds'])}, "
+        f"{given['backbone']}, {given['image_size']} px, {given['epochs']} epochs, trained at "
+        f"commit {as_text(origin['trained_at_commits'])}. This repeats it:\n\n{command}"
+    )
+    return Results(stored.rows[stored.rows["dataset"] == given["dataset"]], note, {})
