@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gainmtl import losses
 from gainmtl.attention import REFINEMENTS, GuidedAttention
 from gainmtl.backbones import Backbone
-from gainmtl.cam import check_pooling, pool_evidence, resize_map, soft_mask
+from gainmtl.cam import check_pooling, erase, pool_evidence, resize_map, soft_mask
 from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
 from gainmtl.heads import FeaturePyramid, LinearHead, LocalizationHead, Verdict
 from gainmtl.strategies import Strategy, get_strategy
@@ -334,9 +334,7 @@ class GAINMTL(nn.Module):
         chosen = defective.nonzero()[:, 0][: max(1, len(images) // 4)]
         if not len(chosen):
             return cam.sum() * 0
-        erase = resize_map(soft_mask(cam[chosen]), (images.shape[2], images.shape[3]))
-        fill = images[chosen].mean((2, 3), keepdim=True)
-        erased = torch.lerp(images[chosen], fill.expand_as(images[chosen]), erase)
+        erased = erase(images[chosen], soft_mask(cam[chosen]))
         with undisturbed_statistics(self):
             return losses.mining_loss(self.decide(self.features(erased)).verdict.logits)
 

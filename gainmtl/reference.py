@@ -15,7 +15,7 @@ from gainmtl import datasets
 from gainmtl.datasets import Data
 from gainmtl.model import GAINMTL
 from gainmtl.parameters import Parameters
-from gainmtl.protocol import REFERENCE, Pooled, cross_validate
+from gainmtl.protocol import FACTS, REFERENCE, Pooled, cross_validate
 from gainmtl.strategies import Strategy, get_strategy
 
 HELD_OUT_FOLDS = 5
@@ -77,6 +77,8 @@ QUICK: dict[str, dict[str, Any]] = {
     | {"image_size": 96, "epochs": 10, "batch_size": 16, "learning_rate": 3e-3},
     "04_class_activation_maps": _SMALL
     | {"image_size": 96, "epochs": 10, "batch_size": 16, "learning_rate": 3e-3},
+    "06_guided_attention": _SMALL
+    | {"image_size": 64, "epochs": 10, "batch_size": 8, "learning_rate": 4e-3},
     "08_counterfactual": _SMALL
     | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     # The head after attention needs more steps than a plain one before it says anything.
@@ -149,6 +151,15 @@ def recipe(parameters: Parameters, system: System) -> dict[str, Any]:
         "learning_rate": p.learning_rate,
         **dict(system.changes),
     }
+
+
+def is_finished(parameters: Parameters, system: System) -> bool:
+    """Whether all folds of all seeds of `system` are there, so that `run` only has to read them."""
+    p = parameters
+    folders = [Path(p.output_dir) / system.tag / f"seed{seed}" for seed in p.seeds]
+    return all(
+        (folder / f"fold{k}" / FACTS).is_file() for folder in folders for k in range(p.folds)
+    )
 
 
 def run(parameters: Parameters, system: System) -> list[Pooled]:
