@@ -6,7 +6,6 @@ Imported on demand, never by `import gainmtl`; the look is that of `plots`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -14,19 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gainmtl import plots
-from gainmtl.tables import Value
-
-
-class Point(NamedTuple):
-    """One place on the dial."""
-
-    tick: str
-    """What stands below it."""
-    value: Value
-    draws: tuple[float, ...] = ()
-    """The runs that the value is the mean of; drawn where there are several."""
-    is_apart: bool = False
-    """Whether it differs from the others in more than the dial; not joined to them by the line."""
+from gainmtl.label_budget import Point
 
 
 def against_dial(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,21 @@ import pandas as pd
 from gainmtl import components
 from gainmtl.datasets import limit_masks
 from gainmtl.findings import Results, merge, own_note, result_rows, stored_results
-from gainmtl.label_budget import MAPS, Marked, draws_minus, marked, mean_over_draws, over_draws
+from gainmtl.label_budget import (
+    MAPS,
+    Marked,
+    Point,
+    draws_minus,
+    marked,
+    mean_over_draws,
+    over_draws,
+)
 from gainmtl.mining import ask_erased_folds, erased_differences, erased_rows
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import compare
 from gainmtl.reference import System, is_finished, load_fold, run
 from gainmtl.runs import row
+from gainmtl.tables import find
 
 GUIDED = (
     components.PLAIN,
@@ -39,6 +48,18 @@ KEPT = (
 """The measures of the chapter's rows."""
 
 
+WORDS: dict[tuple[str, str | None], str] = {
+    ("auroc", None): "AUROC",
+    ("recall_at_fpr05", None): "recall at 5 % false alarms",
+    ("positive_energy", "cam"): "evidence on the defect",
+    ("point_game", "cam"): "evidence peaks on the defect",
+    ("iou", "defect_map"): "IoU, defect map",
+    ("pixel_ap", "defect_map"): "pixel AP, defect map",
+    ("false_activation", "defect_map"): "false activation on normal parts",
+}
+"""Measures, by metric and map, in words; all in [0, 1]."""
+
+
 def wanted(draws: int) -> list[System]:
     """Every system of the chapter, with so many draws of each share of masks."""
     shared = [components.with_share(s, d) for s in components.MASK_SHARES for d in range(draws)]
@@ -53,6 +74,56 @@ def absent(rows: pd.DataFrame, draws: int) -> list[System]:
         for name, about in zip(pooled["system"], pooled["condition"], strict=True)
     ]
     return [system for system in wanted(draws) if (system.name, system.condition) not in there]
+
+
+class Place(NamedTuple):
+    """A share of masks among result rows."""
+
+    words: str
+    tick: str
+    groups: float
+    """Defective training groups with a mask, a mean over folds and draws."""
+    system: System
+    draws: tuple[System, ...] = ()
+    is_apart: bool = False
+
+
+def places(rows: pd.DataFrame, draws: int) -> list[Place]:
+    """The shares of masks that result rows know, from none to all, with the draws that are there.
+
+    None is mining alone, which stands apart: it has no loss on the map at all, while every share
+    above it has the empty masks of normal parts, too.
+    """
+    missing = absent(rows, draws)
+    found = []
+    if components.MINING_ALONE not in missing:
+        found.append(
+            Place("none, mining alone", "mining\nalone", 0, components.MINING_ALONE, (), True)
+        )
+    for share in components.MASK_SHARES:
+        every = [components.with_share(share, draw) for draw in range(draws)]
+        there = tuple(system for system in every if system not in missing)
+        if there:
+            mean = over_draws(share, len(there))
+            found.append(_place(rows, share, mean, there))
+    if components.BOTH not in missing:
+        found.append(_place(rows, 1.0, components.BOTH, ()))
+    return found
+
+
+def _place(rows: pd.DataFrame, share: float, system: System, draws: tuple[System, ...]) -> Place:
+    groups = find(rows, components.BOTH, "marked_groups", mask_share=share).value
+    words = "all" if share == 1 else f"{share:.0%}"
+    if len(draws) > 1:
+        words += f", mean of {len(draws)} draws"
+    return Place(words, f"{share:.0%}\n{groups:.0f}", groups, system, draws)
+
+
+def point(rows: pd.DataFrame, place: Place, metric: str, map: str | None = None) -> Point:
+    """What a figure draws of a measure at a share of masks."""
+    value = find(rows, place.system, metric, map)
+    single = tuple(find(rows, system, metric, map).value for system in place.draws)
+    return Point(place.tick, value, single, place.is_apart)
 
 
 def guided_results(

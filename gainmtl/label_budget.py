@@ -26,6 +26,7 @@ from gainmtl.stats import (
     percentile_interval,
     resample_weights,
 )
+from gainmtl.tables import Value
 
 _RANKING: dict[str, Callable[..., float]] = {
     "auroc": metrics.auroc,
@@ -42,6 +43,18 @@ def over_draws(share: float, draws: int) -> System:
         label=f"masks for {share:.0%} of the groups",
         masks=(("share", share), ("draws", draws)),
     )
+
+
+class Point(NamedTuple):
+    """One place on a dial, as a figure draws it."""
+
+    tick: str
+    """What stands below it."""
+    value: Value
+    draws: tuple[float, ...] = ()
+    """The runs that the value is the mean of."""
+    is_apart: bool = False
+    """Whether it differs from the others in more than the dial; not joined to them by a line."""
 
 
 class Marked(NamedTuple):

@@ -7,7 +7,8 @@ import math
 import matplotlib as mpl
 import pytest
 
-from gainmtl.curves import Point, against_dial
+from gainmtl.curves import against_dial
+from gainmtl.label_budget import Point
 from gainmtl.tables import Value
 
 mpl.use("agg")
