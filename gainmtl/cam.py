@@ -74,6 +74,26 @@ def soft_mask(evidence: Tensor, threshold: float = 0.5, sharpness: float = 10.0)
     return torch.sigmoid(sharpness * (positive / highest - threshold))
 
 
+def erase(images: Tensor, soft: Tensor, fill: Tensor | None = None) -> Tensor:
+    """GAIN's erased image `I* = (1 - T) I + T fill`: what is left when T has been taken away.
+
+    The paper's `I - T I` is `fill = 0`, which is black, or another colour once the image is
+    normalised, and a black hole in a bright part is a defect of its own. The default is each
+    image's own mean per channel, the same picture before and after normalisation.
+
+    Args:
+        images: (B, C, H, W), normalised or not.
+        soft: (B, 1, h, w) in [0, 1], T; resized bilinearly to the images.
+        fill: broadcasts to `images`.
+
+    Source: Li et al., CVPR 2018, eq. 3. Deviation: the fill.
+    """
+    if fill is None:
+        fill = images.mean((2, 3), keepdim=True)
+    covered = resize_map(soft, (images.shape[2], images.shape[3]))
+    return torch.lerp(images, fill.expand_as(images), covered)
+
+
 def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (B, K, h, w) bilinearly to (B, K, *size)."""
     if tuple(maps.shape[2:]) == tuple(size):

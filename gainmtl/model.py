@@ -17,7 +17,7 @@ from gainmtl import losses
 from gainmtl.attention import REFINEMENTS, GuidedAttention
 from gainmtl.backbones import Backbone
 from gainmtl.baselines.attention_branch import AttentionBranch, Branch, attending, branch_level
-from gainmtl.cam import check_pooling, pool_evidence, resize_map, soft_mask
+from gainmtl.cam import check_pooling, erase, pool_evidence, resize_map, soft_mask
 from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
 from gainmtl.fostering import Tally, layer_map, true_map, true_score
 from gainmtl.heads import FeaturePyramid, LinearHead, LocalizationHead, Verdict
@@ -404,9 +404,7 @@ class GAINMTL(nn.Module):
         chosen = defective.nonzero()[:, 0][: max(1, len(images) // 4)]
         if not len(chosen):
             return cam.sum() * 0
-        erase = resize_map(soft_mask(cam[chosen]), (images.shape[2], images.shape[3]))
-        fill = images[chosen].mean((2, 3), keepdim=True)
-        erased = torch.lerp(images[chosen], fill.expand_as(images[chosen]), erase)
+        erased = erase(images[chosen], soft_mask(cam[chosen]))
         with undisturbed_statistics(self):
             return losses.mining_loss(self.decide(self.features(erased)).verdict.logits)
 

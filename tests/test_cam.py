@@ -12,6 +12,7 @@ from gainmtl.cam import (
     POOLINGS,
     check_pooling,
     class_activation_map,
+    erase,
     pool_evidence,
     resize_map,
     soft_mask,
@@ -93,6 +94,22 @@ def test_soft_mask_carries_a_gradient() -> None:
     soft_mask(evidence).sum().backward()
     assert evidence.grad is not None
     assert (evidence.grad > 0).all()
+
+
+def test_erasing_mixes_with_the_images_own_mean() -> None:
+    image = torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]])  # its mean is 4
+    soft = torch.tensor([[[[0.0, 1.0], [0.5, 0.25]]]])
+    torch.testing.assert_close(erase(image, soft), torch.tensor([[[[1.0, 4.0], [4.5, 6.25]]]]))
+    black = torch.tensor([[[[1.0, 0.0], [2.5, 5.25]]]])  # I - T I, as in the paper
+    torch.testing.assert_close(erase(image, soft, torch.zeros(1)), black)
+
+
+def test_erasing_a_normalised_image_is_normalising_the_erased_one() -> None:
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    soft = torch.rand(2, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    mean, spread = torch.tensor([0.4, 0.5, 0.6])[:, None, None], 0.3
+    first, last = (erase(images, soft) - mean) / spread, erase((images - mean) / spread, soft)
+    torch.testing.assert_close(first, last)
 
 
 def test_resize() -> None:

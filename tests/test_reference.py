@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = (
     "03_right_answer_wrong_reason",
     "04_class_activation_maps",
+    "06_guided_attention",
     "09_staged_training",
     "12_cam_fostering",
 )
