@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from gainmtl import components, datasets, runs
+from gainmtl import components, datasets, gate_scores, persistence, runs
+from gainmtl.findings import Results
 from gainmtl.gate_scores import (
     gate_rows,
     judge_refinement,
@@ -20,6 +22,9 @@ from gainmtl.gate_scores import (
 )
 from gainmtl.gates import cell_auroc
 from gainmtl.model import GAINMTL
+from gainmtl.parameters import Parameters
+from gainmtl.protocol import Pooled
+from gainmtl.scoring import Scores
 from gainmtl.tables import Value, find
 
 SYSTEM = components.ATTENTION_CBAM
@@ -84,6 +89,31 @@ def test_rows_say_which_gate(parts: datasets.Data, model: GAINMTL) -> None:
     assert find(frame, SYSTEM, "entropy", "attention", gate="attention").n == 12
     empty = gate_rows(table.assign(**{"cam.contrast": math.nan}), "set", SYSTEM, resamples=50)
     assert len(empty) == len(rows) - 1
+
+
+def test_folds_are_read_and_their_rows_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: datasets.Data, model: GAINMTL
+) -> None:
+    p = Parameters(dataset="set", seeds=(0,), folds=2, notebook="none")
+    paths = (persistence.save(model, tmp_path / "a"), persistence.save(model, tmp_path / "b"))
+    history = pd.DataFrame({"epoch": [0, 0], "fold": [0, 1], "temperature": [0.9, 0.8]})
+    empty = Scores(pd.DataFrame(), {})
+    pooled = Pooled(SYSTEM.name, SYSTEM.condition, [], empty, history, ("c",), 1.0, paths)
+    about = {"condition": SYSTEM.condition, "seed": 0, "fold": 0}
+    kept = [runs.row("set", SYSTEM.name, name, 0.5, **about) for name in ("auroc", "recall")]
+    found = Results(pd.DataFrame(kept), "a note", {SYSTEM.tag: [pooled]})
+    monkeypatch.setattr(gate_scores, "results", lambda *_: found)
+    monkeypatch.setattr(gate_scores, "load_fold", lambda *_: lambda fold: parts)
+    rows = gate_scores.gate_results(p, [SYSTEM]).rows
+    assert rows is not None
+    assert runs.check_rows(rows.to_dict("records"))
+    assert "recall" not in set(rows["metric"])  # of one fold; only AUROC is kept by fold
+    gate = find(rows, SYSTEM, "entropy", "attention", gate="attention")
+    assert gate.n == 2 * len(parts.test)  # type: ignore[arg-type]
+    assert temperatures(rows, SYSTEM)["temperature"].tolist() == [0.9, 0.8]
+    stored = found._replace(pooled={})
+    monkeypatch.setattr(gate_scores, "results", lambda *_: stored)
+    assert gate_scores.gate_results(p, [SYSTEM]) is stored
 
 
 def test_temperatures_come_back_as_they_went() -> None:
