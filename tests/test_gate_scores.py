@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ def test_scores_are_the_measures_of_the_maps(parts: datasets.Data, model: GAINMT
 
 
 def test_swapped_masks_leave_what_is_read_alone(parts: datasets.Data, model: GAINMTL) -> None:
-    class Swapped(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    class Swapped(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return len(parts.test)  # type: ignore[arg-type]
 
@@ -99,7 +100,7 @@ def test_folds_are_read_and_their_rows_added(
     history = pd.DataFrame({"epoch": [0, 0], "fold": [0, 1], "temperature": [0.9, 0.8]})
     empty = Scores(pd.DataFrame(), {})
     pooled = Pooled(SYSTEM.name, SYSTEM.condition, [], empty, history, ("c",), 1.0, paths)
-    about = {"condition": SYSTEM.condition, "seed": 0, "fold": 0}
+    about: dict[str, Any] = {"condition": SYSTEM.condition, "seed": 0, "fold": 0}
     kept = [runs.row("set", SYSTEM.name, name, 0.5, **about) for name in ("auroc", "recall")]
     found = Results(pd.DataFrame(kept), "a note", {SYSTEM.tag: [pooled]})
     monkeypatch.setattr(gate_scores, "results", lambda *_: found)
