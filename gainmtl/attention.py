@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from timm.layers.cbam import ChannelAttn
@@ -26,8 +27,28 @@ class SqueezeExcitation(nn.Module):
         super().__init__()
         self.layer = SEModule(channels, rd_channels=max(channels // 16, 8))
 
+    def gate(self, features: Tensor) -> Tensor:
+        """One number in (0, 1) per channel, (B, C, 1, 1): what is turned up, and never where."""
+        layer = self.layer
+        pooled = features.mean((2, 3), keepdim=True)
+        return torch.sigmoid(layer.fc2(functional.relu(layer.fc1(pooled))))
+
     def forward(self, features: Tensor) -> Tensor:
         return self.layer(features)
+
+
+def channel_summary(features: Tensor) -> Tensor:
+    """Mean and maximum over the channels: (B, C, h, w) to (B, 2, h, w): a spatial gate's input."""
+    return torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1)
+
+
+class Gates(NamedTuple):
+    """What CBAM multiplies features with, both in (0, 1)."""
+
+    channel: Tensor
+    """(B, C, 1, 1)."""
+    spatial: Tensor
+    """(B, 1, h, w)."""
 
 
 class CBAM(nn.Module):
@@ -45,10 +66,25 @@ class CBAM(nn.Module):
         self.channel = ChannelAttn(channels, rd_channels=max(channels // 16, 8))
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)
 
+    def channel_gate(self, features: Tensor) -> Tensor:
+        """`Mc(F)`, (B, C, 1, 1) in (0, 1)."""
+        layer = self.channel
+        pooled = features.mean((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
+        average, highest = (layer.fc2(functional.relu(layer.fc1(x))) for x in pooled)
+        return torch.sigmoid(average + highest)
+
+    def spatial_gate(self, features: Tensor) -> Tensor:
+        """`Ms` of features that passed the channel gate, (B, 1, h, w) in (0, 1)."""
+        return torch.sigmoid(self.spatial(channel_summary(features)))
+
+    def gates(self, features: Tensor) -> Gates:
+        """Both gates for the features (B, C, h, w) that come in."""
+        channel = self.channel_gate(features)
+        return Gates(channel, self.spatial_gate(features * channel))
+
     def forward(self, features: Tensor) -> Tensor:
         features = self.channel(features)
-        summary = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1)
-        return features * torch.sigmoid(self.spatial(summary))
+        return features * self.spatial_gate(features)
 
 
 REFINEMENTS: dict[str, type[SqueezeExcitation] | type[CBAM] | None] = {

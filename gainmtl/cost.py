@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 Step = Callable[[], Any]
 
@@ -89,6 +90,17 @@ def peak_bytes(step: Step) -> int:
     with PeakMemory() as memory:
         step()
     return memory.peak
+
+
+def operations(step: Step) -> int:
+    """Floating-point operations of `step` in convolutions and matrix products.
+
+    A multiplication and the addition after it are two. What goes cell by cell, as a gate's product
+    or a pooling, is not counted: it costs memory traffic, which only a clock sees.
+    """
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
 
 
 def side_by_side(steps: Mapping[str, Step], repeats: int = 5) -> dict[str, list[float]]:

@@ -175,7 +175,11 @@ def as_text(value: Any) -> str:
     return ", ".join(str(one)[:10] for one in many)
 
 
-PROFILES = {"06_guided_attention": "components", "12_cam_fostering": "components"}
+PROFILES = {
+    "05_attention": "components",
+    "06_guided_attention": "components",
+    "12_cam_fostering": "components",
+}
 """Chapters whose reference run has another profile than `standard`."""
 
 

@@ -6,9 +6,17 @@ import math
 
 import pytest
 import torch
+from timm.layers.cbam import CbamModule
+from timm.layers.squeeze_excite import SEModule
 from torch.nn import functional
 
-from gainmtl.attention import CBAM, MIN_TEMPERATURE, GuidedAttention, SqueezeExcitation
+from gainmtl.attention import (
+    CBAM,
+    MIN_TEMPERATURE,
+    GuidedAttention,
+    SqueezeExcitation,
+    channel_summary,
+)
 
 CHANNELS = 32
 
@@ -82,6 +90,44 @@ def test_cbam_gates_ignore_what_they_pool_over(features: torch.Tensor) -> None:
     assert own_channel.max() < 1
 
 
+def test_gates_are_what_the_layers_multiply_by(features: torch.Tensor) -> None:
+    squeeze, cbam = SqueezeExcitation(CHANNELS), CBAM(CHANNELS)
+    torch.testing.assert_close(squeeze(features), features * squeeze.gate(features))
+    gates = cbam.gates(features)
+    assert (gates.channel.shape, gates.spatial.shape) == ((2, CHANNELS, 1, 1), (2, 1, 5, 7))
+    torch.testing.assert_close(gates.channel, channel_gate(cbam, features))
+    torch.testing.assert_close(cbam(features), features * gates.channel * gates.spatial)
+
+
+def test_cbam_agrees_with_timms(features: torch.Tensor) -> None:
+    theirs, ours = CbamModule(CHANNELS, rd_channels=8).eval(), CBAM(CHANNELS).eval()
+    convolution, norm = theirs.spatial.conv.conv, theirs.spatial.conv.bn
+    with torch.no_grad():
+        norm.running_mean.fill_(0.3)
+        norm.running_var.fill_(1.7)
+        norm.bias.fill_(-0.2)
+        # A batch norm at prediction is a factor and a shift: the bias that ours has instead.
+        factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+        ours.channel.load_state_dict(theirs.channel.state_dict())
+        ours.spatial.weight.copy_(convolution.weight * factor)
+        assert ours.spatial.bias is not None
+        ours.spatial.bias.copy_(norm.bias - norm.running_mean * factor)
+        torch.testing.assert_close(ours(features), theirs(features))
+
+
+def test_squeeze_excitation_agrees_with_timms(features: torch.Tensor) -> None:
+    theirs, ours = SEModule(CHANNELS, rd_channels=8), SqueezeExcitation(CHANNELS)
+    ours.layer.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(features * ours.gate(features), theirs(features))
+
+
+def test_the_summary_forgets_which_channel_it_was(features: torch.Tensor) -> None:
+    summary = channel_summary(features)
+    assert summary.shape == (2, 2, 5, 7)
+    torch.testing.assert_close(summary, channel_summary(features.flip(1)))
+    assert channel_summary(torch.tensor([[[[3.0]], [[1.0]]]])).flatten().tolist() == [2, 3]
+
+
 def test_guided_attention_starts_from_its_prior(features: torch.Tensor) -> None:
     attention = GuidedAttention(CHANNELS, prior=0.05).eval()
     torch.nn.init.zeros_(attention.logits.weight)
@@ -113,3 +159,14 @@ def test_temperature_learns(features: torch.Tensor) -> None:
     gradient = attention.raw_temperature.grad
     assert gradient is not None
     assert float(gradient) != 0
+
+
+def test_a_convolution_can_absorb_the_temperature(features: torch.Tensor) -> None:
+    attention = GuidedAttention(CHANNELS).eval()
+    loss = attention(features).sigmoid().square().mean()
+    assert attention.logits.bias is not None
+    weights = [attention.logits.weight, attention.logits.bias, attention.raw_temperature]
+    to_w, to_b, to_raw = torch.autograd.grad(loss, weights)
+    to_t = to_raw / torch.sigmoid(attention.raw_temperature)  # dT / draw
+    along = (attention.logits.weight * to_w).sum() + (attention.logits.bias * to_b).sum()
+    torch.testing.assert_close(along, -attention.temperature * to_t, rtol=1e-4, atol=1e-7)

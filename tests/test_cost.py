@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gainmtl.cost import Counted, PeakMemory, median_ratio, peak_bytes, side_by_side
+from gainmtl.cost import Counted, PeakMemory, median_ratio, operations, peak_bytes, side_by_side
 from gainmtl.explanations import grad_cam
 from gainmtl.score_cam import score_cam
 
@@ -80,6 +80,13 @@ def test_all_is_given_back() -> None:
         del value
     assert memory.alive == 0
     assert memory.peak == 3 * 40
+
+
+def test_operations_of_a_convolution_and_a_product() -> None:
+    images, layer = torch.zeros(2, 3, 8, 8), nn.Conv2d(3, 5, 3, padding=1)
+    assert operations(lambda: layer(images)) == 2 * (2 * 5 * 8 * 8) * (3 * 3 * 3)
+    assert operations(lambda: torch.zeros(4, 6) @ torch.zeros(6, 7)) == 2 * 4 * 6 * 7
+    assert operations(lambda: images * torch.sigmoid(images)) == 0
 
 
 def test_side_by_side_takes_turns() -> None:

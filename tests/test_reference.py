@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = (
     "03_right_answer_wrong_reason",
     "04_class_activation_maps",
+    "05_attention",
     "06_guided_attention",
     "09_staged_training",
     "12_cam_fostering",
@@ -159,7 +160,7 @@ def test_without_stored_results_the_page_says_how_to_make_them() -> None:
     assert "no reference results yet" in found.note
     assert "papermill notebooks/99_none.ipynb" in found.note
     assert "profiles/standard.yaml" in found.note
-    assert "profiles/components.yaml" in findings.command("12_cam_fostering")
+    assert "profiles/components.yaml" in findings.command("05_attention")
 
 
 def test_stored_results_leave_the_live_part_out(
