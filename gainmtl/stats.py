@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
 
 Array = NDArray[Any]
 Statistic = Callable[..., float]
@@ -177,6 +178,22 @@ def mean_defined(values: ArrayLike) -> float:
     array = np.asarray(values, dtype=np.float64)
     defined = array[~np.isnan(array)]
     return float(defined.mean()) if len(defined) else math.nan
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """The mean of independent runs (N,) and Student's interval, `mean +- t s / sqrt(N)`.
+
+    For figures of whole trainings, such as one per seed, which the bootstrap needs more of. The
+    ends are NaN with fewer than two runs. Raises ValueError for NaN, which is no run, or no value.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array) or np.isnan(array).any():
+        raise ValueError(f"expected figures of runs (N,), N >= 1, none NaN; found {array}")
+    mean, half = float(array.mean()), math.nan
+    if len(array) > 1:
+        quantile = float(student.ppf((1 + confidence) / 2, len(array) - 1))
+        half = quantile * float(array.std(ddof=1)) / math.sqrt(len(array))
+    return Interval(mean, mean - half, mean + half, len(array))
 
 
 def mean_over_types(values: ArrayLike, types: ArrayLike) -> float:
