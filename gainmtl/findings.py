@@ -141,12 +141,13 @@ def own_note(parameters: Parameters) -> str:
     )
 
 
-def stored_results(notebook: str) -> Results:
-    """The committed reference results of a notebook, or a note on how to make them."""
+def stored_results(notebook: str, profile: str = "standard") -> Results:
+    """The committed reference results of a notebook, or a note on how to make them by `profile`."""
     try:
         stored = runs.reference(notebook)
     except FileNotFoundError:
-        note = "There are **no reference results yet**. This makes them:\n\n" + command(notebook)
+        note = "There are **no reference results yet**. This makes them:\n\n"
+        note += command(notebook, profile)
         return Results(None, note, {})
     given, origin = stored.parameters, stored.provenance
     note = (
@@ -154,7 +155,7 @@ def stored_results(notebook: str) -> Results:
         f"{given['dataset']}, folds: {given['folds']}, seeds: {as_text(given['seeds'])}, "
         f"{given['backbone']}, {given['image_size']} px, {given['epochs']} epochs, trained at "
         f"commit {as_text(origin['trained_at_commits'])}. "
-        "This repeats it:\n\n" + command(notebook)
+        "This repeats it:\n\n" + command(notebook, profile)
     )
     # The file also holds the chapter's live part, which is about other data.
     rows = stored.rows[stored.rows["dataset"] == given["dataset"]]
@@ -175,12 +176,13 @@ def as_text(value: Any) -> str:
     return ", ".join(str(one)[:10] for one in many)
 
 
-def command(notebook: str) -> str:
+def command(notebook: str, profile: str = "standard") -> str:
     """What makes the reference results of a chapter, in Markdown."""
+    folder = "runs/reference" if profile == "standard" else f"runs/{profile}"
     return (
         "```bash\n"
-        f"papermill notebooks/{notebook}.ipynb out.ipynb -f notebooks/profiles/standard.yaml \\\n"
-        "    -p data_root path/to/magnetic-tile -p output_dir runs/reference\n"
-        f"cp runs/reference/results.json book/results/{notebook}.json\n"
+        f"papermill notebooks/{notebook}.ipynb out.ipynb -f notebooks/profiles/{profile}.yaml \\\n"
+        f"    -p data_root path/to/magnetic-tile -p output_dir {folder}\n"
+        f"cp {folder}/results.json book/results/{notebook}.json\n"
         "```"
     )

@@ -7,6 +7,7 @@ defective, from one seed. `tools/focal_study.py` runs the grid; chapter 7 reads 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +23,11 @@ from gainmtl.focal import focal_factor, shift_prior
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.reference import WEIGHTS, find_weights
-from gainmtl.runs import git_commit, row
+from gainmtl.runs import git_commit, reference, row
 from gainmtl.scoring import defect_scores
 from gainmtl.stats import mean_interval
 from gainmtl.strategies import Strategy
+from gainmtl.tables import Value
 from gainmtl.train import fit
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
@@ -198,3 +200,58 @@ def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     difference = wide[name, gamma] - wide[name, PLAIN]
                     pooled(f"{name}_difference", difference, {**condition, "against_gamma": PLAIN})
     return rows
+
+
+COMMAND = "python tools/focal_study.py --output-dir runs/focal --workers 2"
+
+
+def stored_study() -> tuple[pd.DataFrame | None, str]:
+    """The rows that come with the book and where they are from, or how to make them."""
+    try:
+        stored = reference(NAME)
+    except FileNotFoundError:
+        note = "There are **no results of the study yet**. This makes them:"
+        return None, f"{note}\n\n```bash\n{COMMAND}\n```"
+    given = stored.parameters
+    note = (
+        f"The figures below come from **the focal study**, `book/results/{NAME}.json`: "
+        f"{given['train']} synthetic training parts of {given['image_size']} px, {given['epochs']} "
+        f"epochs, seeds: {', '.join(map(str, given['seeds']))}. This repeats it:"
+    )
+    return stored.rows, f"{note}\n\n```bash\n{COMMAND}\n```"
+
+
+def study_value(rows: pd.DataFrame, metric: str, gamma: float, rate: float) -> Value:
+    """The figure over seeds; of a metric that ends in `_difference`, against cross-entropy.
+
+    Raises LookupError where there is no such row.
+    """
+    wanted = {"gamma": gamma, "train_defect_rate": rate}
+    if metric.endswith("_difference"):
+        wanted["against_gamma"] = PLAIN
+    chosen = rows[
+        (rows["metric"] == metric)
+        & rows["seed"].isna()
+        & rows["condition"].map(lambda given: dict(given) == wanted)
+    ]
+    if len(chosen) != 1:
+        raise LookupError(f"expected one row of {metric}, {wanted}, found {len(chosen)}")
+    one = chosen.iloc[0]
+    value, low, high = (
+        math.nan if pd.isna(one[k]) else float(one[k]) for k in ("value", "ci_low", "ci_high")
+    )
+    return Value(value, low, high, int(one["n"]))
+
+
+def judge_focal(auroc: Value, gamma: float = 2.0) -> str:
+    """Does gamma 2 cut easy samples a hundredfold and help with rare defects? Fixed beforehand.
+
+    The first half is arithmetic: the factor on the loss is at most 1/100 for every p >= 0.9.
+    `auroc` is gamma 2 minus cross-entropy at the rarest rate of `RATES`, over seeds. *Confirmed* if
+    the factor holds and the interval lies above 0; *refuted* if the factor does not hold or the
+    interval lies below 0; *refined* if the factor holds and the interval contains 0.
+    """
+    holds = bool((focal_factor(np.linspace(EASY, 1, 101), gamma) <= 0.01 + 1e-12).all())
+    if not holds or auroc.high < 0:
+        return "refuted"
+    return "confirmed" if auroc.low > 0 else "refined"

@@ -77,6 +77,8 @@ QUICK: dict[str, dict[str, Any]] = {
     | {"image_size": 96, "epochs": 10, "batch_size": 16, "learning_rate": 3e-3},
     "04_class_activation_maps": _SMALL
     | {"image_size": 96, "epochs": 10, "batch_size": 16, "learning_rate": 3e-3},
+    "07_localization": _SMALL
+    | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     "08_counterfactual": _SMALL
     | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     # The head after attention needs more steps than a plain one before it says anything.

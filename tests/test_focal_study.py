@@ -12,6 +12,7 @@ from scipy import stats as scipy_stats
 from gainmtl import focal_study, runs
 from gainmtl.focal_study import Run, execute, grid, measure, study_rows
 from gainmtl.stats import mean_interval
+from gainmtl.tables import Value
 
 TINY = {"image_size": 32, "train": 24, "val": 8, "test": 12, "epochs": 1, "weights": None}
 
@@ -90,3 +91,45 @@ def test_a_run_is_trained_once_and_refuses_other_settings(tmp_path: Path) -> Non
     assert (tmp_path / run.file).stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="other settings"):
         execute(run, tmp_path, **{**TINY, "epochs": 2})
+
+
+def test_figures_are_found_and_a_missing_study_says_how_to_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [
+        record(gamma, seed, [0.9, 0.4, 0.1, 0.3], [0.9, 0.1, 0.1, 0.5])
+        for gamma in (0.0, 2.0)
+        for seed in (0, 1)
+    ]
+    path = tmp_path / "study.json"
+    facts = {"duration_s": 1.0}
+    settings = {**focal_study.SETTINGS, "seeds": [0, 1]}
+    runs.write_results(
+        path, notebook=focal_study.NAME, parameters=settings, provenance=facts,
+        rows=study_rows(records),
+    )  # fmt: skip
+    monkeypatch.setattr(focal_study, "reference", lambda name: runs.read_results(path))
+    rows, note = focal_study.stored_study()
+    assert rows is not None
+    assert "seeds: 0, 1" in note
+    assert focal_study.study_value(rows, "auroc", 2.0, 0.25).value == 1
+    assert focal_study.study_value(rows, "auroc_difference", 2.0, 0.25).value == 0
+    with pytest.raises(LookupError):
+        focal_study.study_value(rows, "auroc_difference", 0.0, 0.25)
+
+    def missing(name: str) -> None:
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(focal_study, "reference", missing)
+    rows, note = focal_study.stored_study()
+    assert rows is None
+    assert "tools/focal_study.py" in note
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict"),
+    [((0.01, 0.1), "confirmed"), ((-0.1, 0.1), "refined"), ((-0.1, -0.01), "refuted")],
+)
+def test_the_verdict_follows_the_criterion(ends: tuple[float, float], verdict: str) -> None:
+    assert focal_study.judge_focal(Value(sum(ends) / 2, *ends, 5)) == verdict
+    assert focal_study.judge_focal(Value(0.0, *ends, 5), gamma=1.0) == "refuted"

@@ -19,7 +19,10 @@ from gainmtl.scoring import Scores
 from gainmtl.training_run import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("03_right_answer_wrong_reason", "04_class_activation_maps", "09_staged_training")
+NAMES = (
+    "03_right_answer_wrong_reason", "04_class_activation_maps", "07_localization",
+    "09_staged_training",
+)  # fmt: skip
 CHAPTERS = [ROOT / "notebooks" / f"{name}.ipynb" for name in NAMES]
 
 
