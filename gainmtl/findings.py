@@ -146,7 +146,8 @@ def stored_results(notebook: str) -> Results:
     try:
         stored = runs.reference(notebook)
     except FileNotFoundError:
-        note = "There are **no reference results yet**. This makes them:\n\n" + command(notebook)
+        note = "There are **no reference results yet**. This makes them:\n\n"
+        note += command(notebook)
         return Results(None, note, {})
     given, origin = stored.parameters, stored.provenance
     note = (
@@ -178,6 +179,7 @@ def as_text(value: Any) -> str:
 PROFILES = {
     "05_attention": "components",
     "06_guided_attention": "components",
+    "07_localization": "components",
     "12_cam_fostering": "components",
 }
 """Chapters whose reference run has another profile than `standard`."""

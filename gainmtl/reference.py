@@ -94,6 +94,8 @@ QUICK: dict[str, dict[str, Any]] = {
     | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     "06_guided_attention": _SMALL
     | {"image_size": 64, "epochs": 8, "batch_size": 8, "learning_rate": 4e-3},
+    "07_localization": _SMALL
+    | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     "08_counterfactual": _SMALL
     | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     # The head after attention needs more steps than a plain one before it says anything.

@@ -24,6 +24,7 @@ NAMES = (
     "04_class_activation_maps",
     "05_attention",
     "06_guided_attention",
+    "07_localization",
     "09_staged_training",
     "12_cam_fostering",
 )
