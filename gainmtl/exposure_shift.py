@@ -24,7 +24,7 @@ from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
 
 NAME = "03_exposure_shift"
-SYSTEMS = (PLAIN_DARK, S5_DARK, PLAIN)
+SYSTEMS = (PLAIN_DARK, S5_DARK, PLAIN._replace(label="S1, all exposures"))
 """The last one is trained on all light: what the data would give without the shift."""
 LIGHTS = {"as in training": False, "shifted": True}
 """Is a photograph of `BRIGHT`?"""
