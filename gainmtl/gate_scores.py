@@ -172,11 +172,13 @@ def _score_folds(parameters: Parameters, pooled: Sequence[Pooled]) -> pd.DataFra
 
 
 SIZE_MARGIN, TIME_MARGIN = 1.05, 1.10
-FALL = 0.95
+FALL, SHARPER = 0.95, 0.01
 
 
 def judge_refinement(cost: Mapping[str, float], energy: Value, overlap: Value) -> Judgement:
-    """Is CBAM nearly free, and is the attention after it more accurate? Fixed beforehand.
+    """Is CBAM nearly free, and is the attention after it more accurate?
+
+    Fixed before the reference run.
 
     `cost` holds the ratios with to without CBAM of "parameters", "operations" and "seconds" of a
     prediction; `energy` and `overlap` are the differences with minus without of the attention's
@@ -197,19 +199,21 @@ def judge_refinement(cost: Mapping[str, float], energy: Value, overlap: Value) -
 
 
 def judge_temperature(ends: Sequence[float], sharper: Value) -> Judgement:
-    """Does a learnable temperature start wide and sharpen the map by itself? Fixed beforehand.
+    """Does a learnable temperature start wide and sharpen the map by itself?
+
+    Fixed before the reference run.
 
     `ends` are the temperatures at the end of the runs, all of which started at 1. `sharper` is the
     attention's entropy with the temperature learned minus with it held at 1, on the same parts,
     with a 95 % interval.
 
     *Confirmed* if every run ends below 0.95 and the learned temperature's map is sharper, its
-    interval below 0; *refined* if the temperature falls but the map is as sharp without it: the
-    convolutions before it do the sharpening; else *refuted*.
+    interval below -0.01 bits; *refined* if the temperature falls but the map is as sharp without
+    it: the convolutions before it do the sharpening; else *refuted*.
     """
     if not ends:
         raise ValueError("judge_temperature: expected the temperature of at least one run")
     falls = max(ends) < FALL
-    verdict = "refuted" if not falls else "confirmed" if sharper.high < 0 else "refined"
+    verdict = "refuted" if not falls else "confirmed" if sharper.high < -SHARPER else "refined"
     highest = Value(max(ends), float("nan"), float("nan"), len(ends))
     return Judgement(verdict, {"highest temperature at the end": highest, "entropy": sharper})

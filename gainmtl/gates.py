@@ -11,7 +11,7 @@ from gainmtl.model import GAINMTL
 
 GATES: dict[str, str] = {
     "spatial": "CBAM's spatial gate",
-    "attention": "guided attention",
+    "attention": "attention",
     "cam": "evidence of the verdict",
 }
 """Maps of a model that can be asked where they are high, and what readers call them. The evidence
