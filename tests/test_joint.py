@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from gainmtl import metrics, runs
-from gainmtl.components import LOCALIZATION_ALONE, TOGETHER
+from gainmtl.components import LOCALIZATION_ALONE, PLAIN, TOGETHER
+from gainmtl.datasets import load
 from gainmtl.joint import (
     against,
     brief_rows,
+    joint_results,
     judge_together,
     pixel_ap_difference,
     size_classes,
     size_differences,
     size_rows,
 )
+from gainmtl.parameters import Parameters
 from gainmtl.protocol import Pooled
 from gainmtl.scoring import Scores
-from gainmtl.tables import Value
+from gainmtl.tables import Value, find
 
 
 def system(name: str, probability: list[float], energy: list[float]) -> Pooled:
@@ -132,3 +138,34 @@ def test_the_verdict_follows_the_criterion(
 ) -> None:
     values = [Value(sum(ends) / 2, *ends, 10) for ends in (first, second)]
     assert judge_together(*values).verdict == verdict
+
+
+@pytest.mark.slow
+def test_the_three_systems_are_compared_by_the_reference_protocol(tmp_path: Path) -> None:
+    part = load("synthetic", image_size=32, train=48, val=8, test=8).train
+    for index in range(len(part)):  # type: ignore[arg-type]
+        sample = part[index]
+        kind = "defective" if sample.is_defective else "normal"
+        for place, values in (("images", sample.image), ("masks", sample.mask)):
+            path = tmp_path / "parts" / place / kind / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if place == "images" or sample.is_defective:
+                pixels = (values * 255).byte().permute(1, 2, 0).numpy()
+                Image.fromarray(pixels.squeeze()).save(path)
+    p = Parameters(
+        notebook="07_localization", dataset="folder", data_root=str(tmp_path / "parts"),
+        image_size=32, backbone="test_efficientnet", weights=None, epochs=1, batch_size=16,
+        learning_rate=1e-3, folds=2, seeds=(0,), accelerator="cpu", devices=1, precision="32-true",
+        output_dir=str(tmp_path / "out"),
+    )  # fmt: skip
+    found = joint_results(p)
+    assert found.rows is not None
+    assert runs.check_rows(found.rows.to_dict("records"))
+    alone = found.rows[found.rows["system"] == "localization"]
+    assert len(alone)
+    assert all(condition.get("verdict") == "map" for condition in alone["condition"])
+    assert "cam" not in set(alone.loc[alone["metric"] == "pixel_ap", "map"])
+    verdict = against(LOCALIZATION_ALONE, verdict_by_map=True)
+    assert find(found.rows, TOGETHER, "auroc_difference", **verdict).n
+    assert find(found.rows, TOGETHER, "pixel_ap_difference", "defect_map", **verdict).n
+    assert find(found.rows, PLAIN, "recall", size="small").n
