@@ -175,12 +175,19 @@ def as_text(value: Any) -> str:
     return ", ".join(str(one)[:10] for one in many)
 
 
+PROFILES = {"12_cam_fostering": "components"}
+"""Chapters whose reference run has another profile than `standard`."""
+
+
 def command(notebook: str) -> str:
     """What makes the reference results of a chapter, in Markdown."""
+    profile = PROFILES.get(notebook, "standard")
+    folder = "runs/reference" if profile == "standard" else f"runs/{profile}"
     return (
         "```bash\n"
-        f"papermill notebooks/{notebook}.ipynb out.ipynb -f notebooks/profiles/standard.yaml \\\n"
-        "    -p data_root path/to/magnetic-tile -p output_dir runs/reference\n"
-        f"cp runs/reference/results.json book/results/{notebook}.json\n"
+        f"papermill notebooks/{notebook}.ipynb out.ipynb "
+        f"-f notebooks/profiles/{profile}.yaml \\\n"
+        f"    -p data_root path/to/magnetic-tile -p output_dir {folder}\n"
+        f"cp {folder}/results.json book/results/{notebook}.json\n"
         "```"
     )

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gainmtl.metrics.sharpness import relative_spread, vanished
+
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
@@ -26,6 +28,8 @@ class LossWeights:
     localization: float = 0.0
     consistency: float = 0.0
     counterfactual: float = 0.0
+    fostering: float = 0.0
+    attention_branch: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in self.asdict().items():
@@ -149,3 +153,18 @@ def counterfactual_loss(removed_logits: Tensor, kept_logits: Tensor, targets: Te
         return removed_logits.sum() + kept_logits.sum()
     removed = functional.cross_entropy(removed_logits, torch.zeros_like(targets))
     return 0.5 * (removed + functional.cross_entropy(kept_logits, targets))
+
+
+def fostering_loss(maps: Tensor, fostered: Tensor, measure: str = "ce") -> Tensor:
+    """Mean `relative_spread` of the maps (B, 1, h, w) of the samples `fostered` (B,) bool; scalar.
+
+    maps in logits. A map that vanished has no spread: it enters neither the mean nor the gradient,
+    and another term has to bring it back. The spread knows no scale, so its gradient grows without
+    bound as a map fades; one whose positive evidence S sums to less than 1 counts S times, S a
+    constant to the gradient. Source: Schöttl, Procedia Computer Science, 2022. Deviations: this
+    guard, and the spread over that of even cells, so that a weight means the same on every grid.
+    """
+    alive = fostered & ~vanished(maps)
+    spread = relative_spread(maps, measure)
+    total = maps.detach().relu().sum((1, 2, 3)).clamp(max=1).to(spread.dtype)
+    return _gated_mean((spread * total).where(alive, torch.zeros_like(spread)), alive)

@@ -16,9 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gainmtl import losses
 from gainmtl.attention import REFINEMENTS, GuidedAttention
 from gainmtl.backbones import Backbone
+from gainmtl.baselines.attention_branch import AttentionBranch, Branch, attending, branch_level
 from gainmtl.cam import check_pooling, pool_evidence, resize_map, soft_mask
 from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
+from gainmtl.fostering import Tally, layer_map, true_map, true_score
 from gainmtl.heads import FeaturePyramid, LinearHead, LocalizationHead, Verdict
+from gainmtl.metrics.sharpness import vanished
 from gainmtl.strategies import Strategy, get_strategy
 from gainmtl.types import Batch, Outputs
 
@@ -36,6 +39,17 @@ class Decision(NamedTuple):
     def verdict(self) -> Verdict:
         """The deciding head's."""
         return self.plain if self.attended is None else self.attended
+
+
+class Look(NamedTuple):
+    """What the network sees of a batch before any head; see `GAINMTL.look`."""
+
+    features: Tensor
+    """(B, C, h, w) that the heads read."""
+    levels: list[Tensor]
+    """The backbone's maps, finest first."""
+    branch: Branch | None
+    """Of the attention branch, where there is one."""
 
 
 class Counterfactual(NamedTuple):
@@ -132,6 +146,10 @@ class GAINMTL(nn.Module):
         self.pooling = pooling or ("mean" if stride == last else "lse")
         check_pooling(self.pooling)
         self.level = max(fine) if stride != last else None
+        self.branch: AttentionBranch | None = None
+        if self.strategy.has_branch:
+            level = branch_level(self.backbone)
+            self.branch = AttentionBranch(self.backbone.channels[level], num_classes)
         self.pyramid: FeaturePyramid | None = None
         channels = self.backbone.last_channels
         if self.level is not None:
@@ -165,10 +183,25 @@ class GAINMTL(nn.Module):
         if self.strategy.has_calibration:
             self.map_scale = nn.Parameter(torch.tensor(math.log(math.expm1(1.0))))
             self.map_shift = nn.Parameter(torch.tensor(0.0))
+        self.fostered_level = self._fostered_level()
+        self.fostering_tally = Tally()
+        """Of the maps that fostering asked for in training, how many had vanished."""
         self.threshold = 0.5
         """Verdict "defective" from this defect probability on; `fit` sets it on validation data."""
         self.image_size: int | None = None
         self.resize = "squash"
+
+    def _fostered_level(self) -> int | None:
+        """The backbone's level whose map is fostered; `None` for the evidence map, or for none."""
+        stride = self.strategy.fostering_layer
+        if stride is None or not self.strategy.weights.fostering:
+            return None
+        if stride not in self.backbone.strides:
+            raise ValueError(
+                f"fostering_layer: {self.backbone.name} has levels of stride "
+                f"{self.backbone.strides}, got {stride}; None is the evidence map"
+            )
+        return max(i for i, s in enumerate(self.backbone.strides) if s == stride)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) in [0, 1] as the backbone's weights expect."""
@@ -192,10 +225,20 @@ class GAINMTL(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to the features (B, C, h, w) that the heads read."""
-        features = self.backbone(images)
+        return self.look(images).features
+
+    def look(self, images: Tensor) -> Look:
+        """Normalised images (B, 3, H, W) to everything below the heads."""
+        if self.branch is None:
+            found, branch = self.backbone(images), None
+        else:
+            with attending(self.backbone, self.branch) as said:
+                found = self.backbone(images)
+            (branch,) = said
         if self.pyramid is None:
-            return features.last
-        return self.pyramid([*features.levels[self.level : -1], features.last])
+            return Look(found.last, found.levels, branch)
+        fused = self.pyramid([*found.levels[self.level : -1], found.last])
+        return Look(fused, found.levels, branch)
 
     def decide(self, features: Tensor, fused: tuple[Tensor, Tensor] | None = None) -> Decision:
         """Features (B, C, h, w) to verdicts.
@@ -218,10 +261,16 @@ class GAINMTL(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """(B, 3, H, W) images, normalised by `preprocess`, to `Outputs`."""
-        return self.read(self.features(images), (images.shape[2], images.shape[3]))
+        look = self.look(images)
+        return self.read(look.features, (images.shape[2], images.shape[3]), look.branch)
 
-    def read(self, features: Tensor, size: tuple[int, int]) -> Outputs:
-        """Features (B, C, h, w) of images of `size` pixels to `Outputs`."""
+    def read(
+        self, features: Tensor, size: tuple[int, int], branch: Branch | None = None
+    ) -> Outputs:
+        """Features (B, C, h, w) of images of `size` pixels to `Outputs`.
+
+        `branch` is what `look` says of an attention branch; it is only passed on.
+        """
         decision = self.decide(features)
         verdict = decision.verdict
         cam = self._evidence(verdict)
@@ -232,6 +281,7 @@ class GAINMTL(nn.Module):
             map_logits = resize_map(decision.attention_logits, size)
         else:
             map_logits = resize_map(self.calibrate(cam, verdict.logits), size)
+        attention = decision.attention_logits
         return Outputs(
             class_logits=decision.plain.logits,
             attended_logits=None if decision.attended is None else decision.attended.logits,
@@ -239,7 +289,7 @@ class GAINMTL(nn.Module):
             defect_probability=1 - verdict.logits.softmax(1)[:, 0],
             class_cam=verdict.class_cam,
             cam=cam,
-            attention_logits=decision.attention_logits,
+            attention_logits=attention if branch is None else branch.attention_logits,
             localization_logits=localization,
             defect_map=torch.sigmoid(map_logits),
         )
@@ -283,7 +333,8 @@ class GAINMTL(nn.Module):
         weights = self.strategy.weights_at(progress)
         images, labels = self.preprocess(batch.image), self.labels(batch)
         defective, marked = batch.is_defective, batch.is_defective & batch.has_mask
-        features = self.features(images)
+        look = self.look(images)
+        features = look.features
         self.normal_features.update(features, ~defective)
         size = (features.shape[2], features.shape[3])
         share = self.strategy.fusion_at(progress)
@@ -327,7 +378,26 @@ class GAINMTL(nn.Module):
             terms["counterfactual"] = self._counterfactual(
                 features[marked], batch.mask[marked], labels[marked]
             )
+        if weights.fostering:
+            level = self.fostered_level
+            layer = None if level is None else look.levels[level]
+            terms["fostering"] = self._fostering(decision.verdict, labels, layer)
+        if weights.attention_branch and look.branch is not None:
+            terms["attention_branch"] = losses.focal_loss(look.branch.logits, labels, gamma)
         return terms
+
+    def _fostering(self, verdict: Verdict, labels: Tensor, layer: Tensor | None) -> Tensor:
+        """The spread of the true class's map, of defects, and of normal samples if asked."""
+        if layer is None:
+            zero = self.deciding_head.bias if self.strategy.fostering_zero == "verdict" else None
+            maps = true_map(verdict.class_cam, verdict.logits, labels, zero)
+        else:
+            maps = layer_map(true_score(verdict.logits, labels), layer)
+        asked = torch.ones_like(labels, dtype=torch.bool)
+        if not self.strategy.fostering_normal:
+            asked = labels > 0
+        self.fostering_tally.add(vanished(maps.detach()), asked)
+        return losses.fostering_loss(maps, asked, self.strategy.fostering_measure)
 
     def _mining(self, images: Tensor, cam: Tensor, defective: Tensor) -> Tensor:
         """Erase the soft mask from up to a quarter of the batch and ask the same network again."""

@@ -20,19 +20,33 @@ FORMAT = 3
 not say which weights training began from."""
 
 
-_LATER = ("focal_gamma", "localization_loss")
-"""Fields that came after format 3: left out at their defaults, so that a run begun before them
-is still the same run."""
+_LATER = (
+    "focal_gamma",
+    "localization_loss",
+    "fostering_measure",
+    "fostering_layer",
+    "fostering_zero",
+    "fostering_normal",
+)
+_LATER_WEIGHTS = ("fostering", "attention_branch")
+"""Fields of a strategy and of its weights that came after format 3: left out at their defaults,
+so that a run begun before them is still the same run."""
 
 
 def strategy_to_dict(strategy: Strategy) -> dict[str, Any]:
     """A strategy as JSON."""
     defaults = {f.name: f.default for f in dataclasses.fields(strategy) if f.name in _LATER}
-    return {
+    stored = {
         name: value
         for name, value in dataclasses.asdict(strategy).items()
         if name not in defaults or value != defaults[name]
     }
+    stored["weights"] = {
+        name: value
+        for name, value in stored["weights"].items()
+        if name not in _LATER_WEIGHTS or value != 0
+    }
+    return stored
 
 
 def strategy_from_dict(stored: dict[str, Any]) -> Strategy:

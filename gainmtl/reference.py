@@ -15,7 +15,7 @@ from gainmtl import datasets
 from gainmtl.datasets import Data
 from gainmtl.model import GAINMTL
 from gainmtl.parameters import Parameters
-from gainmtl.protocol import REFERENCE, Pooled, cross_validate
+from gainmtl.protocol import FACTS, REFERENCE, Pooled, cross_validate
 from gainmtl.strategies import Strategy, get_strategy
 
 HELD_OUT_FOLDS = 5
@@ -50,6 +50,8 @@ class System(NamedTuple):
     """Further arguments of `GAINMTL`."""
     masks: tuple[tuple[str, Any], ...] = ()
     """Arguments of `datasets.limit_masks` where training has fewer or coarser masks."""
+    about: tuple[tuple[str, Any], ...] = ()
+    """What else its result rows carry: the value of what its strategy varies."""
 
     @property
     def name(self) -> str:
@@ -61,7 +63,13 @@ class System(NamedTuple):
         """What its result rows carry."""
         own = {} if self.recipe is None else {"recipe": self.recipe}
         masks = {f"mask_{name}": value for name, value in self.masks}
-        return {"output_stride": self.output_stride, **own, **dict(self.options), **masks}
+        return {
+            "output_stride": self.output_stride,
+            **own,
+            **dict(self.options),
+            **masks,
+            **dict(self.about),
+        }
 
     @property
     def as_other(self) -> dict[str, Any]:
@@ -82,6 +90,8 @@ QUICK: dict[str, dict[str, Any]] = {
     # The head after attention needs more steps than a plain one before it says anything.
     "09_staged_training": _SMALL
     | {"image_size": 64, "epochs": 14, "batch_size": 8, "learning_rate": 4e-3},
+    "12_cam_fostering": _SMALL
+    | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
 }
 """What the live part of each chapter runs with unless it is told otherwise."""
 
@@ -149,6 +159,15 @@ def recipe(parameters: Parameters, system: System) -> dict[str, Any]:
         "learning_rate": p.learning_rate,
         **dict(system.changes),
     }
+
+
+def is_finished(parameters: Parameters, system: System) -> bool:
+    """Whether all folds of all seeds of `system` are there, so that `run` only has to read them."""
+    p = parameters
+    folders = [Path(p.output_dir) / system.tag / f"seed{seed}" for seed in p.seeds]
+    return all(
+        (folder / f"fold{k}" / FACTS).is_file() for folder in folders for k in range(p.folds)
+    )
 
 
 def run(parameters: Parameters, system: System, only: Sequence[int] | None = None) -> list[Pooled]:

@@ -109,8 +109,9 @@ def score(
     generator = torch.Generator().manual_seed(0)
     for batch in _batches(dataset, batch_size):
         images = _images(model, batch.image)
-        features = model.features(images)
-        out = model.read(features, _size(batch))
+        look = model.look(images)
+        features = look.features
+        out = model.read(features, _size(batch), look.branch)
         probability = _probability(out.logits)
         bad, known = batch.is_defective.numpy(), batch.has_mask.numpy()
         row: dict[str, NDArray[Any]] = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 
+from gainmtl.fostering import ZEROS
 from gainmtl.losses import LossWeights
+from gainmtl.metrics.sharpness import SPREADS
 
 TERMS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(LossWeights))
 
@@ -41,9 +43,11 @@ STAGED: dict[str, Window] = {
     "localization": Window(0.0, 0.2),
     "consistency": Window(0.3),
     "counterfactual": Window(0.5),
+    "fostering": Window(0.1, 0.3),
 }
 """Default stages: classifiers and guidance from the start, localization warming up, then mining and
-consistency once there are maps worth mining, the counterfactual in the second half."""
+consistency once there are maps worth mining, the counterfactual in the second half; fostering
+rises once the maps say something, for the first cells to stand out are nobody's choice."""
 
 
 LOCALIZATION_LOSSES = ("bce+dice", "bce", "dice")
@@ -65,6 +69,16 @@ class Strategy:
     """Exponent of the focal loss of both classifiers; 0 is cross-entropy."""
     localization_loss: str = "bce+dice"
     """What the localization is trained by, one of `LOCALIZATION_LOSSES`."""
+    fostering_measure: str = "ce"
+    """What fostering lowers, a measure of `metrics.relative_spread`."""
+    fostering_layer: int | None = None
+    """Whose map: `None` is the deciding head's evidence map, without any second derivative; else
+    Grad-CAM at the backbone's level of this stride."""
+    fostering_zero: str = "verdict"
+    """Where the evidence map's zero lies, one of `gainmtl.fostering.ZEROS`; a layer's map has its
+    own."""
+    fostering_normal: bool = False
+    """Whether normal samples are fostered too, by their evidence for being normal."""
 
     def __post_init__(self) -> None:
         unknown = [term for term, _ in self.windows if term not in TERMS]
@@ -76,6 +90,15 @@ class Strategy:
             raise ValueError(
                 f"localization_loss: expected one of {', '.join(LOCALIZATION_LOSSES)}, got "
                 f"{self.localization_loss!r}"
+            )
+        if self.fostering_measure not in SPREADS:
+            raise ValueError(
+                f"fostering_measure: expected one of {', '.join(SPREADS)}, got "
+                f"{self.fostering_measure!r}"
+            )
+        if self.fostering_zero not in ZEROS:
+            raise ValueError(
+                f"fostering_zero: expected one of {', '.join(ZEROS)}, got {self.fostering_zero!r}"
             )
         if not self.weights.active():
             raise ValueError(f"strategy {self.name}: every loss weight is 0, nothing would train")
@@ -99,6 +122,11 @@ class Strategy:
     def has_localization(self) -> bool:
         """Whether a localization head exists."""
         return self.weights.localization > 0
+
+    @property
+    def has_branch(self) -> bool:
+        """Whether the backbone has an attention branch; see `baselines.attention_branch`."""
+        return self.weights.attention_branch > 0
 
     @property
     def has_calibration(self) -> bool:
@@ -184,3 +212,23 @@ def get_strategy(name: str | Strategy) -> Strategy:
         weights = dataclasses.replace(weights, consistency=0.0)
     windows = tuple((term, w) for term, w in strategy.windows if getattr(weights, term) > 0)
     return dataclasses.replace(strategy, name=name, weights=weights, windows=windows)
+
+
+def foster(
+    strategy: str | Strategy, beta: float, measure: str = "ce", layer: int | None = None
+) -> Strategy:
+    """A strategy with CAM fostering of weight `beta`, named `<name>-fostered`.
+
+    Raises:
+        ValueError: an unknown strategy or measure, or a negative beta.
+    """
+    base = get_strategy(strategy)
+    windows = tuple(pair for pair in base.windows if pair[0] != "fostering")
+    return dataclasses.replace(
+        base,
+        name=f"{base.name}-fostered",
+        weights=dataclasses.replace(base.weights, fostering=beta),
+        windows=(*windows, ("fostering", STAGED["fostering"])),
+        fostering_measure=measure,
+        fostering_layer=layer,
+    )

@@ -44,7 +44,8 @@ def fit(
     Returns:
         One row per epoch: `epoch`, `seconds`, the learning rate, the mean of each loss term that
         was on, its weight as `weight_<term>` (the mean over the epoch's steps), and the validation
-        `auroc`.
+        `auroc`. With fostering `fostering_vanished`, the share of its maps that had no positive
+        cell.
 
     Raises:
         ValueError: an impossible recipe, a training set of one class, or an `output_dir` that

@@ -184,6 +184,8 @@ class TrainingRun:
         row["auroc"] = metrics.auroc(scores, labels)
         if self.model.attention is not None:
             row["temperature"] = float(self.model.attention.temperature)
+        if "fostering" in sums:
+            row["fostering_vanished"] = self.model.fostering_tally.take()
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)

@@ -19,7 +19,12 @@ from gainmtl.scoring import Scores
 from gainmtl.training_run import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("03_right_answer_wrong_reason", "04_class_activation_maps", "09_staged_training")
+NAMES = (
+    "03_right_answer_wrong_reason",
+    "04_class_activation_maps",
+    "09_staged_training",
+    "12_cam_fostering",
+)
 CHAPTERS = [ROOT / "notebooks" / f"{name}.ipynb" for name in NAMES]
 
 
@@ -152,6 +157,8 @@ def test_without_stored_results_the_page_says_how_to_make_them() -> None:
     assert found.pooled == {}
     assert "no reference results yet" in found.note
     assert "papermill notebooks/99_none.ipynb" in found.note
+    assert "profiles/standard.yaml" in found.note
+    assert "profiles/components.yaml" in findings.command("12_cam_fostering")
 
 
 def test_stored_results_leave_the_live_part_out(

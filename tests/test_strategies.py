@@ -18,6 +18,8 @@ LETTERS = {
     "l": "localization",
     "c": "consistency",
     "x": "counterfactual",
+    "f": "fostering",
+    "b": "attention_branch",
 }
 FULL = {
     "S1": {"C": 1.0},

@@ -1,4 +1,4 @@
-"""Measures: of the verdict, of the map, of pixels pooled over a test set, of faithfulness."""
+"""Measures: of the verdict, of the map, its sharpness, of pixels pooled, of faithfulness."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ from gainmtl.metrics.pixels import (
     pooled_pixel_ap,
 )
 from gainmtl.metrics.road import RoadScores, road
+from gainmtl.metrics.sharpness import (
+    cam_contrast,
+    cam_dispersion,
+    cam_elliptic_area,
+    cam_entropy,
+    cam_relative_difference,
+    relative_spread,
+    vanished,
+)
 
 __all__ = [
     "Curve",
@@ -43,6 +52,11 @@ __all__ = [
     "aupro",
     "auroc",
     "average_precision",
+    "cam_contrast",
+    "cam_dispersion",
+    "cam_elliptic_area",
+    "cam_entropy",
+    "cam_relative_difference",
     "centre_map",
     "classification_report",
     "deletion_curve",
@@ -65,7 +79,9 @@ __all__ = [
     "rank_correlation",
     "recall",
     "recall_at_fpr",
+    "relative_spread",
     "road",
     "threshold_at_fpr",
     "uniform_map",
+    "vanished",
 ]

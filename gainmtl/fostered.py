@@ -1,0 +1,77 @@
+"""The systems of CAM fostering: the plain classifier and one weight after the other.
+
+All at a stride of 4 by the reference protocol. `fostered(0)` is `components.PLAIN`, whose folds
+other chapters have trained.
+"""
+
+from __future__ import annotations
+
+from gainmtl.components import GAIN, PLAIN, with_share
+from gainmtl.losses import LossWeights
+from gainmtl.reference import System
+from gainmtl.strategies import Strategy, foster
+
+BETAS = (0.0, 0.1, 0.3, 1.0, 3.0)
+"""The sweep: weights of `relative_spread` in the loss, whose other term is the classification."""
+
+ATTENTION_BRANCH = Strategy(
+    "attention branch", LossWeights(classification=1.0, attention_branch=1.0)
+)
+"""An attention branch network: two classifiers, weighed alike, and no mask."""
+BRANCH = System("attention-branch-stride4", ATTENTION_BRANCH, 4, "attention branch network")
+
+
+def _tag(measure: str, beta: float, layer: int | None) -> str:
+    return f"{measure}{beta:g}" + ("" if layer is None else f"-layer{layer}")
+
+
+def fostered(beta: float, measure: str = "ce", layer: int | None = None) -> System:
+    """The plain classifier with fostering of weight `beta`; no masks anywhere."""
+    if beta == 0:
+        return PLAIN
+    more: dict[str, object] = {} if layer is None else {"layer": layer}
+    return System(
+        f"S1-fostered-{_tag(measure, beta, layer)}-stride4",
+        foster("S1", beta, measure, layer),
+        4,
+        f"{measure}, beta {beta:g}" + ("" if layer is None else f", layer of stride {layer}"),
+        about=(("beta", beta), ("measure", measure), *more.items()),
+    )
+
+
+def fostered_with_share(beta: float, share: float, draw: int = 0) -> System:
+    """`components.with_share`, masks for some of the tiles, with fostering of weight `beta`.
+
+    Every defective sample is fostered, with a mask or without.
+    """
+    base = with_share(share, draw)
+    if beta == 0:
+        return base
+    strategy: Strategy = foster(GAIN, beta)
+    return base._replace(
+        tag=f"GAIN-fostered-{_tag('ce', beta, None)}-masks{share:g}-draw{draw}-stride4",
+        strategy=strategy,
+        label=f"{base.label}, beta {beta:g}",
+        about=(("beta", beta), ("measure", "ce")),
+    )
+
+
+def fostered_branch(beta: float) -> System:
+    """The attention branch network with fostering of weight `beta` of the map that decides."""
+    return BRANCH._replace(
+        tag=f"attention-branch-fostered-{_tag('ce', beta, None)}-stride4",
+        strategy=foster(ATTENTION_BRANCH, beta),
+        label=f"{BRANCH.label}, beta {beta:g}",
+        about=(("beta", beta), ("measure", "ce")),
+    )
+
+
+def extras(beta: float) -> list[tuple[System, System]]:
+    """What the sweep alone does not need, as pairs to compare, first minus second."""
+    return [
+        (fostered(beta, "ca"), PLAIN),
+        (fostered(beta, "cd"), PLAIN),
+        *((fostered_with_share(beta, s), with_share(s, 0)) for s in (0.05, 0.2)),
+        (BRANCH, PLAIN),
+        (fostered_branch(beta), BRANCH),
+    ]

@@ -1,0 +1,50 @@
+"""The fostered systems: folders and rows of their own, and no weight is the plain classifier."""
+
+from __future__ import annotations
+
+from gainmtl import components
+from gainmtl.fostered import BETAS, BRANCH, extras, fostered, fostered_branch, fostered_with_share
+from gainmtl.reference import System
+from gainmtl.strategies import Strategy
+
+SYSTEMS = [
+    *(fostered(beta) for beta in BETAS),
+    *(fostered(1.0, measure) for measure in ("ca", "cd")),
+    fostered(1.0, layer=16),
+    *(fostered_with_share(beta, share) for beta in (0.0, 1.0) for share in (0.05, 0.2)),
+    BRANCH,
+    fostered_branch(1.0),
+]
+
+
+def test_no_weight_is_what_other_chapters_train() -> None:
+    assert fostered(0.0) is components.PLAIN
+    assert fostered_with_share(0.0, 0.2, 1) == components.with_share(0.2, 1)
+
+
+def test_every_system_has_a_folder_and_a_row_of_its_own() -> None:
+    assert len({s.tag for s in SYSTEMS}) == len(SYSTEMS)
+    assert len({(s.name, str(s.condition)) for s in SYSTEMS}) == len(SYSTEMS)
+
+
+def test_they_differ_in_the_fostering_alone() -> None:
+    system: System = fostered(0.3, "ca")
+    assert system.condition == {"output_stride": 4, "beta": 0.3, "measure": "ca"}
+    assert isinstance(system.strategy, Strategy)
+    assert system.strategy.weights.asdict() | {"fostering": 0.0} == {
+        **dict.fromkeys(system.strategy.weights.asdict(), 0.0),
+        "classification": 1.0,
+    }
+    assert (system.options, system.changes, system.masks) == ((), (), ())
+    some = fostered_with_share(0.3, 0.05)
+    assert some.masks == components.with_share(0.05, 0).masks
+    assert isinstance(some.strategy, Strategy)
+    assert some.strategy.weights.fostering == 0.3
+    assert some.strategy.weights.cam_guidance == components.GAIN.weights.cam_guidance
+
+
+def test_extras_are_pairs_of_those() -> None:
+    pairs = extras(1.0)
+    tags = {system.tag for system in SYSTEMS}
+    assert {system.tag for pair in pairs for system in pair} <= tags
+    assert len({first.tag for first, _ in pairs}) == len(pairs)
