@@ -76,6 +76,8 @@ def wrong_reason(
     found = images["is_flagged"].astype(bool) & images["is_defective"] & images["has_mask"]
     rows = []
     for source in ("cam", "defect_map", "oracle"):
+        if f"{source}.point_game" not in images.columns:
+            continue  # a system without that map
         missed = 1 - images.loc[found, f"{source}.point_game"].to_numpy(float)
         groups = images.loc[found, "group"].to_numpy()
         keep = ~np.isnan(missed)
