@@ -100,6 +100,10 @@ def _class_of(kind: str) -> Any:
         from gainmtl.baselines.unet import UNet
 
         return UNet
+    if kind == "detector":
+        from gainmtl.baselines.detector import Detector
+
+        return Detector
     raise ValueError(f"load: unknown kind {kind!r} of model; a newer version may know it")
 
 

@@ -15,6 +15,8 @@ from torch.utils.data import Dataset
 
 import gainmtl
 from gainmtl import findings, losses, metrics
+from gainmtl.baselines.boxes import mask_boxes, paint_boxes
+from gainmtl.baselines.detector import Detector
 from gainmtl.baselines.readout import PlaceInspector
 from gainmtl.baselines.unet import READ_SHARES, SEGMENTATION, UNet, top_mean
 from gainmtl.calibration import platt
@@ -33,6 +35,7 @@ from gainmtl.types import Sample, collate
 BACKBONE = "test_efficientnet"
 SYSTEMS: dict[str, Any] = {
     "unet": lambda: UNet(BACKBONE, decoder=(16, 16, 8, 8, 8)),
+    "detector": lambda: Detector(BACKBONE, width=32, convolutions=1),
 }
 each_system = pytest.mark.parametrize("name", SYSTEMS)
 
@@ -219,8 +222,9 @@ def test_the_reading_and_its_line_come_from_validation(data: Data) -> None:
     assert (int(untold.reading), untold.line.tolist()) == (0, [1.0, 0.0])
 
 
-def test_an_order_is_kept_by_the_line(data: Data) -> None:
-    model = build("unet").eval()
+@each_system
+def test_an_order_is_kept_by_the_line(name: str, data: Data) -> None:
+    model = build(name).eval()
     readings = torch.cat(
         [model.localize(model.preprocess(b.image))[0].detach() for b in batches(data.val, 8)]
     )
@@ -285,3 +289,87 @@ def test_what_a_unet_does_not_take() -> None:
         UNet(BACKBONE, get_strategy("S1"))
     with pytest.raises(ValueError, match="expected 5 decoder channels"):
         UNet(BACKBONE, decoder=(16, 16))
+
+
+# The detector
+
+
+def mask_of(*pieces: tuple[slice, slice]) -> torch.Tensor:
+    mask = torch.zeros(1, 12, 16)
+    for rows, columns in pieces:
+        mask[0, rows, columns] = 1
+    return mask
+
+
+def test_boxes_by_hand() -> None:
+    mask = mask_of((slice(1, 3), slice(4, 9)), (slice(8, 12), slice(0, 2)))
+    assert mask_boxes(mask).tolist() == [[4, 1, 9, 3], [0, 8, 2, 12]]
+    corner = mask_of((slice(0, 2), slice(0, 2)), (slice(2, 3), slice(2, 5)))
+    assert mask_boxes(corner).tolist() == [[0, 0, 5, 3]]  # they touch
+    assert mask_boxes(mask_of()).shape == (0, 4)
+
+
+def test_painting_by_hand() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [2.0, 2.0, 6.0, 6.0]])
+    shown = paint_boxes(boxes, torch.tensor([0.3, 0.8]), (8, 8))
+    assert shown.shape == (1, 8, 8)
+    assert float(shown.sum()) == pytest.approx(16 * 0.8 + (16 - 4) * 0.3)
+    assert shown[0, 3, 3] == shown[0, 5, 5] == pytest.approx(0.8)
+    assert shown[0, 6, 6] == 0
+    assert not paint_boxes(torch.zeros(0, 4), torch.zeros(0), (8, 8)).any()
+
+
+def test_a_box_painted_again_is_its_mask() -> None:
+    mask = mask_of((slice(1, 3), slice(4, 9)), (slice(8, 12), slice(0, 2)))
+    boxes = mask_boxes(mask)
+    assert torch.equal(paint_boxes(boxes, torch.ones(2), (12, 16)), mask)
+
+
+def test_the_verdict_is_the_best_box(data: Data) -> None:
+    """What torchvision's own route, boxes and all, gives as the highest score."""
+    torch.manual_seed(0)
+    model = Detector(BACKBONE, width=32).eval()
+    torch.nn.init.normal_(model.fcos.head.classification_head.cls_logits.weight, std=0.5)
+    torch.nn.init.ones_(model.fcos.head.regression_head.bbox_reg.bias)  # or a box has no size
+    images = model.preprocess(torch.stack([data.test[i].image for i in range(4)]))
+    with torch.no_grad():
+        reading, shown = model.localize(images)
+    assert reading.shape == (4, 1)
+    best = torch.sigmoid(reading[:, 0])
+    assert (best > 0.05).all()
+    assert shown.flatten(1).amax(1).tolist() == pytest.approx(best.tolist(), abs=1e-5)
+
+
+def test_a_detector_learns_one_part_by_heart(data: Data) -> None:
+    """The boxes land on the defect: losses, anchors and painting share one set of coordinates."""
+    torch.manual_seed(0)
+    sample = data.train[0]._replace(image=torch.full((3, 64, 64), 0.5), is_defective=True)
+    mask = torch.zeros(1, 64, 64)
+    mask[0, 20:32, 36:52] = 1
+    sample = sample._replace(image=sample.image + 0.4 * mask, mask=mask, has_mask=True)
+    clean = sample._replace(
+        image=torch.full((3, 64, 64), 0.5), is_defective=False, mask=torch.zeros_like(mask)
+    )
+    model = Detector(BACKBONE, width=32).train()
+    model.backbone.freeze(0, statistics=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    batch = collate([sample, clean])
+    for _ in range(60):
+        loss = torch.stack(list(model.training_step(batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        out = model(model.preprocess(batch.image))
+    shown = out.defect_map[0] > 0.5 * out.defect_map[0].max()
+    overlap = (shown & (mask > 0)).sum() / (shown | (mask > 0)).sum()
+    assert overlap > 0.5
+    assert out.defect_probability[0] > out.defect_probability[1]
+
+
+def test_what_a_detector_does_not_take() -> None:
+    with pytest.raises(ValueError, match="of classification and localization, got localization"):
+        Detector(BACKBONE, SEGMENTATION)
+    with pytest.raises(ValueError, match="multiple of 32"):
+        Detector(BACKBONE, width=40)
