@@ -160,11 +160,14 @@ def fostering_loss(maps: Tensor, fostered: Tensor, measure: str = "ce") -> Tenso
 
     maps in logits. A map that vanished has no spread: it enters neither the mean nor the gradient,
     and another term has to bring it back. The spread knows no scale, so its gradient grows without
-    bound as a map fades; one whose positive evidence S sums to less than 1 counts S times, S a
-    constant to the gradient. Source: Schöttl, Procedia Computer Science, 2022. Deviations: this
-    guard, and the spread over that of even cells, so that a weight means the same on every grid.
+    bound as a map fades, past that of any classification; a map whose positive cells have a mean
+    height below 1 counts as much as that height, a constant to the gradient. Source: Schöttl,
+    Procedia Computer Science, 2022. Deviations: this guard, and the spread over that of even cells,
+    so that a weight means the same on every grid.
     """
     alive = fostered & ~vanished(maps)
     spread = relative_spread(maps, measure)
-    total = maps.detach().relu().sum((1, 2, 3)).clamp(max=1).to(spread.dtype)
-    return _gated_mean((spread * total).where(alive, torch.zeros_like(spread)), alive)
+    positive = maps.detach().relu().flatten(1).to(spread.dtype)
+    height = positive.sum(1) / (positive > 0).sum(1).clamp_min(1)
+    counted = spread * height.clamp(max=1)
+    return _gated_mean(counted.where(alive, torch.zeros_like(counted)), alive)

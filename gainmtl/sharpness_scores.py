@@ -41,7 +41,7 @@ SHAPE_PAIRS = (
 )
 """Whose rank correlation is asked."""
 MEDIANS = ("cam_relative_difference",)
-"""Measures that may be infinite: their rows are medians."""
+"""Measures that may be infinite: their rows are medians, undefined where half of the maps are."""
 
 
 def feature_strength(images: Tensor, masks: Tensor) -> Tensor:
@@ -133,9 +133,14 @@ def evidence_bias(model: GAINMTL, out: Outputs) -> Tensor:
     return (bias[1:][out.logits[:, 1:].argmax(1)] - bias[0])[:, None, None, None]
 
 
-def middle(metric: str) -> Callable[[Array], Any]:
-    """The mean, of `MEDIANS` the median."""
-    return np.median if metric in MEDIANS else np.mean
+def middle(metric: str) -> Callable[[Array], float]:
+    """The mean, of `MEDIANS` the median; NaN where that is infinite."""
+    return _finite_median if metric in MEDIANS else np.mean
+
+
+def _finite_median(values: Array) -> float:
+    found = float(np.median(values))
+    return found if math.isfinite(found) else math.nan
 
 
 def sharpness_rows(

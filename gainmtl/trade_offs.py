@@ -60,7 +60,7 @@ def over_weight(
                 place, value, yerr=np.abs([below, above]), fmt="o-", ms=4, capsize=2.5, lw=1.2,
                 color=plots.BLUE,
             )  # fmt: skip
-        if chosen in systems:
+        if chosen is not None and chosen in systems:
             axes.axvspan(*(list(systems).index(chosen) + np.array([-0.3, 0.3])), color="0.92", lw=0)
         axes.set_title(title, loc="left", fontsize=8.5)
         axes.set_xticks(range(len(systems)), [f"{weight:g}" for weight in systems])

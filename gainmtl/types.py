@@ -91,7 +91,7 @@ class Outputs(NamedTuple):
     cam: Tensor
     """(B, 1, h, w) evidence map of the deciding head, unbounded."""
     attention_logits: Tensor | None
-    """(B, 1, h, w)."""
+    """(B, 1, h, w) of guided attention, or of an attention branch on its own grid."""
     localization_logits: Tensor | None
     """(B, 1, H, W)."""
     defect_map: Tensor

@@ -104,6 +104,9 @@ def test_rows_are_means_medians_and_correlations() -> None:
     assert tables.find(rows, ONE, "cam_relative_difference", "cam", **verdict)[0] == 3.0
     pair = {"of": "cam_entropy", "with": "cam_dispersion"}
     assert tables.find(rows, ONE, "rank_correlation", "cam", **pair, **verdict)[0] == -1.0
+    half = made_up([1.0, 2.0], [0.1, 0.2], [math.inf, math.inf])
+    undefined = pd.DataFrame(sharpness_rows(half, "set", ONE, resamples=0))
+    assert math.isnan(tables.find(undefined, ONE, "cam_relative_difference", "cam", **verdict)[0])
     assert not (rows["metric"] == "road").any()
     assert (rows["metric"] == "point_game").any()
     fewer = pd.DataFrame(sharpness_rows(table, "set", ONE, 0, 1, resamples=0, pointing=False))

@@ -1,0 +1,73 @@
+"""A chapter's fostered systems by fold: trained, read again, compared in pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gainmtl import runs, tables
+from gainmtl.components import PLAIN
+from gainmtl.datasets import load
+from gainmtl.fostered import BRANCH, fostered
+from gainmtl.fostering_results import fostering_results
+from gainmtl.parameters import Parameters
+from gainmtl.reference import System
+
+SWEEP = {0.0: PLAIN, 0.3: fostered(0.3)}
+
+
+def parameters(**changes: Any) -> Parameters:
+    given = {
+        "notebook": "99_none", "dataset": "synthetic", "data_root": None, "image_size": 64,
+        "backbone": "test_efficientnet", "weights": None, "epochs": 1, "batch_size": 16,
+        "learning_rate": 1e-3, "folds": 2, "seeds": (0,), "accelerator": "cpu", "devices": 1,
+        "precision": "32-true", "output_dir": "runs",
+    }  # fmt: skip
+    return Parameters(**{**given, **changes})
+
+
+def folder_of_parts(root: Path) -> Path:
+    """A folder data set of synthetic parts, each defect with its mask."""
+    part: Any = load("synthetic", image_size=32, train=48, val=8, test=8).train
+    for index in range(len(part)):
+        sample = part[index]
+        kind = "defective" if sample.is_defective else "normal"
+        shown = {"images": sample.image} | ({"masks": sample.mask} if sample.is_defective else {})
+        for place, values in shown.items():
+            path = root / "parts" / place / kind / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = (values * 255).byte().permute(1, 2, 0).numpy()
+            Image.fromarray(pixels.squeeze()).save(path)
+    return root / "parts"
+
+
+def pairs(beta: float) -> list[tuple[System, System]]:
+    assert beta in SWEEP
+    return [(BRANCH, PLAIN)]
+
+
+def test_without_stored_results_there_are_no_rows() -> None:
+    found = fostering_results(parameters(), SWEEP, pairs)
+    assert (found.rows, found.pooled) == (None, {})
+
+
+@pytest.mark.slow
+def test_systems_are_compared_and_others_wait_to_be_asked_for(tmp_path: Path) -> None:
+    root = str(folder_of_parts(tmp_path))
+    p = parameters(dataset="folder", data_root=root, output_dir=str(tmp_path / "out"))
+    alone = fostering_results(p, SWEEP, pairs, faithful=1)
+    assert set(alone.pooled) == {system.tag for system in SWEEP.values()}
+    found = fostering_results(p, SWEEP, pairs, more=True, faithful=1)
+    assert found.rows is not None
+    assert runs.check_rows(found.rows.to_dict("records"))
+    assert BRANCH.tag in found.pooled
+    for first in (SWEEP[0.3], BRANCH):
+        for metric, name in (
+            ("auroc", None), ("pixel_ap", "cam"), ("point_game", "cam"), ("positive_energy", "cam")
+        ):  # fmt: skip
+            tables.find(found.rows, first, f"{metric}_difference", name, **PLAIN.as_other)
+    # What is there is read from now on, without being asked for.
+    assert BRANCH.tag in fostering_results(p, SWEEP, pairs, faithful=1).pooled
