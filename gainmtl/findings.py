@@ -163,10 +163,10 @@ def stored_results(notebook: str) -> Results:
     return Results(rows, note, {})
 
 
-def tried() -> list[dict[str, Any]]:
+def tried(name: str = "tuning") -> list[dict[str, Any]]:
     """The trials before the reference run, as `tools/tune.py` left them; none if it never ran."""
     try:
-        return list(read_json(runs.results_file("tuning")))
+        return list(read_json(runs.results_file(name)))
     except FileNotFoundError:
         return []
 

@@ -204,7 +204,7 @@ class GAINMTL(Inspector):
         """The attention's temperature, and how many of the maps to be fostered had vanished."""
         found = {}
         if self.attention is not None:
-            found["temperature"] = float(self.attention.temperature)
+            found["temperature"] = float(self.attention.temperature.detach())
         if "fostering" in terms:
             found["fostering_vanished"] = self.fostering_tally.take()
         return found

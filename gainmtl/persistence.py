@@ -92,7 +92,8 @@ def describe_kind(model: Inspector) -> dict[str, Any]:
     return {"kind": model.kind} if model.kind else {}
 
 
-def _class_of(kind: str) -> Any:
+def class_of(kind: str) -> Any:
+    """The class of a kind of system; `""` is `GAINMTL`."""
     # On demand: a compared system may need a library that the package does without.
     if kind == "":
         return GAINMTL
@@ -104,7 +105,7 @@ def _class_of(kind: str) -> Any:
         from gainmtl.baselines.detector import Detector
 
         return Detector
-    raise ValueError(f"load: unknown kind {kind!r} of model; a newer version may know it")
+    raise ValueError(f"unknown kind {kind!r} of system: expected none, unet or detector")
 
 
 def load(path: str | Path) -> GAINMTL:
@@ -143,7 +144,7 @@ def load_any(path: str | Path) -> Inspector:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in stored["model"].items()
     }
-    model: Inspector = _class_of(stored.get("kind", ""))(
+    model: Inspector = class_of(stored.get("kind", ""))(
         strategy=strategy_from_dict(stored["strategy"]),
         create_kwargs=stored["create_kwargs"],
         **config,

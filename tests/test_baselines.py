@@ -17,8 +17,8 @@ import gainmtl
 from gainmtl import findings, losses, metrics
 from gainmtl.baselines.boxes import mask_boxes, paint_boxes
 from gainmtl.baselines.detector import Detector
-from gainmtl.baselines.readout import PlaceInspector
-from gainmtl.baselines.unet import READ_SHARES, SEGMENTATION, UNet, top_mean
+from gainmtl.baselines.readout import SEGMENTATION, PlaceInspector
+from gainmtl.baselines.unet import READ_SHARES, UNet, top_mean
 from gainmtl.calibration import platt
 from gainmtl.datasets import Data, load
 from gainmtl.evaluate import tidy

@@ -18,16 +18,13 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from gainmtl.backbones import Backbone
 from gainmtl.baselines.boxes import mask_boxes, paint_boxes
-from gainmtl.baselines.readout import PlaceInspector
-from gainmtl.losses import LossWeights
+from gainmtl.baselines.readout import DETECTION, PlaceInspector
 from gainmtl.strategies import Strategy
 from gainmtl.types import Batch
 
 FINEST_STRIDE = 4
 SHOWN_SCORE = 0.05
 """Boxes below this score are not painted. The verdict is read off the best box, whatever it is."""
-DETECTION = Strategy("FCOS", LossWeights(classification=1.0, localization=1.0))
-"""The three terms of FCOS in equal parts: focal classification of points; box and centre-ness."""
 
 
 class _Levels(nn.Module):

@@ -16,7 +16,14 @@ from torch import Tensor
 from gainmtl import metrics
 from gainmtl.calibration import platt
 from gainmtl.inspector import Inspector
+from gainmtl.losses import LossWeights
+from gainmtl.strategies import Strategy
 from gainmtl.types import Batch, Located
+
+SEGMENTATION = Strategy("U-Net", LossWeights(localization=1.0))
+"""BCE and Dice against the masks, the term that trains localization everywhere in this book."""
+DETECTION = Strategy("FCOS", LossWeights(classification=1.0, localization=1.0))
+"""The three terms of FCOS in equal parts: focal classification of points; box and centre-ness."""
 
 
 class PlaceInspector(Inspector):

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from gainmtl import losses
 from gainmtl.backbones import Backbone
-from gainmtl.baselines.readout import PlaceInspector
-from gainmtl.losses import LossWeights
+from gainmtl.baselines.readout import SEGMENTATION, PlaceInspector
 from gainmtl.strategies import Strategy
 from gainmtl.types import Batch
 
@@ -33,8 +32,6 @@ DECODER = (256, 128, 64, 32, 16)
 READ_SHARES = (0.01, 0.001, 0.0)
 """Readings of the map: the mean logit of the highest 1 %, of the highest 0.1 %, the highest. Means
 first: of equals the steadier is taken."""
-SEGMENTATION = Strategy("U-Net", LossWeights(localization=1.0))
-"""BCE and Dice against the masks, the term that trains localization everywhere in this book."""
 
 
 def top_mean(logits: Tensor, share: float) -> Tensor:
