@@ -110,6 +110,12 @@ class Backbone(nn.Module):
             last = last.permute(0, 3, 1, 2)  # some transformers keep their maps channels-last
         return Features(list(levels), last)
 
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised images to the levels alone, without what comes after them."""
+        return list(
+            self.timm.forward_intermediates(images, intermediates_only=True, output_fmt="NCHW")
+        )
+
     def freeze(self, stride: int, statistics: bool = False) -> None:
         """Freeze everything up to the level of this stride: parameters and batch statistics.
 

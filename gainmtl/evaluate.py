@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from gainmtl import metrics
-from gainmtl.model import GAINMTL
+from gainmtl.inspector import Inspector
 from gainmtl.scoring import Scores, score
 from gainmtl.stats import (
     Interval,
@@ -39,7 +39,7 @@ TYPE_MEAN = "mean over types"
 
 
 def evaluate(
-    model: GAINMTL,
+    model: Inspector,
     dataset: Dataset[Sample],
     batch_size: int = 32,
     resamples: int = 1000,

@@ -76,6 +76,8 @@ def wrong_reason(
     found = images["is_flagged"].astype(bool) & images["is_defective"] & images["has_mask"]
     rows = []
     for source in ("cam", "defect_map", "oracle"):
+        if f"{source}.point_game" not in images.columns:
+            continue  # a system without that map
         missed = 1 - images.loc[found, f"{source}.point_game"].to_numpy(float)
         groups = images.loc[found, "group"].to_numpy()
         keep = ~np.isnan(missed)
@@ -162,10 +164,10 @@ def stored_results(notebook: str) -> Results:
     return Results(rows, note, {})
 
 
-def tried() -> list[dict[str, Any]]:
+def tried(name: str = "tuning") -> list[dict[str, Any]]:
     """The trials before the reference run, as `tools/tune.py` left them; none if it never ran."""
     try:
-        return list(read_json(runs.results_file("tuning")))
+        return list(read_json(runs.results_file(name)))
     except FileNotFoundError:
         return []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from gainmtl.cam import check_pooling, erase, pool_evidence, resize_map, soft_ma
 from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
 from gainmtl.fostering import Tally, layer_map, true_map, true_score
 from gainmtl.heads import FeaturePyramid, LinearHead, LocalizationHead, Verdict
+from gainmtl.inspector import Inspector
 from gainmtl.metrics.sharpness import vanished
 from gainmtl.strategies import Strategy, get_strategy
 from gainmtl.types import Batch, Outputs
@@ -74,7 +75,7 @@ def undisturbed_statistics(model: nn.Module) -> Iterator[None]:
             norm.train()
 
 
-class GAINMTL(nn.Module):
+class GAINMTL(Inspector):
     """A timm backbone with the heads of a strategy S1 to S6.
 
     `out = model(model.preprocess(images))` gives `Outputs`; no mask is ever an input. The verdict
@@ -186,10 +187,6 @@ class GAINMTL(nn.Module):
         self.fostered_level = self._fostered_level()
         self.fostering_tally = Tally()
         """Of the maps that fostering asked for in training, how many had vanished."""
-        self.threshold = 0.5
-        """Verdict "defective" from this defect probability on; `fit` sets it on validation data."""
-        self.image_size: int | None = None
-        self.resize = "squash"
 
     def _fostered_level(self) -> int | None:
         """The backbone's level whose map is fostered; `None` for the evidence map, or for none."""
@@ -203,11 +200,14 @@ class GAINMTL(nn.Module):
             )
         return max(i for i, s in enumerate(self.backbone.strides) if s == stride)
 
-    def preprocess(self, images: Tensor) -> Tensor:
-        """Normalise images (B, 3, H, W) in [0, 1] as the backbone's weights expect."""
-        mean = images.new_tensor(self.backbone.mean)[:, None, None]
-        std = images.new_tensor(self.backbone.std)[:, None, None]
-        return (images - mean) / std
+    def facts(self, terms: Collection[str]) -> dict[str, float]:
+        """The attention's temperature, and how many of the maps to be fostered had vanished."""
+        found = {}
+        if self.attention is not None:
+            found["temperature"] = float(self.attention.temperature.detach())
+        if "fostering" in terms:
+            found["fostering_vanished"] = self.fostering_tally.take()
+        return found
 
     @property
     def deciding_head(self) -> LinearHead:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gainmtl.files import atomic_path, read_json, write_json
+from gainmtl.inspector import Inspector
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import Strategy, Window
@@ -55,12 +56,12 @@ def strategy_from_dict(stored: dict[str, Any]) -> Strategy:
     return Strategy(**{**stored, "weights": LossWeights(**stored["weights"]), "windows": windows})
 
 
-def contiguous_state(model: GAINMTL) -> dict[str, Tensor]:
+def contiguous_state(model: Inspector) -> dict[str, Tensor]:
     """The state dict as safetensors takes it: on the CPU, contiguous, nothing shared."""
     return {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
 
 
-def save(model: GAINMTL, path: str | Path) -> Path:
+def save(model: Inspector, path: str | Path) -> Path:
     """Write `path` (.safetensors) and, beside it, the `.json` that `load` needs.
 
     The JSON holds the architecture, the strategy, the threshold, the image size and the
@@ -69,6 +70,7 @@ def save(model: GAINMTL, path: str | Path) -> Path:
     path = _tensor_path(path)
     description = {
         "format": FORMAT,
+        **describe_kind(model),
         "model": model.config,
         "strategy": strategy_to_dict(model.strategy),
         "mean": model.backbone.mean,
@@ -85,13 +87,46 @@ def save(model: GAINMTL, path: str | Path) -> Path:
     return path
 
 
+def describe_kind(model: Inspector) -> dict[str, Any]:
+    """`{"kind": …}` of a system that is no `GAINMTL`, which needs no word for itself."""
+    return {"kind": model.kind} if model.kind else {}
+
+
+def class_of(kind: str) -> Any:
+    """The class of a kind of system; `""` is `GAINMTL`."""
+    # On demand: a compared system may need a library that the package does without.
+    if kind == "":
+        return GAINMTL
+    if kind == "unet":
+        from gainmtl.baselines.unet import UNet
+
+        return UNet
+    if kind == "detector":
+        from gainmtl.baselines.detector import Detector
+
+        return Detector
+    raise ValueError(f"unknown kind {kind!r} of system: expected none, unet or detector")
+
+
 def load(path: str | Path) -> GAINMTL:
-    """Read a model that `save` wrote; in evaluation mode, on the CPU.
+    """Read a `GAINMTL` that `save` wrote; in evaluation mode, on the CPU.
 
     Raises:
         FileNotFoundError: the file or the JSON beside it is missing.
-        ValueError: the JSON is not of a known format, or the tensors don't fit it.
+        ValueError: the JSON is not of a known format, the tensors don't fit it, or the file holds
+            another kind of system.
     """
+    model = load_any(path)
+    if not isinstance(model, GAINMTL):
+        raise ValueError(
+            f"load: {Path(path).name} holds a {type(model).__name__}, which has no evidence map; "
+            "gainmtl.persistence.load_any reads any kind of system"
+        )
+    return model
+
+
+def load_any(path: str | Path) -> Inspector:
+    """Read any kind of system that `save` wrote; as `load`."""
     path = _tensor_path(path)
     for needed in (path, path.with_suffix(".json")):
         if not needed.is_file():
@@ -105,9 +140,11 @@ def load(path: str | Path) -> GAINMTL:
             f"load: {path.with_suffix('.json').name} is not a model description of format "
             f"{FORMAT}; it must be the .json that gainmtl.save wrote"
         )
-    config = dict(stored["model"])
-    config["classes"] = tuple(config["classes"])
-    model = GAINMTL(
+    config = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in stored["model"].items()
+    }
+    model: Inspector = class_of(stored.get("kind", ""))(
         strategy=strategy_from_dict(stored["strategy"]),
         create_kwargs=stored["create_kwargs"],
         **config,

@@ -15,7 +15,8 @@ from gainmtl.cam import resize_map
 from gainmtl.datasets import list_images
 from gainmtl.datasets.images import read_image
 from gainmtl.datasets.transforms import resize_pair, restore_map
-from gainmtl.model import GAINMTL
+from gainmtl.inspector import Inspector
+from gainmtl.types import Outputs
 
 
 class Predictions(NamedTuple):
@@ -28,12 +29,12 @@ class Predictions(NamedTuple):
     defect_maps: list[NDArray[np.float32]]
     """(H, W) in [0, 1], on the pixels of the original image."""
     cams: list[NDArray[np.float32]]
-    """(H, W) evidence, unbounded, likewise."""
+    """(H, W) evidence, unbounded, likewise; none of a system without an evidence map."""
 
 
 @torch.no_grad()
 def predict(
-    model: GAINMTL,
+    model: Inspector,
     images: Tensor | str | Path | list[Path],
     batch_size: int = 32,
     progress: bool = False,
@@ -62,18 +63,20 @@ def predict(
         out = model(model.preprocess(batch.contiguous(memory_format=torch.channels_last)))
         # In float64, as the threshold was chosen: near ties would else fall on the other side.
         probability = (1 - out.logits.cpu().double().softmax(1)[:, 0]).tolist()
-        wide_cam = resize_map(out.cam, (batch.shape[2], batch.shape[3]))
+        shown = [out.defect_map]
+        if isinstance(out, Outputs):
+            shown.append(resize_map(out.cam, (batch.shape[2], batch.shape[3])))
         for index, (source, (_, original)) in enumerate(zip(chunk, loaded, strict=True)):
-            pair = [values[index].float().cpu() for values in (out.defect_map, wide_cam)]
+            own = [values[index].float().cpu() for values in shown]
             if original is not None:
-                pair = [restore_map(values, original, model.resize) for values in pair]
-            defect_map, cam = (values[0].numpy() for values in pair)
+                own = [restore_map(values, original, model.resize) for values in own]
+            defect_map, *cam = (values[0].numpy() for values in own)
             name = source.name if isinstance(source, Path) else f"image {start + index}"
             if isinstance(source, Path) and isinstance(images, str | Path):
                 name = source.relative_to(images).as_posix()
             rows.append(_row(name, probability[index], model, defect_map))
             maps.append(defect_map)
-            cams.append(cam)
+            cams += cam
         if progress:
             print(f"{min(start + batch_size, len(sources))} of {len(sources)} images", flush=True)
     model.train(was_training)
@@ -81,7 +84,7 @@ def predict(
 
 
 def _row(
-    name: str, probability: float, model: GAINMTL, defect_map: NDArray[np.float32]
+    name: str, probability: float, model: Inspector, defect_map: NDArray[np.float32]
 ) -> dict[str, object]:
     row, column = np.unravel_index(int(defect_map.argmax()), defect_map.shape)
     return {
@@ -96,7 +99,9 @@ def _row(
     }
 
 
-def _sources(model: GAINMTL, images: Tensor | str | Path | list[Path]) -> list[Path] | list[Tensor]:
+def _sources(
+    model: Inspector, images: Tensor | str | Path | list[Path]
+) -> list[Path] | list[Tensor]:
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
@@ -116,7 +121,7 @@ def _sources(model: GAINMTL, images: Tensor | str | Path | list[Path]) -> list[P
     return list(images) if isinstance(images, list) else list_images(images)
 
 
-def _load(model: GAINMTL, source: Path | Tensor) -> tuple[Tensor, tuple[int, int] | None]:
+def _load(model: Inspector, source: Path | Tensor) -> tuple[Tensor, tuple[int, int] | None]:
     """The image as the model takes it, and the size its maps go back to."""
     if isinstance(source, Tensor):
         return source, None

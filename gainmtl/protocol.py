@@ -17,8 +17,8 @@ from gainmtl import metrics
 from gainmtl.datasets import Data
 from gainmtl.evaluate import tidy
 from gainmtl.files import atomic_path, read_json, write_json
-from gainmtl.model import GAINMTL
-from gainmtl.persistence import load
+from gainmtl.inspector import Inspector
+from gainmtl.persistence import load_any
 from gainmtl.runs import git_commit
 from gainmtl.scoring import LOGIT_RANGE, Scores, score
 from gainmtl.stats import mean_over_types, paired_interval
@@ -65,7 +65,7 @@ class Pooled(NamedTuple):
 
 
 def cross_validate(
-    build: Callable[[], GAINMTL],
+    build: Callable[[], Inspector],
     load_fold: Callable[[int], Data],
     output_dir: str | Path,
     folds: int = 5,
@@ -103,7 +103,7 @@ def cross_validate(
         else:
             # From the file that a user would load, so what is scored is what is shipped.
             start = time.perf_counter()
-            scores = score(load(folder / MODEL), data.test)
+            scores = score(load_any(folder / MODEL), data.test)
             facts = {
                 "trained_at_commit": commit,
                 "scoring_seconds": time.perf_counter() - start,
@@ -239,6 +239,8 @@ def compare(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.Dat
         add(metric, None, paired_interval(function, groups, x, y, [labels], resamples=resamples))
     for name in ("cam", "defect_map"):
         for measure in ("iou", "point_game", "energy_inside", "positive_energy"):
+            if not all(f"{name}.{measure}" in t.columns for t in (left, right)):
+                continue  # a system without that map
             values = [t[f"{name}.{measure}"].to_numpy(float) for t in (left, right)]
             keep = ~np.isnan(values[0]) & ~np.isnan(values[1])
             if not keep.any():

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gainmtl import datasets
+from gainmtl.baselines.readout import DETECTION, SEGMENTATION
 from gainmtl.datasets import Data
+from gainmtl.inspector import Inspector
 from gainmtl.model import GAINMTL
 from gainmtl.parameters import Parameters
+from gainmtl.persistence import class_of
 from gainmtl.protocol import FACTS, REFERENCE, Pooled, cross_validate
 from gainmtl.strategies import Strategy, get_strategy
 
@@ -54,6 +57,8 @@ class System(NamedTuple):
     """What else its result rows carry: the value of what its strategy varies."""
     exposures: tuple[int, ...] = ()
     """Argument of `datasets.limit_exposures` where training has only some of the light."""
+    kind: str = ""
+    """What it is if no `GAINMTL`; see `persistence.class_of`."""
 
     @property
     def name(self) -> str:
@@ -143,6 +148,20 @@ S5_WITHOUT_TERM = System(
 )
 
 
+UNET = System("U-Net", SEGMENTATION, 1, "U-Net", kind="unet")
+"""The stride is that of its map."""
+DETECTOR = System("FCOS", DETECTION, 4, "detector", kind="detector")
+
+
+def build(system: System, backbone: str, weights: str | None) -> Inspector:
+    """An untrained model of a system."""
+    options = dict(system.options)
+    if system.kind:
+        return class_of(system.kind)(backbone, system.strategy, weights, **options)
+    stride = system.output_stride
+    return GAINMTL(backbone, system.strategy, weights, output_stride=stride, **options)
+
+
 def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:
     """The data of a notebook's parameters, by fold."""
     p = parameters
@@ -189,15 +208,8 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
     """
     p = parameters
 
-    def build() -> GAINMTL:
-        weights = find_weights(p.weights)
-        return GAINMTL(
-            p.backbone,
-            system.strategy,
-            weights,
-            output_stride=system.output_stride,
-            **dict(system.options),
-        )
+    def fresh() -> Inspector:
+        return build(system, p.backbone, find_weights(p.weights))
 
     def load(fold: int, seed: int) -> Data:
         data = datasets.limit_masks(load_fold(p, seed)(fold), **dict(system.masks))
@@ -205,7 +217,7 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
 
     return [
         cross_validate(
-            build,
+            fresh,
             functools.partial(load, seed=seed),
             Path(p.output_dir) / system.tag / f"seed{seed}",
             folds=p.folds,

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from gainmtl import metrics
 from gainmtl.cam import resize_map
 from gainmtl.counterfactual import moved_cells
+from gainmtl.inspector import Inspector
 from gainmtl.model import GAINMTL
-from gainmtl.types import Batch, Outputs, Sample, collate
+from gainmtl.types import Batch, Located, Outputs, Sample, collate
 
 MAP_MEASURES = {
     "iou": metrics.map_iou,
@@ -41,12 +42,13 @@ class Scores(NamedTuple):
     """Pixel scores per map, images in the same order; images without a mask hold no pixels."""
 
 
-def _batches(dataset: Dataset[Sample], batch_size: int) -> Iterator[Batch]:
+def batches(dataset: Dataset[Sample], batch_size: int) -> Iterator[Batch]:
+    """The samples of a dataset in order, stacked."""
     loader: DataLoader[Any] = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
     return iter(loader)
 
 
-def _images(model: GAINMTL, images: Tensor) -> Tensor:
+def _images(model: Inspector, images: Tensor) -> Tensor:
     """Move images to where the model is, channels last, normalised."""
     device = next(model.parameters()).device
     return model.preprocess(images.to(device).contiguous(memory_format=torch.channels_last))
@@ -54,13 +56,13 @@ def _images(model: GAINMTL, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def defect_scores(
-    model: GAINMTL, dataset: Dataset[Sample], batch_size: int = 32
+    model: Inspector, dataset: Dataset[Sample], batch_size: int = 32
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Defect probabilities and labels, each (N,)."""
     was_training = model.training
     model.eval()
     scores, labels = [], []
-    for batch in _batches(dataset, batch_size):
+    for batch in batches(dataset, batch_size):
         logits = model(_images(model, batch.image)).logits
         scores.append(_probability(logits))
         labels.append(batch.is_defective.numpy())
@@ -77,22 +79,22 @@ LOGIT_RANGE = (-16.0, 16.0)
 """Pixels are counted on the logit scale, where a confident map still spreads over many bins."""
 
 
-def _map_logits(model: GAINMTL, out: Outputs) -> dict[str, Tensor]:
-    """The logits of the maps that a strategy has, on the CPU; of `cam` the calibrated evidence."""
-    maps = {
-        "cam": model.calibrate(out.cam, out.logits),
-        "defect_map": out.defect_map.logit(eps=1e-7),
-    }
-    if out.attention_logits is not None:
+def _map_logits(model: Inspector, out: Outputs | Located) -> dict[str, Tensor]:
+    """The logits of the maps that a system has, on the CPU; of `cam` the calibrated evidence."""
+    maps: dict[str, Tensor] = {}
+    if isinstance(model, GAINMTL) and isinstance(out, Outputs):
+        maps["cam"] = model.calibrate(out.cam, out.logits)
+    maps["defect_map"] = out.defect_map.logit(eps=1e-7)
+    if isinstance(out, Outputs) and out.attention_logits is not None:
         maps["attention"] = out.attention_logits
-    if out.localization_logits is not None:
+    if isinstance(out, Outputs) and out.localization_logits is not None:
         maps["localization"] = out.localization_logits
     return {name: value.float().cpu() for name, value in maps.items()}
 
 
 @torch.no_grad()
 def score(
-    model: GAINMTL, dataset: Dataset[Sample], batch_size: int = 32, interventions: bool = True
+    model: Inspector, dataset: Dataset[Sample], batch_size: int = 32, interventions: bool = True
 ) -> Scores:
     """Ask `model` about every sample and measure the answers against labels and masks.
 
@@ -100,18 +102,23 @@ def score(
     passes of the heads: `flip.removed`, is the verdict normal once the features under the mask
     are normal ones; `flip.kept`, does it become normal when only the defect is left; `flip.moved`,
     as `removed`, with as much area elsewhere. Each is 0 or 1, and NaN where the verdict was not
-    "defective" to begin with.
+    "defective" to begin with. A system without an evidence map has neither them nor the columns
+    of `cam` and of the oracle on its grid.
     """
     was_training = model.training
     model.eval()
     rows: list[dict[str, NDArray[Any]]] = []
     histograms: dict[str, metrics.PixelHistogram] = {}
     generator = torch.Generator().manual_seed(0)
-    for batch in _batches(dataset, batch_size):
+    for batch in batches(dataset, batch_size):
         images = _images(model, batch.image)
-        look = model.look(images)
-        features = look.features
-        out = model.read(features, _size(batch), look.branch)
+        features: Tensor | None = None
+        if isinstance(model, GAINMTL):
+            look = model.look(images)
+            features = look.features
+            out: Outputs | Located = model.read(features, _size(batch), look.branch)
+        else:
+            out = model(images)
         probability = _probability(out.logits)
         bad, known = batch.is_defective.numpy(), batch.has_mask.numpy()
         row: dict[str, NDArray[Any]] = {
@@ -128,7 +135,8 @@ def score(
             maps = torch.sigmoid(map_logits)
             # The raw evidence for the per-image measures: min-max and energy are about it, not
             # about a sigmoid of it.
-            judged = out.cam.float().cpu() if name == "cam" else maps
+            raw = isinstance(out, Outputs) and name == "cam"
+            judged = out.cam.float().cpu() if raw else maps
             for measure, function in MAP_MEASURES.items():
                 row[f"{name}.{measure}"] = _where(function(judged, batch.mask), marked)
             row[f"{name}.false_activation"] = _where(
@@ -140,10 +148,11 @@ def score(
             counted.positives[~known] = 0
             counted.negatives[~known] = 0
             histograms[name] = histograms[name] + counted if name in histograms else counted
-        oracle = metrics.oracle_map(batch.mask, (out.cam.shape[2], out.cam.shape[3]))
-        for measure, function in MAP_MEASURES.items():
-            row[f"oracle.{measure}"] = _where(function(oracle, batch.mask), marked)
-        if interventions:
+        if isinstance(out, Outputs):
+            oracle = metrics.oracle_map(batch.mask, (out.cam.shape[2], out.cam.shape[3]))
+            for measure, function in MAP_MEASURES.items():
+                row[f"oracle.{measure}"] = _where(function(oracle, batch.mask), marked)
+        if interventions and features is not None and isinstance(model, GAINMTL):
             row |= _flips(model, features, batch, marked & row["is_flagged"], generator)
         rows.append(row)
     model.train(was_training)

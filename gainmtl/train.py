@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from tqdm.auto import tqdm
 
 from gainmtl.datasets import Data
-from gainmtl.model import GAINMTL
+from gainmtl.inspector import Inspector
 from gainmtl.training_run import Recipe, TrainingRun
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -19,7 +19,7 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
 def fit(
-    model: GAINMTL,
+    model: Inspector,
     data: Data,
     epochs: int = 12,
     output_dir: str | Path | None = None,

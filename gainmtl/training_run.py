@@ -21,13 +21,15 @@ from torch.utils.data import DataLoader, Sampler
 from gainmtl import metrics
 from gainmtl.datasets import Augment, AugmentedDataset, Data
 from gainmtl.files import atomic_path, plain
-from gainmtl.model import GAINMTL
-from gainmtl.persistence import FORMAT, save, strategy_to_dict
-from gainmtl.scoring import defect_scores
+from gainmtl.inspector import Inspector
+from gainmtl.persistence import FORMAT, describe_kind, save, strategy_to_dict
+from gainmtl.scoring import batches, defect_scores
 from gainmtl.types import Batch, collate
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
+_SHOWN = ("attended_classification", "classification", "localization")
+"""The term that a progress bar shows: the first of these that is on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        model: GAINMTL,
+        model: Inspector,
         data: Data,
         settings: Recipe,
         fabric: Fabric,
@@ -182,17 +184,14 @@ class TrainingRun:
         row |= {f"weight_{name}": total / self.steps for name, total in applied.items()}
         scores, labels = defect_scores(self.average, self.data.val, s.batch_size)
         row["auroc"] = metrics.auroc(scores, labels)
-        if self.model.attention is not None:
-            row["temperature"] = float(self.model.attention.temperature.detach())
-        if "fostering" in sums:
-            row["fostering_vanished"] = self.model.fostering_tally.take()
+        row |= self.model.facts(sums)
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
         self.epoch += 1
         self._checkpoint()
         return {
-            "loss": row.get("attended_classification", row.get("classification", math.nan)),
+            "loss": next((row[term] for term in _SHOWN if term in row), math.nan),
             "val_auroc": row["auroc"],
         }
 
@@ -245,7 +244,7 @@ class TrainingRun:
         return plain(
             {
                 "format": FORMAT,
-                "model": self.model.config,
+                "model": {**describe_kind(self.model), **self.model.config},
                 "initial_weights": self.model.backbone.initial_weights,
                 "precision": self.precision,
                 "strategy": strategy_to_dict(self.model.strategy),
@@ -306,7 +305,9 @@ class TrainingRun:
         """Take over the averaged weights, set the threshold, write the model."""
         self.model.load_state_dict(self.average.state_dict())
         self.model.eval()
-        scores, labels = defect_scores(self.model, self.data.val, self.settings.batch_size)
+        batch_size = self.settings.batch_size
+        self.model.settle(batches(self.data.val, batch_size))
+        scores, labels = defect_scores(self.model, self.data.val, batch_size)
         self.model.threshold = metrics.threshold_at_fpr(
             scores, labels, self.settings.max_false_alarms
         )

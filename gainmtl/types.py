@@ -64,6 +64,17 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
+class Located(NamedTuple):
+    """What a system without an evidence map says about a batch."""
+
+    logits: Tensor
+    """(B, 2): 0, and the logit of the defect probability."""
+    defect_probability: Tensor
+    """(B,) in [0, 1]: softmax(logits)[:, 1]."""
+    defect_map: Tensor
+    """(B, 1, H, W) in [0, 1]: its answer to *where*."""
+
+
 class Outputs(NamedTuple):
     """What `GAINMTL` says about a batch. A part that the strategy lacks is `None`."""
 

@@ -1,11 +1,13 @@
 """Try recipes on the training part of one fold, as often for each compared system.
 
 python tools/tune.py --data-root <folder of magnetic-tile> --weights <weights file>
+python tools/tune.py --set six --output runs/tuning-six --data-root … --weights …
 
 The fold's test images play no part: its training and validation images are folded again by group,
 and each inner fold is predicted by a model that never saw its groups. One JSON file per trial under
 `--output`, written when the trial is done; what is there is not run again. `trials.json` there
-holds all of them; the book shows a copy, `book/results/tuning.json`.
+holds all of them; the book shows a copy, `book/results/tuning.json`, and of the six approaches
+`book/results/tuning_six.json`.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from gainmtl import datasets
+from gainmtl import approaches, datasets, reference
 from gainmtl.datasets import Data, ImageDataset
 from gainmtl.datasets.data import counts_of
 from gainmtl.datasets.fingerprint import fingerprint
 from gainmtl.datasets.splits import assign_folds
 from gainmtl.files import read_json, write_json
-from gainmtl.model import GAINMTL
+from gainmtl.inspector import Inspector
 from gainmtl.protocol import REFERENCE, cross_validate, pooled_rows
 from gainmtl.reference import S1_COARSE, S1_FINE, S5, System
 
@@ -37,6 +39,11 @@ TRIALS: dict[str, dict[str, Any]] = {
     "standard-fast": {**STANDARD, "learning_rate": 8e-3, "backbone_rate": 0.1},
 }
 """Changes of the recipe, the same for every system."""
+SETS: dict[str, tuple[tuple[System, ...], dict[str, dict[str, Any]]]] = {
+    "reference": ((S5, S1_FINE, S1_COARSE), TRIALS),
+    "six": (approaches.SIX, approaches.RATES),
+}
+"""What `--set` names: systems, and the trials that each of them gets."""
 SHOWN = ("auroc", "recall_at_fpr05", "iou", "point_game", "energy_inside")
 
 
@@ -81,10 +88,8 @@ def trial(
     if (folder / "trial.json").is_file():
         return dict(read_json(folder / "trial.json"))
 
-    def build() -> GAINMTL:
-        return GAINMTL(
-            args.backbone, system.strategy, args.weights, output_stride=system.output_stride
-        )
+    def build() -> Inspector:
+        return reference.build(system, args.backbone, args.weights)
 
     outer = datasets.load(
         "magnetic-tile", args.data_root, image_size=args.image_size, fold=args.fold
@@ -142,13 +147,15 @@ def main() -> None:
     parser.add_argument("--inner-folds", type=int, default=3)
     parser.add_argument("--run-folds", type=int, default=1, help="inner folds that are run")
     parser.add_argument("--accelerator", default="auto")
-    parser.add_argument("--systems", nargs="+", default=[S5.tag, S1_FINE.tag, S1_COARSE.tag])
+    parser.add_argument("--set", choices=SETS, default="reference", help="which systems and trials")
+    parser.add_argument("--systems", nargs="+", help="all of the set, unless some are named")
     parser.add_argument("--trials", nargs="+", help="all, unless some are named")
     args = parser.parse_args()
-    for system in (S5, S1_FINE, S1_COARSE):
-        if system.tag not in args.systems:
+    systems, trials = SETS[args.set]
+    for system in systems:
+        if args.systems and system.tag not in args.systems:
             continue
-        for name, change in TRIALS.items():
+        for name, change in trials.items():
             if args.trials and name not in args.trials:
                 continue
             result = trial(system, name, change, args)

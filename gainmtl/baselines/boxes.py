@@ -1,0 +1,39 @@
+"""Boxes around defects: from masks for training, and painted as a map for everybody else."""
+
+from __future__ import annotations
+
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+_TOUCHING = torch.ones(3, 3).numpy()
+
+
+def mask_boxes(mask: Tensor) -> Tensor:
+    """One box (left, top, right, bottom) per connected piece of a mask (1, H, W): (N, 4) float.
+
+    In pixels, right and bottom exclusive; pieces that touch at a corner are one. N = 0 for an
+    empty mask. Boxes of a part of a mask are what an annotator with a box tool would have drawn.
+    """
+    pieces, _ = ndimage.label(mask[0].cpu().numpy() > 0.5, structure=_TOUCHING)
+    found = [
+        (columns.start, rows.start, columns.stop, rows.stop)
+        for rows, columns in ndimage.find_objects(pieces)
+    ]
+    return torch.tensor(found, dtype=torch.float32, device=mask.device).reshape(-1, 4)
+
+
+def paint_boxes(boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map (1, H, W) with the highest score of the boxes that cover a pixel's centre, else 0.
+
+    boxes (N, 4) as (left, top, right, bottom) in pixels, scores (N,) in [0, 1].
+    """
+    if not len(boxes):
+        return torch.zeros(1, *size, dtype=scores.dtype, device=scores.device)
+    rows = torch.arange(size[0], device=boxes.device) + 0.5
+    columns = torch.arange(size[1], device=boxes.device) + 0.5
+    left, top, right, bottom = (side[:, None] for side in boxes.unbind(1))
+    within_rows = (top <= rows) & (rows < bottom)
+    within_columns = (left <= columns) & (columns < right)
+    inside = within_rows[:, :, None] & within_columns[:, None, :]
+    return torch.where(inside, scores[:, None, None], 0).amax(0, keepdim=True)
