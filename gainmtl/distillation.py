@@ -29,9 +29,12 @@ from gainmtl.students import (
 from gainmtl.teachers import STRIDES, Teacher
 from gainmtl.types import Batch
 
-EMBEDDINGS = ("trained", "stage4", "stage4-trained")
-DECODERS = ("auto", "resnet", "convnext", "light")
-LOSSES = ("pixel", "flat")
+OPTIONS = {
+    "embedding": ("trained", "stage4", "stage4-trained"),
+    "decoder": ("auto", "resnet", "convnext", "light"),
+    "loss": ("pixel", "flat"),
+}
+"""What `ReverseDistillation` can be built with."""
 
 
 def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -120,10 +123,10 @@ class ReverseDistillation(Detector):
         smoothing: float = SMOOTHING,
         create_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        for name, value, known in (("embedding", embedding, EMBEDDINGS),
-                                   ("decoder", decoder, DECODERS), ("loss", loss, LOSSES)):  # fmt: skip
-            if value not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+        for name, value in (("embedding", embedding), ("decoder", decoder), ("loss", loss)):
+            if value not in OPTIONS[name]:
+                known = ", ".join(OPTIONS[name])
+                raise ValueError(f"{name}: expected one of {known}, got {value!r}")
         teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs)
         config = {
             "backbone": backbone, "features": features, "strides": list(strides), "fusion": fusion,
