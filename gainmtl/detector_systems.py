@@ -42,7 +42,9 @@ class DetectorSystem(NamedTuple):
     changes: tuple[tuple[str, Any], ...] = ()
     """What its recipe has instead of the named one's."""
     backbone: str | None = None
-    """Its teacher's, where it is not the notebook's `backbone`."""
+    """Its teacher's, where it is not the notebook's `backbone`; see `on`."""
+    weights: str | None = None
+    """Likewise; no part of the result rows."""
     split: str = "auto"
     """"leaking": folds by image, to show what that does."""
 
@@ -53,9 +55,20 @@ class DetectorSystem(NamedTuple):
         own = {"split": self.split} if self.split != "auto" else {}
         return {**trained, **dict(self.changes), **own, **dict(self.options)}
 
-    def name(self, backbone: str) -> str:
+    @property
+    def name(self) -> str:
         """Its system's, for result rows."""
-        return f"{self.kind}-{self.backbone or backbone}"
+        return f"{self.kind}-{self.backbone}"
+
+    @property
+    def as_other(self) -> dict[str, Any]:
+        """What rows of a paired difference carry when this is the one subtracted."""
+        return {"against": self.name, **{f"against_{k}": v for k, v in self.condition.items()}}
+
+
+def on(system: DetectorSystem, backbone: str) -> DetectorSystem:
+    """`system` on the notebook's backbone, unless it has its own."""
+    return system if system.backbone else system._replace(backbone=backbone)
 
 
 STANDARDIZED = (("features", "standardized"),)
@@ -77,20 +90,23 @@ SYSTEMS = (RD, RD_RAW, RD_PAPER, BANK, BANK_SAME, RD_LEAKING, BANK_LEAKING)
 
 
 def build(system: DetectorSystem, backbone: str, weights: str | None) -> Detector:
-    """An unfitted detector."""
+    """An unfitted detector; `backbone` and `weights` where the system has none of its own."""
     kinds: dict[str, Any] = {
         ReverseDistillation.kind: ReverseDistillation,
         MemoryBank.kind: MemoryBank,
     }
     chosen = system.backbone or backbone
-    found: Detector = kinds[system.kind](chosen, find_weights(weights), **dict(system.options))
+    given = find_weights(system.weights if system.backbone and system.weights else weights)
+    found: Detector = kinds[system.kind](chosen, given, **dict(system.options))
     return found
 
 
 def recipe_of(system: DetectorSystem, parameters: Any) -> dict[str, Any]:
     """What `fit_detector` gets: the named recipe, the notebook's sizes, the system's changes."""
-    sizes = {"epochs": parameters.epochs, "batch_size": parameters.batch_size}
-    return {**RECIPES[system.recipe], **sizes, **dict(system.changes)}
+    own: dict[str, Any] = {"epochs": parameters.epochs, "batch_size": parameters.batch_size}
+    if system.recipe == "modern":
+        own["learning_rate"] = parameters.learning_rate
+    return {**RECIPES[system.recipe], **own, **dict(system.changes)}
 
 
 def load_detector_fold(parameters: Any, seed: int, split: str) -> Any:
@@ -114,14 +130,18 @@ def run_detector(
     weights: str | None,
     only: Sequence[int] | None = None,
     progress: bool = True,
+    data_seed: int | None = None,
 ) -> list[Pooled]:
-    """Run `system` on the folds of a notebook's parameters, one `Pooled` per seed."""
+    """Run `system` on the folds of a notebook's parameters, one `Pooled` per seed.
+
+    `data_seed` deals the folds alike for all seeds; `None`: each seed deals its own.
+    """
     p = parameters
     fold_0 = functools.partial(load_detector_fold, p, split=system.split)
     return [
         cross_validate(
             functools.partial(build, system, p.backbone, weights),
-            fold_0(seed),
+            fold_0(seed if data_seed is None else data_seed),
             Path(p.output_dir) / system.tag / f"seed{seed}",
             folds=p.folds,
             seed=seed,

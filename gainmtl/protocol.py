@@ -51,7 +51,9 @@ class Kind(NamedTuple):
     score: Callable[[Any, Any], Scores]
 
 
-CLASSIFIER = Kind(lambda model: str(model.strategy.name), fit, load, score)
+def classifier() -> Kind:
+    """`GAINMTL`."""
+    return Kind(lambda model: str(model.strategy.name), fit, load, score)
 
 
 class Pooled(NamedTuple):
@@ -84,7 +86,7 @@ def cross_validate(
     seed: int = 0,
     condition: dict[str, Any] | None = None,
     only: Sequence[int] | None = None,
-    kind: Kind = CLASSIFIER,
+    kind: Kind | None = None,
     **fit_arguments: Any,
 ) -> Pooled:
     """Fit a fresh model per fold, score its test fold once, pool.
@@ -97,12 +99,13 @@ def cross_validate(
         load_fold: the data of one fold.
         condition: what tells this system from others of the same strategy, for the result rows.
         only: the folds to run of those; `None` is all of them.
-        kind: what kind of model `build` makes.
+        kind: what kind of model `build` makes; `None`: `classifier()`.
         fit_arguments: passed to the kind's `fit`.
     """
     parts: list[Scores] = []
     histories, commits, paths, seconds = [], [], [], 0.0
     system = ""
+    kind = kind or classifier()
     # Of the code that is loaded; the checkout may move on while a long run goes.
     commit = git_commit()
     for fold in range(folds) if only is None else only:

@@ -207,7 +207,7 @@ class TrainingRun:
         scores, labels = defect_scores(self.average, self.data.val, self.settings.batch_size)
         row = {"auroc": metrics.auroc(scores, labels)}
         if self.model.attention is not None:
-            row["temperature"] = float(self.model.attention.temperature)
+            row["temperature"] = float(self.model.attention.temperature.detach())
         return row
 
     def _shown(self, row: dict[str, float]) -> dict[str, float]:

@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="of recipe modern")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", nargs="+", type=int, help="folds to run of those")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
