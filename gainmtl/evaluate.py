@@ -152,10 +152,13 @@ def tidy(
         )
     weights = resample_weights(groups, resamples) if resamples else None
     for name, histogram in scores.histograms.items():
-        for metric, pooled in (
-            ("pixel_ap", histogram.average_precision),
-            ("pixel_auroc", histogram.auroc),
-        ):
+        pixel_measures: dict[str, Any] = {
+            "pixel_ap": histogram.average_precision,
+            "pixel_auroc": histogram.auroc,
+        }
+        if histogram.regions is not None:
+            pixel_measures["aupro"] = histogram.aupro
+        for metric, pooled in pixel_measures.items():
             value = float(pooled())
             interval = Interval(value, math.nan, math.nan, len(images))
             if weights is not None:

@@ -17,7 +17,6 @@ from gainmtl import metrics
 from gainmtl.datasets import Data
 from gainmtl.evaluate import tidy
 from gainmtl.files import atomic_path, read_json, write_json
-from gainmtl.inspector import Inspector
 from gainmtl.persistence import load_any
 from gainmtl.runs import git_commit
 from gainmtl.scoring import LOGIT_RANGE, Scores, score
@@ -40,6 +39,21 @@ REFERENCE: dict[str, Any] = {
 
 FACTS = "scores.json"
 """Written last of a fold's files: it says that the others are whole."""
+
+
+class Kind(NamedTuple):
+    """How a kind of model is fitted, kept and asked; see `cross_validate`."""
+
+    name: Callable[[Any], str]
+    """Its system's, for result rows."""
+    fit: Callable[..., pd.DataFrame]
+    load: Callable[[Path], Any]
+    score: Callable[[Any, Any], Scores]
+
+
+def classifier() -> Kind:
+    """Any `Inspector`: `GAINMTL` and the compared systems."""
+    return Kind(lambda model: str(model.strategy.name), fit, load_any, score)
 
 
 class Pooled(NamedTuple):
@@ -65,13 +79,14 @@ class Pooled(NamedTuple):
 
 
 def cross_validate(
-    build: Callable[[], Inspector],
+    build: Callable[[], Any],
     load_fold: Callable[[int], Data],
     output_dir: str | Path,
     folds: int = 5,
     seed: int = 0,
     condition: dict[str, Any] | None = None,
     only: Sequence[int] | None = None,
+    kind: Kind | None = None,
     **fit_arguments: Any,
 ) -> Pooled:
     """Fit a fresh model per fold, score its test fold once, pool.
@@ -84,26 +99,28 @@ def cross_validate(
         load_fold: the data of one fold.
         condition: what tells this system from others of the same strategy, for the result rows.
         only: the folds to run of those; `None` is all of them.
-        fit_arguments: passed to `fit`.
+        kind: what kind of model `build` makes; `None`: `classifier()`.
+        fit_arguments: passed to the kind's `fit`.
     """
     parts: list[Scores] = []
     histories, commits, paths, seconds = [], [], [], 0.0
     system = ""
+    kind = kind or classifier()
     # Of the code that is loaded; the checkout may move on while a long run goes.
     commit = git_commit()
     for fold in range(folds) if only is None else only:
         folder = Path(output_dir) / f"fold{fold}"
         torch.manual_seed(seed * 1009 + fold)
         model = build()
-        system = model.strategy.name
+        system = kind.name(model)
         data = load_fold(fold)
-        history = fit(model, data, output_dir=folder, seed=seed, **fit_arguments)
+        history = kind.fit(model, data, output_dir=folder, seed=seed, **fit_arguments)
         if (folder / FACTS).is_file():
             scores, facts = _read(folder)
         else:
             # From the file that a user would load, so what is scored is what is shipped.
             start = time.perf_counter()
-            scores = score(load_any(folder / MODEL), data.test)
+            scores = kind.score(kind.load(folder / MODEL), data.test)
             facts = {
                 "trained_at_commit": commit,
                 "scoring_seconds": time.perf_counter() - start,
@@ -144,6 +161,8 @@ def _write(folder: Path, scores: Scores, facts: dict[str, Any]) -> None:
     for name, histogram in scores.histograms.items():
         arrays[f"{name}.positives"] = histogram.positives
         arrays[f"{name}.negatives"] = histogram.negatives
+        if histogram.regions is not None:
+            arrays[f"{name}.regions"] = histogram.regions
     with atomic_path(folder / "histograms.npz") as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
     with atomic_path(folder / "scores.csv") as temporary:
@@ -165,7 +184,10 @@ def _read(folder: Path) -> tuple[Scores, dict[str, Any]]:
         names = [key.removesuffix(".positives") for key in files]
         histograms = {
             name: metrics.PixelHistogram(
-                stored[f"{name}.positives"], stored[f"{name}.negatives"], *LOGIT_RANGE
+                stored[f"{name}.positives"],
+                stored[f"{name}.negatives"],
+                *LOGIT_RANGE,
+                stored[f"{name}.regions"] if f"{name}.regions" in stored.files else None,
             )
             for name in names
         }

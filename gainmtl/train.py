@@ -56,11 +56,7 @@ def fit(
     if unknown := sorted(set(recipe) - names):
         raise ValueError(f"fit: unknown arguments {unknown}; a recipe has {sorted(names)}")
     settings = Recipe(epochs=epochs, seed=seed, **recipe)
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"fit: precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}; weights "
-            "kept in half precision can't hold the running average"
-        )
+    check_precision(precision)
     _check_classes(data)
     fabric = Fabric(
         accelerator=accelerator,
@@ -72,8 +68,23 @@ def fit(
     fabric.launch()
     folder = None if output_dir is None else Path(output_dir)
     run = TrainingRun(model, data, settings, fabric, folder, precision)
+    return complete(run, model.strategy.name, progress)
+
+
+def check_precision(precision: Any) -> None:
+    """Raise a ValueError for a precision that is not among `PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"fit: precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}; weights "
+            "kept in half precision can't hold the running average"
+        )
+
+
+def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
+    """Take a run up where it was, train it to its end, and return its history."""
     run.resume()
-    bar = tqdm(total=epochs, initial=run.epoch, desc=model.strategy.name, disable=not progress)
+    epochs = run.settings.epochs
+    bar = tqdm(total=epochs, initial=run.epoch, desc=name, disable=not progress)
     while run.epoch < epochs:
         bar.set_postfix(run.train_epoch())
         bar.update()

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +107,12 @@ class TrainingRun:
         self.history: list[dict[str, float]] = []
         model.image_size = data.image_size
         model.resize = getattr(data.train, "resize", model.resize)
-        keep = settings.freeze_statistics
-        keep = model.backbone.is_pretrained if keep is None else keep
-        model.backbone.freeze(settings.freeze_stride, keep)
+        self._prepare()
         # On a CPU channels-last runs this family of networks about 1.6 times as fast.
         model.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(self._groups(), lr=settings.learning_rate)
-        self.wrapped, self.optimizer = fabric.setup(model, optimizer)
+        self.wrapped, self.optimizer = fabric.setup(model, self._new_optimizer())
         self.wrapped.mark_forward_method("training_step")
-        self.average = copy.deepcopy(model).eval()
+        self.average = self._new_average()
         self.train_set = AugmentedDataset(data.train, Augment(settings.augmentation), settings.seed)
         self.sampler = _EpochSampler(len(self.train_set), settings.seed)
         loader: DataLoader[Any] = DataLoader(
@@ -128,6 +125,23 @@ class TrainingRun:
         )
         self.loader = fabric.setup_dataloaders(loader)
         self.steps = len(self.loader)
+
+    def _prepare(self) -> None:
+        """What the model needs before the first step."""
+        keep = self.settings.freeze_statistics
+        keep = self.model.backbone.is_pretrained if keep is None else keep
+        self.model.backbone.freeze(self.settings.freeze_stride, keep)
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self._groups(), lr=self.settings.learning_rate)
+
+    def _new_average(self) -> Any:
+        """The model whose weights are the result."""
+        return copy.deepcopy(self.model).eval()
+
+    def _weights(self, progress: float) -> dict[str, float]:
+        """The weight of every loss term at a time."""
+        return self.model.strategy.weights_at(progress).asdict()
 
     def _groups(self) -> list[dict[str, Any]]:
         """Parameters by (backbone or head) and (decayed or not)."""
@@ -174,7 +188,7 @@ class TrainingRun:
         for index, batch in enumerate(self.loader):
             step = self.epoch * self.steps + index
             terms = self._step(batch, step)
-            weights = self.model.strategy.weights_at(self._progress(step)).asdict()
+            weights = self._weights(self._progress(step))
             for name, value in terms.items():
                 applied[name] = applied.get(name, 0.0) + weights[name]
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
@@ -182,14 +196,26 @@ class TrainingRun:
         row: dict[str, float] = {"epoch": self.epoch}
         row |= {name: float(total) / counts[name] for name, total in sums.items()}
         row |= {f"weight_{name}": total / self.steps for name, total in applied.items()}
-        scores, labels = defect_scores(self.average, self.data.val, s.batch_size)
-        row["auroc"] = metrics.auroc(scores, labels)
-        row |= self.model.facts(sums)
+        row |= self._validate()
+        row |= self._facts(sums)
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
         self.epoch += 1
         self._checkpoint()
+        return self._shown(row)
+
+    def _validate(self) -> dict[str, float]:
+        """What an epoch is worth, for the history."""
+        scores, labels = defect_scores(self.average, self.data.val, self.settings.batch_size)
+        return {"auroc": metrics.auroc(scores, labels)}
+
+    def _facts(self, terms: Collection[str]) -> dict[str, float]:
+        """What the model says of itself after an epoch with these terms."""
+        return self.model.facts(terms)
+
+    def _shown(self, row: dict[str, float]) -> dict[str, float]:
+        """What the progress bar says of an epoch."""
         return {
             "loss": next((row[term] for term in _SHOWN if term in row), math.nan),
             "val_auroc": row["auroc"],
@@ -200,8 +226,8 @@ class TrainingRun:
         progress = self._progress(step)
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
         terms = self.wrapped.training_step(batch, progress)
-        weights = self.model.strategy.weights_at(progress)
-        loss = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+        weights = self._weights(progress)
+        loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
         if not torch.isfinite(loss):
             self._stop_on_nonfinite(terms, step)
         for group in self.optimizer.param_groups:
@@ -255,11 +281,15 @@ class TrainingRun:
             }
         )
 
+    def _kept(self) -> dict[str, nn.Module]:
+        """The modules of the checkpoint."""
+        return {"model": self.model, "average": self.average}
+
     def _checkpoint(self) -> None:
         if self.output_dir is None or not self.fabric.is_global_zero:
             return
         tensors: dict[str, Tensor] = {}
-        for prefix, module in (("model", self.model), ("average", self.average)):
+        for prefix, module in self._kept().items():
             tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
@@ -285,7 +315,8 @@ class TrainingRun:
                 f"fit: {self.output_dir} holds a run with another {', '.join(differing)}; give "
                 "another output_dir, or delete that folder to start over"
             )
-        for prefix, module in (("model.", self.model), ("average.", self.average)):
+        for name, module in self._kept().items():
+            prefix = f"{name}."
             module.load_state_dict(
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             )

@@ -22,6 +22,7 @@ from gainmtl.datasets.exposure import limit_exposures
 from gainmtl.datasets.fingerprint import fingerprint
 from gainmtl.datasets.image_dataset import ImageDataset, fits_in_memory
 from gainmtl.datasets.layouts import LAYOUTS, read_records
+from gainmtl.datasets.normal import normal_only
 from gainmtl.datasets.records import Record, list_images
 from gainmtl.datasets.splits import assign_folds, split_validation
 
@@ -35,6 +36,7 @@ __all__ = [
     "limit_masks",
     "list_images",
     "load",
+    "normal_only",
 ]
 
 NAMES = ("synthetic", *LAYOUTS)

@@ -29,6 +29,7 @@ from gainmtl.metrics.maps import (
 )
 from gainmtl.metrics.pixels import (
     aupro,
+    aupro_per_image,
     pixel_ap,
     pixel_auroc,
     pooled_pixel_ap,
@@ -50,6 +51,7 @@ __all__ = [
     "RoadScores",
     "accuracy",
     "aupro",
+    "aupro_per_image",
     "auroc",
     "average_precision",
     "cam_contrast",

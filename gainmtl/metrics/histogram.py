@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gainmtl.metrics.pixels import chunks
+from gainmtl.metrics.pixels import chunks, region_weights
 from gainmtl.metrics.ranking import (
     Array,
     RankingCurve,
     curve_auroc,
     curve_average_precision,
+    curve_partial_area,
 )
 
 
@@ -32,23 +33,34 @@ class PixelHistogram:
     """(N, bins) int32, defect-free pixels."""
     low: float
     high: float
+    regions: Array | None = None
+    """(N, bins) float32, defect pixels that count 1 / (size of their region), for `aupro`."""
 
     @classmethod
     def of(
-        cls, maps: Tensor, masks: Tensor, bins: int = 2048, low: float = 0.0, high: float = 1.0
+        cls,
+        maps: Tensor,
+        masks: Tensor,
+        bins: int = 2048,
+        low: float = 0.0,
+        high: float = 1.0,
+        by_region: bool = False,
     ) -> PixelHistogram:
-        """Count maps (B, 1, h, w), resized to masks (B, 1, H, W)."""
+        """Count maps (B, 1, h, w), resized to masks (B, 1, H, W); `by_region` also for `aupro`."""
         if not (low < high and bins >= 1):
             raise ValueError(f"expected low < high and bins >= 1, found {low}, {high}, {bins}")
         rows = np.zeros((2, len(maps), bins), dtype=np.int32)
+        regions = np.zeros((len(maps), bins), dtype=np.float32) if by_region else None
         image = 0
         for pixels, inside in chunks(maps, masks):
             place = ((pixels - np.float32(low)) * np.float32(bins / (high - low))).clip(0, bins - 1)
             for index, defect in zip(place.astype(np.int32), inside, strict=True):
                 rows[0, image] = np.bincount(index[defect], minlength=bins)
                 rows[1, image] = np.bincount(index[~defect], minlength=bins)
+                if regions is not None:
+                    regions[image] = np.bincount(index[defect], region_weights(defect), bins)
                 image += 1
-        return cls(rows[0], rows[1], low, high)
+        return cls(rows[0], rows[1], low, high, regions)
 
     def __add__(self, other: PixelHistogram) -> PixelHistogram:
         """The images of both, in order."""
@@ -64,6 +76,9 @@ class PixelHistogram:
             np.concatenate([self.negatives, other.negatives]),
             self.low,
             self.high,
+            None
+            if self.regions is None or other.regions is None
+            else np.concatenate([self.regions, other.regions]),
         )
 
     def __len__(self) -> int:
@@ -78,12 +93,31 @@ class PixelHistogram:
         """Pooled pixel AUROC, (...), with images taken `weights` (..., N) times."""
         return curve_auroc(self._curve(weights))
 
-    def _curve(self, weights: ArrayLike | None) -> RankingCurve:
+    def aupro(self, weights: ArrayLike | None = None, max_fpr: float = 0.3) -> Array:
+        """Pooled AUPRO, (...), as `metrics.aupro`, with images taken `weights` (..., N) times.
+
+        Raises:
+            ValueError: the histogram was not counted `by_region`.
+        """
+        if self.regions is None:
+            raise ValueError("aupro: count the histogram with by_region=True")
+        curve = self._curve(weights, self.regions)
+        shape = curve.true.shape[:-1]
+        flat = (a.reshape(-1, a.shape[-1]) for a in (curve.true, curve.false, curve.false_above))
+        totals = np.broadcast_to(curve.negatives, shape).reshape(-1)
+        areas = [
+            curve_partial_area(RankingCurve(*one), max_fpr)
+            for one in zip(*flat, totals, strict=True)
+        ]
+        return np.array(areas).reshape(shape)
+
+    def _curve(self, weights: ArrayLike | None, positives: Array | None = None) -> RankingCurve:
         taken = np.ones(len(self)) if weights is None else np.asarray(weights, dtype=np.float64)
         if taken.shape[-1:] != (len(self),):
             raise ValueError(f"weights must be (..., {len(self)}), found {taken.shape}")
         # float64 counts are exact up to 2^53 pixels.
-        true = np.cumsum((taken @ self.positives)[..., ::-1], axis=-1)
+        counted = self.positives if positives is None else positives
+        true = np.cumsum((taken @ counted)[..., ::-1], axis=-1)
         counts = (taken @ self.negatives)[..., ::-1]
         false = np.cumsum(counts, axis=-1)
         return RankingCurve(true, false, false - counts, false[..., -1])

@@ -63,6 +63,36 @@ def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
     return curve_partial_area(_pooled_curve(maps, masks, by_region=True), max_fpr)
 
 
+def aupro_per_image(maps: Tensor, masks: Tensor, steps: int = 200, max_fpr: float = 0.3) -> Tensor:
+    """(B,) the variant of the code published with reverse distillation; NaN where no defect is.
+
+    For comparison with papers only. Each defective image is measured alone, normal images not at
+    all; `steps` equal thresholds from its lowest to its highest score, `>` and not `>=`; points
+    with a false positive rate below max_fpr are kept, the curve is not continued to the limit, and
+    rates are divided by their largest. `aupro` does none of this and is lower or higher.
+    """
+    values = []
+    for index in range(len(maps)):
+        pixels, inside = aligned(maps[index : index + 1], masks[index : index + 1])
+        scores, mask = pixels[0, 0].numpy(), inside[0, 0].numpy()
+        if not mask.any() or mask.all():
+            values.append(float("nan"))
+            continue
+        low, high = float(scores.min()), float(scores.max())
+        weights, count = region_weights(mask), ndimage.label(mask, np.ones((3, 3)))[1]
+        steep = [low + (high - low) / steps * k for k in range(steps)]
+        overlap = np.array([(weights * (scores[mask] > t)).sum() / count for t in steep])
+        rate = np.array([(scores[~mask] > t).mean() for t in steep])
+        kept = rate < max_fpr
+        x, y = rate[kept], overlap[kept]
+        if not kept.any() or x.max() == 0:
+            values.append(float("nan"))
+            continue
+        order = np.argsort(x, kind="stable")
+        values.append(float(np.trapezoid(y[order], x[order]) / x.max()))
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def region_weights(mask: Array) -> Array:
     """(P,) 1 / (size of the pixel's 8-connected region), for the P true pixels of mask (H, W)."""
     regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))

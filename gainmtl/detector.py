@@ -1,0 +1,139 @@
+"""What anomaly detectors have in common: a map of distances from what is normal, and its scale."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gainmtl.teachers import Teacher
+
+SMOOTHING = 4 / 256
+"""Standard deviation of the Gaussian over the map, as a share of the image side: 4 pixels of 256,
+as published with reverse distillation."""
+KNEE = 4.0
+"""Where `squash` goes over from a line to a logarithm."""
+
+
+class AnomalyOutputs(NamedTuple):
+    """What a detector says about a batch of B images."""
+
+    anomaly_map: Tensor
+    """(B, 1, H, W), >= 0 up to rounding: the distance from what is normal, smoothed."""
+    anomaly_score: Tensor
+    """(B,): the highest value of the map."""
+    level_maps: tuple[Tensor, ...]
+    """(B, 1, h_i, w_i) each, >= 0: the distances that the map is the sum of, finest first."""
+    map_logits: Tensor
+    """(B, 1, H, W): the map on the scale of the verdict, 0 at the threshold; NaN before there is
+    one."""
+    logits: Tensor
+    """(B,): the same of the score, so also the highest value of `map_logits`."""
+
+    @property
+    def defect_map(self) -> Tensor:
+        """(B, 1, H, W) in [0, 1]: 0.5 at the threshold, so that a normal part is dark."""
+        return self.map_logits.sigmoid()
+
+    @property
+    def defect_probability(self) -> Tensor:
+        """(B,) in [0, 1]. Monotone in the score; no frequency of anything stands behind it."""
+        return self.logits.sigmoid()
+
+
+def squash(values: Tensor) -> Tensor:
+    """KNEE · asinh(values / KNEE): near 0 the identity, far out a logarithm. Keeps every order."""
+    return KNEE * torch.asinh(values / KNEE)
+
+
+def smoothing_matrix(cells: int, pixels: int, sigma: float) -> Tensor:
+    """(pixels, cells): bilinear resizing of a line with its corners aligned, then a Gaussian.
+
+    The Gaussian ends at 4 sigma and reflects at the border, edge pixel included, as SciPy's
+    `gaussian_filter`. A map of a grid is then A M Bᵀ with one such matrix per axis: both steps are
+    linear, so they are done once, for the matrix, and not for every image.
+    """
+    up = F.interpolate(torch.eye(cells)[None], pixels, mode="linear", align_corners=True)[0].T
+    if sigma <= 0:
+        return up
+    reach = int(4 * sigma + 0.5)
+    offsets = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = weights / weights.sum()
+    place = (torch.arange(pixels)[:, None] + offsets) % (2 * pixels)
+    place = torch.where(place >= pixels, 2 * pixels - 1 - place, place)
+    blur = torch.zeros(pixels, pixels).scatter_add_(1, place, weights.expand(pixels, -1))
+    return blur @ up
+
+
+class Detector(nn.Module):
+    """A frozen teacher and something that knows its normal features.
+
+    A subclass makes `level_maps`. `threshold` and `spread` are set from normal validation images
+    by `calibrate`, never from a defect and never from the test.
+    """
+
+    kind: ClassVar[str]
+    """Its name in result rows: `<kind>-<backbone>`."""
+
+    def __init__(self, teacher: Teacher, smoothing: float, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.smoothing = smoothing
+        self.config = config
+        """What builds it again, without the weights."""
+        self.threshold = math.nan
+        """Of the score: the smallest with few enough false alarms on validation."""
+        self.spread = math.nan
+        """Standard deviation of the scores of normal validation images."""
+        self.image_size: int | None = None
+        self.resize = "squash"
+        self._matrices: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def name(self) -> str:
+        """For result rows."""
+        return f"{self.kind}-{self.teacher.name}"
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to what the teacher was trained with."""
+        mean, std = (images.new_tensor(v)[:, None, None] for v in
+                     (self.teacher.mean, self.teacher.std))  # fmt: skip
+        return (images - mean) / std
+
+    def level_maps(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised images to distances (B, 1, h_i, w_i), finest first."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> AnomalyOutputs:
+        """Normalised images to map and score; no mask enters."""
+        levels = self.level_maps(images)
+        size = (images.shape[2], images.shape[3])
+        whole = torch.stack([self._enlarge(level, size) for level in levels]).sum(0)
+        score = whole.amax((1, 2, 3))
+        on_scale = squash((whole - self.threshold) / self.spread)
+        return AnomalyOutputs(whole, score, tuple(levels), on_scale, on_scale.amax((1, 2, 3)))
+
+    def _enlarge(self, level: Tensor, size: tuple[int, int]) -> Tensor:
+        down, across = (
+            self._matrix(cells, pixels, level)
+            for cells, pixels in zip(level.shape[2:], size, strict=True)
+        )
+        return down @ level.float() @ across.T
+
+    def _matrix(self, cells: int, pixels: int, like: Tensor) -> Tensor:
+        found = self._matrices.get((cells, pixels))
+        if found is None or found.device != like.device:
+            found = smoothing_matrix(cells, pixels, self.smoothing * pixels).to(like.device)
+            self._matrices[(cells, pixels)] = found
+        return found
+
+    def calibrate(self, scores: Tensor, threshold: float) -> None:
+        """Set the scale from the scores (N,) of normal validation images and a threshold."""
+        self.threshold = threshold
+        spread = float(scores.double().std()) if len(scores) > 1 else math.nan
+        # Fewer than two images, or all alike, have no spread; the threshold stays what it is.
+        self.spread = spread if spread > 0 else max(abs(threshold), 1e-12)

@@ -1,0 +1,166 @@
+"""Students of reverse distillation: fusion of levels, one-class embedding, decoders.
+
+After Deng and Li (2022): the teacher's levels are brought to the coarsest grid and concatenated,
+squeezed through a stage of half the resolution, and built up again from that code alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import LayerNorm2d
+from timm.models.convnext import ConvNeXtBlock
+from torch import Tensor, nn
+
+
+class Stage(NamedTuple):
+    """How one stage of a residual network is made."""
+
+    bottleneck: bool
+    """Three convolutions, or two."""
+    channels: int
+    """Of its output."""
+    width: int
+    """Of its 3 x 3 convolutions."""
+    blocks: int
+
+
+def norm_act(channels: int, norm: str) -> list[nn.Module]:
+    """Batch normalisation and ReLU, or layer normalisation over channels and GELU."""
+    if norm == "layer":
+        return [LayerNorm2d(channels), nn.GELU()]
+    return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
+class Fusion(nn.Module):
+    """Multi-scale feature fusion: every level to the coarsest grid, side by side.
+
+    A level of channels C_i goes down one stride of 2 at a time, by 3 x 3 convolutions whose widths
+    are those of the levels passed; the coarsest is taken as it is. Output (B, n · C_n, h_n, w_n).
+    """
+
+    def __init__(self, channels: Sequence[int], norm: str = "batch") -> None:
+        super().__init__()
+        self.paths = nn.ModuleList()
+        for place in range(len(channels)):
+            steps: list[nn.Module] = []
+            for a, b in zip(channels[place:-1], channels[place + 1 :], strict=True):
+                steps += [nn.Conv2d(a, b, 3, 2, 1, bias=False), *norm_act(b, norm)]
+            self.paths.append(nn.Sequential(*steps))
+        self.out_channels = len(channels) * channels[-1]
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Levels (B, C_i, h_i, w_i), finest first, each half the grid of the one before."""
+        return torch.cat([path(x) for path, x in zip(self.paths, levels, strict=True)], 1)
+
+
+class ResidualBlock(nn.Module):
+    """A ResNet block that keeps, halves (`stride` 2) or doubles (`stride` -2) the resolution.
+
+    Doubling is a transposed convolution of size 2 in place of the 3 x 3, on the short cut too.
+    """
+
+    def __init__(self, inside: int, stage: Stage, stride: int = 1) -> None:
+        super().__init__()
+        out, width = stage.channels, stage.width
+
+        def change(a: int, b: int) -> nn.Module:
+            if stride == -2:
+                return nn.ConvTranspose2d(a, b, 2, 2, bias=False)
+            return nn.Conv2d(a, b, 3, stride, 1, bias=False)
+
+        if stage.bottleneck:
+            layers: list[nn.Module] = [
+                nn.Conv2d(inside, width, 1, bias=False), *norm_act(width, "batch"),
+                change(width, width), *norm_act(width, "batch"),
+                nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out),
+            ]  # fmt: skip
+        else:
+            layers = [
+                change(inside, width), *norm_act(width, "batch"),
+                nn.Conv2d(width, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out),
+            ]  # fmt: skip
+        self.branch = nn.Sequential(*layers)
+        self.short: nn.Module = nn.Identity()
+        if stride != 1 or inside != out:
+            cut: nn.Module = nn.Conv2d(inside, out, 1, max(stride, 1), bias=False)
+            if stride == -2:
+                cut = nn.ConvTranspose2d(inside, out, 2, 2, bias=False)
+            self.short = nn.Sequential(cut, nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to the stage's channels."""
+        return F.relu(self.branch(x) + self.short(x))
+
+
+def residual_stage(inside: int, stage: Stage, stride: int) -> nn.Sequential:
+    """The first block changes the resolution, the others keep it."""
+    rest = [ResidualBlock(stage.channels, stage) for _ in range(stage.blocks - 1)]
+    return nn.Sequential(ResidualBlock(inside, stage, stride), *rest)
+
+
+def convnext_stage(
+    inside: int, out: int, blocks: int, up: bool, layer_scale: float | None, dropout: float = 0.0
+) -> nn.Sequential:
+    """ConvNeXt's: normalise, change the resolution by 2, then blocks with 7 x 7 convolutions."""
+    change = nn.ConvTranspose2d(inside, out, 2, 2) if up else nn.Conv2d(inside, out, 2, 2)
+    body = [ConvNeXtBlock(out, ls_init_value=layer_scale, drop_path=dropout) for _ in range(blocks)]
+    return nn.Sequential(LayerNorm2d(inside), change, *body)
+
+
+class Upward(nn.Module):
+    """Bilinear doubling, then two 3 x 3 convolutions: no checkerboard, few parameters."""
+
+    def __init__(self, inside: int, out: int, norm: str) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(inside, out, 3, 1, 1, bias=False), *norm_act(out, norm),
+            nn.Conv2d(out, out, 3, 1, 1, bias=False), *norm_act(out, norm),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, out, 2h, 2w)."""
+        return self.layers(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+
+
+def light_stage(inside: int, out: int, norm: str) -> nn.Sequential:
+    """The light embedding: two 3 x 3 convolutions, the first with stride 2."""
+    return nn.Sequential(
+        nn.Conv2d(inside, out, 3, 2, 1, bias=False), *norm_act(out, norm),
+        nn.Conv2d(out, out, 3, 1, 1, bias=False), *norm_act(out, norm),
+    )  # fmt: skip
+
+
+class Decoder(nn.Module):
+    """Stages from the code up, one per level, coarsest first.
+
+    With `projection` a 1 x 1 convolution stands behind each stage. A stage that ends in ReLU
+    can't be negative, and a teacher whose features are signed can't be met without one.
+    """
+
+    def __init__(
+        self, stages: Sequence[nn.Module], widths: Sequence[int], channels: Sequence[int],
+        projection: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not projection and tuple(widths) != tuple(channels):
+            raise ValueError(
+                f"projection=False: the decoder's widths {tuple(widths)} must be the teacher's "
+                f"{tuple(channels)}; use projection=True"
+            )
+        self.stages = nn.ModuleList(stages)
+        self.heads = nn.ModuleList(
+            nn.Conv2d(a, b, 1) if projection else nn.Identity()
+            for a, b in zip(widths, channels, strict=True)
+        )
+
+    def forward(self, code: Tensor) -> list[Tensor]:
+        """The code (B, C, h, w) to levels (B, C_i, h_i, w_i), finest first."""
+        levels: list[Tensor] = []
+        for stage, head in zip(self.stages, self.heads, strict=True):
+            code = stage(code)
+            levels.append(head(code))
+        return levels[::-1]

@@ -1,0 +1,251 @@
+"""Reverse distillation: shapes and sizes as published, frozen teacher, losses by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from scipy import ndimage
+
+from gainmtl.cost import Counted
+from gainmtl.detector import smoothing_matrix, squash
+from gainmtl.distillation import (
+    ReverseDistillation,
+    cosine_distance,
+    flat_loss,
+    pixel_loss,
+)
+from gainmtl.teachers import Teacher, feature_statistics
+from gainmtl.types import Batch
+
+SMALL = ("test_resnet", "test_convnext", "test_efficientnet", "resnet18", "mobilenetv2_100")
+
+
+def count(module: torch.nn.Module) -> float:
+    """Parameters in millions."""
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_the_student_gives_back_the_teachers_shapes(backbone: str) -> None:
+    model = ReverseDistillation(backbone).eval()
+    with torch.no_grad():
+        teachers, students = model.both(torch.randn(2, 3, 64, 64))
+    assert [t.shape for t in teachers] == [s.shape for s in students]
+    assert [64 // t.shape[2] for t in teachers] == list(model.teacher.strides) == [4, 8, 16]
+    code = model.student.encode(teachers)
+    assert code.shape[2:] == (2, 2)
+
+
+def test_wide_resnet_has_the_published_sizes() -> None:
+    # Counted from the published code by hand: stem and three layers, fusion, embedding, decoder.
+    model = ReverseDistillation("wide_resnet50_2")
+    parts = (model.teacher, model.student.fusion, model.student.embedding, model.student.decoder)
+    assert [round(count(part), 1) for part in parts] == [24.9, 10.6, 48.3, 24.9]
+    assert model.teacher.channels == (256, 512, 1024)
+    widths = [stage[0].branch[0].out_channels for stage in model.student.decoder.stages]
+    assert widths == [512, 256, 128]
+    assert [len(stage) for stage in model.student.decoder.stages] == [3, 4, 6]
+
+
+@pytest.mark.slow
+def test_convnext_base_has_the_sizes_of_the_swap() -> None:
+    model = ReverseDistillation("convnext_base", fusion=False)
+    assert model.teacher.channels == (128, 256, 512)
+    parts = (model.teacher, model.student.embedding, model.student.decoder)
+    teacher, embedding, decoder = (count(part) for part in parts)
+    assert teacher == pytest.approx(60.1, abs=0.1)
+    assert embedding == pytest.approx(27.4, abs=0.1)
+    assert decoder == pytest.approx(60, abs=1.5)
+    assert [len(stage) - 2 for stage in model.student.decoder.stages] == [27, 3, 3]
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "test_convnext", "mobilenetv2_100"])
+def test_the_teacher_is_timms_own_and_stops_early(backbone: str) -> None:
+    torch.manual_seed(0)
+    teacher = Teacher(backbone)
+    torch.manual_seed(0)
+    whole = timm.create_model(backbone, num_classes=0).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        _, levels = whole.forward_intermediates(images)
+        for level, mine in zip(teacher.levels, teacher(images), strict=True):
+            assert torch.allclose(levels[level], mine, atol=1e-5)
+    assert count(teacher) < count(whole)
+    left = {tuple(p.shape) for p in teacher.next_stage.parameters()}  # type: ignore[union-attr]
+    assert left
+    assert not any("next_stage" in name for name in teacher.state_dict())
+
+
+def test_the_teacher_never_moves_and_never_trains(make_batch: Callable[..., Batch]) -> None:
+    model = ReverseDistillation("test_resnet")
+    before = {k: v.clone() for k, v in model.teacher.state_dict().items()}
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model.training_step(make_batch((0, 1)))["distillation"].backward()
+        optimizer.step()
+    assert not any(module.training for module in model.teacher.modules())
+    for key, value in model.teacher.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert all(p.grad is None for p in model.teacher.parameters())
+
+
+def test_masks_and_labels_reach_neither_loss_nor_map(make_batch: Callable[..., Batch]) -> None:
+    model = ReverseDistillation("test_efficientnet").eval()
+    batch = make_batch()
+    other = batch._replace(mask=1 - batch.mask, is_defective=~batch.is_defective)
+    with torch.no_grad():
+        assert model.training_step(batch) == model.training_step(other)
+
+
+def test_stage4_is_the_backbones_own_and_frozen_unless_asked() -> None:
+    torch.manual_seed(0)
+    model = ReverseDistillation("test_convnext", fusion=False, embedding="stage4")
+    torch.manual_seed(0)
+    whole = timm.create_model("test_convnext", num_classes=0).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        _, levels = whole.forward_intermediates(images, norm=False)
+        assert torch.allclose(model.student.encode(model.teacher(images)), levels[3], atol=1e-5)
+    assert not any(p.requires_grad for p in model.student.embedding.parameters())
+    assert not model.train().student.embedding.training
+    trained = ReverseDistillation("test_resnet", embedding="stage4-trained")
+    assert all(p.requires_grad for p in trained.student.embedding.parameters())
+
+
+def test_losses_by_hand() -> None:
+    # Two places. First: t = (3, 0), s = (1, 0), cosine 1. Second: t = (0, 1), s = (1, 0), cosine 0.
+    t = torch.tensor([[[[3.0, 0.0]], [[0.0, 1.0]]]])
+    s = torch.tensor([[[[1.0, 1.0]], [[0.0, 0.0]]]])
+    assert cosine_distance(t, s).flatten().tolist() == pytest.approx([0, 1])
+    assert pixel_loss([t, t], [s, s]).item() == pytest.approx(2 * 0.5)
+    # As one vector: t·s = 3, |t| = sqrt(10), |s| = sqrt(2); the strong place hides the wrong one.
+    assert flat_loss([t], [s]).item() == pytest.approx(1 - 3 / math.sqrt(20))
+
+
+def test_smoothing_matrix_is_resizing_and_scipys_filter() -> None:
+    torch.manual_seed(0)
+    level = torch.rand(1, 1, 6, 8)
+    a, b = smoothing_matrix(6, 48, 3.0), smoothing_matrix(8, 64, 3.0)
+    ours = a @ level @ b.T
+    up = torch.nn.functional.interpolate(level, (48, 64), mode="bilinear", align_corners=True)
+    theirs = ndimage.gaussian_filter(up[0, 0].numpy(), 3.0)
+    assert np.abs(ours[0, 0].numpy() - theirs).max() < 1e-5
+
+
+def test_a_kernel_wider_than_the_picture_still_sums_to_one() -> None:
+    assert torch.allclose(smoothing_matrix(2, 8, 4.0).sum(1), torch.ones(8), atol=1e-5)
+
+
+def test_outputs_are_on_the_scale_of_the_threshold() -> None:
+    torch.manual_seed(0)
+    model = ReverseDistillation("test_efficientnet").eval()
+    images = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        before = model(images)
+        assert before.logits.isnan().all()
+        model.calibrate(before.anomaly_score, float(before.anomaly_score[1]))
+        out = model(images)
+    assert out.anomaly_map.shape == out.defect_map.shape == (3, 1, 64, 64)
+    assert torch.equal(out.anomaly_score, out.anomaly_map.amax((1, 2, 3)))
+    assert out.logits[1] == 0
+    assert out.defect_probability[1] == 0.5
+    assert torch.equal(out.logits.argsort(), out.anomaly_score.argsort())
+    assert torch.allclose(out.logits, out.map_logits.amax((1, 2, 3)))
+    values = torch.linspace(-200, 200, 99)
+    assert (squash(values).diff() > 0).all()
+    assert squash(torch.tensor(0.1)) == pytest.approx(0.1, abs=1e-4)
+
+
+def test_standardized_features_have_mean_zero_and_spread_one() -> None:
+    torch.manual_seed(0)
+    model = ReverseDistillation("test_resnet", features="standardized")
+    images = torch.rand(4, 3, 64, 64)
+    model.prepare([images[:2], images[2:]])
+    for level in model.teacher(model.preprocess(images)):
+        means, spreads = level.mean((0, 2, 3)), level.std((0, 2, 3), unbiased=False)
+        assert means.abs().max() < 1e-3
+        alive = spreads > 0.5
+        assert torch.allclose(spreads[alive], torch.ones(int(alive.sum())), atol=1e-2)
+    assert {"teacher.center_0", "teacher.scale_2"} <= set(model.state_dict())
+
+
+def test_norm_features_are_those_of_the_next_stage() -> None:
+    torch.manual_seed(0)
+    teacher = Teacher("test_convnext", features="norm")
+    torch.manual_seed(0)
+    whole: Any = timm.create_model("test_convnext", num_classes=0).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        _, levels = whole.forward_intermediates(images, norm=False)
+        normed = whole.stages[2].downsample[0](levels[1])
+        assert torch.allclose(teacher(images)[1], normed, atol=1e-5)
+    with pytest.raises(ValueError, match="begin with a normalisation"):
+        Teacher("resnet18", features="norm")
+
+
+def test_feature_statistics_by_hand() -> None:
+    # Two channels alike strong, opposite places: participation 1, cosines are 1 and -1.
+    level = torch.tensor([[[[1.0, -1.0]], [[1.0, -1.0]]]])
+    found = feature_statistics(level)
+    assert found.participation == pytest.approx(1)
+    assert found.outlier_share == pytest.approx(0.5)
+    assert found.mean_cosine == pytest.approx(-1)
+    # One channel does all: 1 / C.
+    loud = torch.zeros(1, 4, 2, 2)
+    loud[:, 2] = 5
+    assert feature_statistics(loud).participation == pytest.approx(0.25)
+    assert feature_statistics(loud).mean_cosine == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fusion": False},
+        {"decoder": "light"},
+        {"decoder": "resnet", "projection": True},
+        {"features": "norm", "loss": "flat", "layer_scale": None, "dropout": 0.2},
+        {"embedding": "stage4", "fusion": True},
+    ],
+)
+def test_every_switch_trains(options: dict[str, Any], make_batch: Callable[..., Batch]) -> None:
+    model = ReverseDistillation("test_convnext", **options)
+    loss = model.training_step(make_batch((0, 1)))["distillation"]
+    loss.backward()
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in wanted)
+
+
+def test_stages_that_are_not_wanted_never_run() -> None:
+    model = ReverseDistillation("resnet18").eval()
+    assert [len(getattr(model.teacher.network, f"layer{i}")) for i in (1, 2, 3, 4)] == [2, 2, 2, 0]
+    counted = Counted(model.teacher)
+    counted(torch.randn(2, 3, 64, 64))
+    assert counted.forward == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"features": "cooked"}, "raw, norm, standardized"),
+        ({"embedding": "none"}, "embedding"),
+        ({"decoder": "vit"}, "decoder"),
+        ({"loss": "l2"}, "pixel, flat"),
+        ({"strides": (4,)}, "at least two"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ReverseDistillation("test_resnet", **options)
+
+
+def test_a_light_decoder_needs_its_projection() -> None:
+    with pytest.raises(ValueError, match="projection"):
+        ReverseDistillation("test_efficientnet", projection=False)

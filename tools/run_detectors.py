@@ -1,0 +1,65 @@
+"""Run anomaly detectors on the folds of a data set; what is done is read.
+
+python tools/run_detectors.py --data-root <folder of magnetic-tile> --weights <weights file>
+
+One folder per system, seed and fold under `--output`, resumable after every epoch. Chapter 13 reads
+them with the same `output_dir`. Prints one line of figures per system.
+"""
+
+from __future__ import annotations
+
+import argparse
+from types import SimpleNamespace
+
+import torch
+
+from gainmtl.detector_systems import BANK, RD, SYSTEMS, run_detector
+from gainmtl.evaluate import tidy
+
+SHOWN = ("auroc", "average_precision", "recall_at_fpr05", "pixel_auroc", "pixel_ap", "aupro")
+
+
+def main() -> None:
+    """Run what is asked for."""
+    known = {system.tag: system for system in SYSTEMS}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--dataset", default="magnetic-tile")
+    parser.add_argument("--data-root", required=True)
+    parser.add_argument("--category", help="of mvtec and visa")
+    parser.add_argument("--backbone", default="mobilenetv2_100")
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--output", default="runs/anomaly")
+    parser.add_argument("--systems", nargs="+", choices=known, default=[RD.tag, BANK.tag])
+    parser.add_argument("--image-size", type=int, default=192)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="of recipe modern")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", type=int, help="folds to run of those")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--threads", type=int, help="of PyTorch")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    parameters = SimpleNamespace(**{**vars(args), "output_dir": args.output})
+    for tag in args.systems:
+        for seed, pooled in zip(
+            args.seeds,
+            run_detector(parameters, known[tag], args.weights, args.only, progress=False),
+            strict=True,
+        ):
+            rows = tidy(pooled.scores, args.dataset, "test", pooled.system, resamples=0)
+            whole = rows[[not condition for condition in rows["condition"]]]
+            shown = [
+                f"{row.metric} {row.value:.3f}" for row in whole.itertuples() if row.metric in SHOWN
+            ]
+            print(tag, f"seed {seed}", f"{pooled.seconds:.0f} s", *shown, flush=True)
+
+
+if __name__ == "__main__":
+    main()
