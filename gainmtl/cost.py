@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -90,6 +90,21 @@ def peak_bytes(step: Step) -> int:
     with PeakMemory() as memory:
         step()
     return memory.peak
+
+
+def used_parameters(model: nn.Module, step: Step) -> int:
+    """How many numbers of `model` stand in the modules that `step` runs.
+
+    A branch that only training needs, or a layer that the system never reaches, is not counted.
+    """
+    used: set[nn.Module] = set()
+    handles = [m.register_forward_pre_hook(lambda m, _: used.add(m)) for m in model.modules()]
+    try:
+        step()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(p.numel() for module in used for p in module.parameters(recurse=False))
 
 
 def operations(step: Step) -> int:

@@ -71,14 +71,19 @@ def intervene(
         generator: draws the place of `moved`; without one it is the nearest.
     """
     region = dilate(masks, margin)
-    donors, found = own_surface(images, region, region)
-    removed = inpaint(images, region, _choose(found, donors, surfaces))
+    removed = fill(images, region, region, surfaces)
     kept = inpaint(images, 1 - region, surfaces)
     shifts, has_elsewhere = free_shift(region, region, generator)
     elsewhere = shift(region, shifts) * has_elsewhere[:, None, None, None]
-    donors, found = own_surface(images, elsewhere, torch.maximum(region, elsewhere))
-    moved = inpaint(images, elsewhere, _choose(found, donors, surfaces))
+    moved = fill(images, elsewhere, torch.maximum(region, elsewhere), surfaces)
     return Pictures(removed, kept, moved, region, elsewhere, has_elsewhere)
+
+
+def fill(images: Tensor, regions: Tensor, avoid: Tensor, surfaces: Tensor) -> Tensor:
+    """Intact surface in the place of `regions`: the image's own from the nearest place clear of
+    `avoid`, else the given one. Shapes as in `intervene`."""
+    donors, found = own_surface(images, regions, avoid)
+    return inpaint(images, regions, torch.where(found[:, None, None, None], donors, surfaces))
 
 
 def nearest_surfaces(images: Tensor, masks: Tensor, normal: Tensor) -> Tensor:
@@ -107,10 +112,6 @@ def _texture(images: Tensor, masks: Tensor) -> Tensor:
     return torch.stack([level, spread, down, across], 1)
 
 
-def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(condition[:, None, None, None], yes, no)
-
-
 @torch.no_grad()
 def ask(
     models: Mapping[str, GAINMTL],
@@ -131,13 +132,13 @@ def ask(
     Raises:
         ValueError: no normal part to take surfaces from, or no defective one with a mask.
     """
-    normal = _normal_images(dataset, batch_size)
+    normal = normal_images(dataset, batch_size)
     states = {name: model.training for name, model in models.items()}
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
     # Of its own for every question, so that the draws of one don't hang on another's.
     places = torch.Generator().manual_seed(0)
     cells = {name: torch.Generator().manual_seed(0) for name in models}
-    for batch in _marked(dataset, batch_size):
+    for batch in marked_batches(dataset, batch_size):
         surfaces = nearest_surfaces(batch.image, batch.mask, normal)
         pictures = intervene(batch.image, batch.mask, surfaces, margin_pixels, places)
         for name, model in models.items():
@@ -204,7 +205,7 @@ def _table(batch: Batch, said: dict[str, NDArray[np.float64]], threshold: float)
     return pd.DataFrame(columns)
 
 
-def _marked(dataset: Dataset[Sample], batch_size: int) -> Any:
+def marked_batches(dataset: Dataset[Sample], batch_size: int) -> Any:
     """Batches of the defective samples with a mask."""
     chosen: list[Sample] = []
     for sample in _samples(dataset):
@@ -217,7 +218,7 @@ def _marked(dataset: Dataset[Sample], batch_size: int) -> Any:
         yield collate(chosen)
 
 
-def _normal_images(dataset: Dataset[Sample], batch_size: int) -> Tensor:
+def normal_images(dataset: Dataset[Sample], batch_size: int) -> Tensor:
     """The first `SURFACES` normal images, (N, C, H, W)."""
     normal = (sample.image for sample in _samples(dataset) if not sample.is_defective)
     images: Sequence[Tensor] = list(itertools.islice(normal, SURFACES))

@@ -1,0 +1,86 @@
+"""What `gainmtl.marked_area` found, as result rows and as paired differences of two systems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gainmtl.marked_area import QUESTIONS
+from gainmtl.reference import System
+from gainmtl.runs import row
+from gainmtl.stats import bootstrap_interval, paired_interval
+
+Column = tuple[str, str | None, dict[str, str], pd.Series]
+_IMAGE = {"level": "image"}
+
+
+def columns_of(answers: pd.DataFrame) -> list[Column]:
+    """Metric, map, condition and values (N,) of everything that answers are summed up in.
+
+    `selectivity` is `removed - moved`, `map_selectivity` is `marked - unmarked`, both per part and
+    in {-1, 0, 1}: 1 where a verdict hangs on the place in question and on no other.
+    """
+    flips = {name: answers[f"flip.{name}"] for name in QUESTIONS}
+    found: list[Column] = [
+        ("flip_rate", None, {**_IMAGE, "intervention": name}, values)
+        for name, values in flips.items()
+    ]
+    found.append(("selectivity", None, _IMAGE, flips["removed"] - flips["moved"]))
+    found.append(("map_selectivity", "defect_map", _IMAGE, flips["marked"] - flips["unmarked"]))
+    found.append(("road", "defect_map", {}, answers["road"]))
+    return found
+
+
+def marked_area_rows(
+    answers: pd.DataFrame, dataset: str, system: System, resamples: int = 2000
+) -> list[dict[str, Any]]:
+    """Means with intervals over groups, of the parts that the system called defective."""
+    rows = []
+    for metric, map_name, extra, values in columns_of(answers):
+        keep = values.notna()
+        if not keep.any():
+            continue
+        found = bootstrap_interval(
+            np.mean, answers["group"][keep], values[keep].to_numpy(), resamples=resamples
+        )
+        about: dict[str, Any] = {"condition": {**system.condition, **extra}, "map": map_name}
+        ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
+        rows.append(row(dataset, system.name, metric, found.value, **about, **ends))
+    return rows
+
+
+def marked_area_differences(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    dataset: str,
+    first: System,
+    second: System,
+    resamples: int = 2000,
+) -> list[dict[str, Any]]:
+    """Rows `<metric>_difference`, a - b on the parts that both called defective.
+
+    So that no system gains by the parts that it misses.
+    """
+    if list(a["name"]) != list(b["name"]):
+        raise ValueError("marked_area_differences: the systems were not asked about the same parts")
+    rows = []
+    for (metric, map_name, extra, x), (_, _, _, y) in zip(
+        columns_of(a), columns_of(b), strict=True
+    ):
+        keep = x.notna() & y.notna()
+        if not keep.any():
+            continue
+        found = paired_interval(
+            np.mean,
+            a["group"][keep],
+            x[keep].to_numpy(),
+            y[keep].to_numpy(),
+            resamples=resamples,
+        )
+        condition = {**first.condition, **second.as_other, **extra}
+        about: dict[str, Any] = {"condition": condition, "map": map_name}
+        ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
+        rows.append(row(dataset, first.name, f"{metric}_difference", found.value, **about, **ends))
+    return rows
