@@ -183,7 +183,7 @@ class TrainingRun:
         scores, labels = defect_scores(self.average, self.data.val, s.batch_size)
         row["auroc"] = metrics.auroc(scores, labels)
         if self.model.attention is not None:
-            row["temperature"] = float(self.model.attention.temperature)
+            row["temperature"] = float(self.model.attention.temperature.detach())
         if "fostering" in sums:
             row["fostering_vanished"] = self.model.fostering_tally.take()
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
