@@ -177,7 +177,7 @@ def as_text(value: Any) -> str:
     return ", ".join(str(one)[:10] for one in many)
 
 
-PROFILES = {"12_cam_fostering": "components"}
+PROFILES = {"11_six_approaches": "components", "12_cam_fostering": "components"}
 """Chapters whose reference run has another profile than `standard`."""
 
 

@@ -23,6 +23,7 @@ NAMES = (
     "03_right_answer_wrong_reason",
     "04_class_activation_maps",
     "09_staged_training",
+    "11_six_approaches",
     "12_cam_fostering",
 )
 CHAPTERS = [ROOT / "notebooks" / f"{name}.ipynb" for name in NAMES]
