@@ -21,7 +21,8 @@ ABILITIES = ("classifies", "locates", "explains", "verifies")
 
 - *classifies*: AUROC, against the classifier, margin 0.02.
 - *locates*: PointGame of the defect map, against the U-Net, margin 0.10.
-- *explains*: the map's selectivity (`marked - unmarked`), against GAIN, margin 0.10, and above 0.
+- *explains*: the reason map's selectivity (`reason_marked - reason_unmarked`), against GAIN, margin
+  0.10, and above 0.
 - *verifies*: the selectivity on the picture (`removed - moved`), against GAIN-MTL, margin 0.10, and
   above 0: take the defect away, and only the defect, and the system says so.
 """

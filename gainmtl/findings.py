@@ -182,6 +182,7 @@ PROFILES = {
     "05_attention": "components",
     "06_guided_attention": "components",
     "07_localization": "components",
+    "11_six_approaches": "components",
     "12_cam_fostering": "components",
 }
 """Chapters whose reference run has another profile than `standard`."""

@@ -2,9 +2,11 @@
 
 Five questions on the picture. A region is the mask grown by a margin: `removed` fills it, `kept`
 keeps nothing else, `moved` fills as much elsewhere (see `gainmtl.interventions`). `marked` fills
-*as many pixels*, those that the system's own map marks most; `unmarked` those it marks least. The
-area is the defect's for every system, so none gains by marking much, and a picture is asked, which
-every system has. ROAD stands beside it, which takes away fixed shares of the pixels.
+*as many pixels*, those that the system's own defect map marks most; `unmarked` those it marks
+least. The area is the defect's for every system, so none gains by marking much, and a picture is
+asked, which every system has. `reason_marked` and `reason_unmarked` ask the same of the map that a
+system offers as its reason: the evidence map where it has one, else the defect map again. ROAD
+stands beside both, which takes away fixed shares of the pixels.
 
 Masks choose areas, so all this is evaluation and never part of a prediction.
 """
@@ -32,7 +34,7 @@ from gainmtl.interventions import (
     normal_images,
 )
 from gainmtl.metrics.faithfulness import pixel_ranks
-from gainmtl.types import Batch, Sample
+from gainmtl.types import Batch, Outputs, Sample
 
 QUESTIONS = {
     "removed": "the defect removed: should become normal",
@@ -41,19 +43,26 @@ QUESTIONS = {
     "unmarked": "as much of what its map marks least: should stay",
     "kept": "only the defect kept: should stay",
 }
+"""The questions in words, in the order of figures."""
+REASONS = ("reason_marked", "reason_unmarked")
+"""`marked` and `unmarked` of the reason map."""
 LARGEST_SHARE = 0.5
 """Above this share of the picture the most and the least marked pixels overlap: undefined."""
 ROAD_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
-def marked_regions(maps: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The `counts` (B,) most and least marked pixels of maps (B, 1, H, W): two of (B, 1, H, W).
+def marked_regions(
+    maps: Tensor, counts: Tensor, size: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """The `counts` (B,) most and least marked pixels of maps (B, 1, h, w): two of (B, 1, *size).
 
-    Equal pixels in a random order: a map that is 0 over half of the picture says nothing there.
+    `size` is that of the picture, `None` the map's own. Equal pixels in a random order: a map that
+    is 0 over half of the picture says nothing there.
     """
-    ranks = pixel_ranks(maps, (maps.shape[2], maps.shape[3])).to(maps.device)
+    size = size or (maps.shape[2], maps.shape[3])
+    ranks = pixel_ranks(maps, size).to(maps.device)
     wanted = counts.to(maps.device)[:, None, None, None]
-    total = maps.shape[2] * maps.shape[3]
+    total = size[0] * size[1]
     return (ranks < wanted).to(maps.dtype), (ranks >= total - wanted).to(maps.dtype)
 
 
@@ -78,7 +87,7 @@ def ask_about_maps(
         By model, one row per part, in the dataset's order: `name, group, defect_type,
         defect_probability, is_flagged`; `flip.<question>`, 1 where a verdict "defective" becomes
         normal, 0 where it stays, NaN where it was not "defective", or where there is no room for
-        the question; and `road`, of flagged parts.
+        the question, for `QUESTIONS` and `REASONS`; and `road` and `reason_road`, of flagged parts.
 
     Raises:
         ValueError: no normal part to take surfaces from, or no defective one with a mask.
@@ -130,15 +139,18 @@ def _ask_one(
     said = model(own)
     before = (1 - said.logits.cpu().double().softmax(1)[:, 0]).numpy()
     flagged = before >= model.threshold
-    maps = said.defect_map.float().cpu()
+    maps = {"": said.defect_map.float().cpu()}
+    if isinstance(said, Outputs):
+        maps["reason_"] = said.cam.float().cpu()
     counts = region.flatten(1).sum(1).long()
     fits = (counts <= LARGEST_SHARE * region[0].numel()).numpy()
-    most, least = marked_regions(maps, counts)
-    pictures: dict[str, tuple[Tensor, NDArray[np.bool_] | None]] = {
-        **shared,
-        "marked": (fill(batch.image, most, most, surfaces), fits),
-        "unmarked": (fill(batch.image, least, least, surfaces), fits),
-    }
+    size = (region.shape[2], region.shape[3])
+    pictures: dict[str, tuple[Tensor, NDArray[np.bool_] | None]] = {**shared}
+    for prefix, shown in maps.items():
+        for name, taken in zip(
+            ("marked", "unmarked"), marked_regions(shown, counts, size), strict=True
+        ):
+            pictures[prefix + name] = fill(batch.image, taken, taken, surfaces), fits
     columns: dict[str, Any] = {
         "name": batch.name,
         "group": batch.group,
@@ -146,13 +158,18 @@ def _ask_one(
         "defect_probability": before,
         "is_flagged": flagged,
     }
-    for question in QUESTIONS:
-        shown, defined = pictures[question]
+    for question, (picture, defined) in pictures.items():
         valid = flagged if defined is None else flagged & defined
-        columns[f"flip.{question}"] = np.where(valid, asked(shown) < model.threshold, math.nan)
-    columns["road"] = np.full(len(flagged), math.nan)
-    if (wanted := chosen & flagged).any():
-        pick = torch.from_numpy(wanted)
-        found = metrics.road(probability, own[pick.to(device)], maps[pick], ROAD_SHARES).combined
-        columns["road"][wanted] = found.numpy()
+        columns[f"flip.{question}"] = np.where(valid, asked(picture) < model.threshold, math.nan)
+    wanted = chosen & flagged
+    pick = torch.from_numpy(wanted)
+    for prefix, shown in maps.items():
+        columns[f"{prefix}road"] = np.full(len(flagged), math.nan)
+        if wanted.any():
+            found = metrics.road(probability, own[pick.to(device)], shown[pick], ROAD_SHARES)
+            columns[f"{prefix}road"][wanted] = found.combined.numpy()
+    if "reason_" not in maps:  # the defect map is the reason, and has been asked
+        for name in ("marked", "unmarked"):
+            columns[f"flip.reason_{name}"] = columns[f"flip.{name}"]
+        columns["reason_road"] = columns["road"]
     return pd.DataFrame(columns)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gainmtl.marked_area import QUESTIONS
+from gainmtl.marked_area import QUESTIONS, REASONS
 from gainmtl.reference import System
 from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
@@ -19,17 +19,21 @@ _IMAGE = {"level": "image"}
 def columns_of(answers: pd.DataFrame) -> list[Column]:
     """Metric, map, condition and values (N,) of everything that answers are summed up in.
 
-    `selectivity` is `removed - moved`, `map_selectivity` is `marked - unmarked`, both per part and
-    in {-1, 0, 1}: 1 where a verdict hangs on the place in question and on no other.
+    `selectivity` is `removed - moved`, `map_selectivity` is `marked - unmarked`, and
+    `reason_selectivity` that of the reason map; all per part and in {-1, 0, 1}: 1 where a verdict
+    hangs on the place in question and on no other.
     """
-    flips = {name: answers[f"flip.{name}"] for name in QUESTIONS}
+    flips = {name: answers[f"flip.{name}"] for name in (*QUESTIONS, *REASONS)}
     found: list[Column] = [
         ("flip_rate", None, {**_IMAGE, "intervention": name}, values)
         for name, values in flips.items()
     ]
     found.append(("selectivity", None, _IMAGE, flips["removed"] - flips["moved"]))
     found.append(("map_selectivity", "defect_map", _IMAGE, flips["marked"] - flips["unmarked"]))
+    reasons = flips["reason_marked"] - flips["reason_unmarked"]
+    found.append(("reason_selectivity", None, _IMAGE, reasons))
     found.append(("road", "defect_map", {}, answers["road"]))
+    found.append(("reason_road", None, {}, answers["reason_road"]))
     return found
 
 
