@@ -82,6 +82,14 @@ QUICK: dict[str, dict[str, Any]] = {
     # The head after attention needs more steps than a plain one before it says anything.
     "09_staged_training": _SMALL
     | {"image_size": 64, "epochs": 14, "batch_size": 8, "learning_rate": 4e-3},
+    "13_reverse_distillation": {
+        "backbone": "test_resnet",
+        "weights": "book/weights/test_resnet_formulas.safetensors",
+        "image_size": 64,
+        "epochs": 16,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+    },
 }
 """What the live part of each chapter runs with unless it is told otherwise."""
 
