@@ -111,6 +111,14 @@ QUICK: dict[str, dict[str, Any]] = {
     # On smaller parts a plain network finds defects without ever pointing at one.
     "12_cam_fostering": _SMALL
     | {"image_size": 96, "epochs": 10, "batch_size": 16, "learning_rate": 3e-3},
+    "13_reverse_distillation": {
+        "backbone": "test_resnet",
+        "weights": "book/weights/test_resnet_formulas.safetensors",
+        "image_size": 64,
+        "epochs": 16,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+    },
 }
 """What the live part of each chapter runs with unless it is told otherwise."""
 

@@ -249,3 +249,26 @@ def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:
 def test_a_light_decoder_needs_its_projection() -> None:
     with pytest.raises(ValueError, match="projection"):
         ReverseDistillation("test_efficientnet", projection=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [
+        ("wide_resnet50_2", {}),
+        ("convnext_base", {"fusion": False, "embedding": "stage4"}),
+    ],
+)
+def test_one_step_at_full_size(backbone: str, options: dict[str, Any]) -> None:
+    model = ReverseDistillation(backbone, **options)
+    images = torch.rand(2, 3, 256, 256)
+    batch = Batch(images, None, None, None, (), (), ())  # type: ignore[arg-type]
+    loss = model.training_step(batch)["distillation"]
+    loss.backward()
+    assert loss.isfinite()
+    wanted = [p for p in model.student.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in wanted)
+    with torch.no_grad():
+        out = model.eval()(model.preprocess(images))
+    assert out.anomaly_map.shape == (2, 1, 256, 256)
+    assert [tuple(x.shape[2:]) for x in out.level_maps] == [(64, 64), (32, 32), (16, 16)]

@@ -257,3 +257,11 @@ def test_the_published_variant_of_aupro_by_hand() -> None:
     assert metrics.aupro_per_image(maps, torch.zeros_like(masks)).isnan().all()
     # A perfect map: no false alarm below the region's scores, nothing to integrate over.
     assert metrics.aupro_per_image(masks, masks).isnan().all()
+
+
+def test_anomalib_as_a_witness_of_aupro() -> None:
+    aupro = pytest.importorskip("anomalib.metrics.aupro")
+    maps, masks = draw(9, None, size=32)
+    measure = aupro._AUPRO(fpr_limit=0.3)
+    measure.update(maps[:, 0], masks[:, 0].int())
+    assert metrics.aupro(maps, masks) == pytest.approx(float(measure.compute()), abs=1e-4)

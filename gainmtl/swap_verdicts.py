@@ -1,0 +1,185 @@
+"""What the study of the swap says: its result rows, and the verdicts on two claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from gainmtl import runs
+from gainmtl.detector_results import detector_rows, difference_rows
+from gainmtl.detector_systems import run_detector
+from gainmtl.files import read_json
+from gainmtl.protocol import Pooled
+from gainmtl.swap_study import (
+    CLEAR,
+    STUDY_FOLD,
+    STUDY_SEEDS,
+    Family,
+    executed_parameters,
+    plain,
+    study_systems,
+)
+from gainmtl.tables import Value
+
+ROLES = {
+    "swap": ("swap", "plain"),
+    "same": ("same", "plain"),
+    "other": ("convnext", "plain"),
+    "repaired": ("convnext", "resnet"),
+}
+"""The differences that verdicts rest on, first minus second, by role."""
+
+
+class Judged(NamedTuple):
+    """A claim's verdict and the figures it rests on."""
+
+    verdict: str
+    figures: dict[str, Value]
+
+
+def study_rows(
+    parameters: Any,
+    families: Sequence[Family],
+    tried: Mapping[str, Sequence[Pooled]],
+    chosen: Mapping[str, str],
+) -> pd.DataFrame:
+    """All rows of the study; runs what was chosen on the folds that chose nothing.
+
+    `chosen` names tags of `tried`: the swap at its best rate ("swap"), the best one of the same
+    structure ("same"), the best ResNet and ConvNeXt of the grids ("resnet", "convnext"). Rows carry
+    `study` in their condition: "factors", "final", or "verdict" with a `role`.
+    """
+    p, systems = parameters, {one.tag: one for one in study_systems(families)}
+    parts = [detector_rows(tried[tag], STUDY_SEEDS, p.dataset, study="factors") for tag in tried]
+    roles = {**chosen, "plain": plain(next(f for f in families if f.name == "resnet")).tag}
+    others = [fold for fold in range(p.folds) if fold != STUDY_FOLD]
+    if p.folds < 2:
+        raise ValueError("the study judges on folds that chose nothing: it needs folds >= 2")
+    own = SimpleNamespace(**{**vars(p), "output_dir": f"{p.output_dir}/final"})
+    final = {
+        tag: run_detector(own, systems[tag], None, others, progress=False, data_seed=0)
+        for tag in dict.fromkeys(roles.values())
+    }
+    parts += [detector_rows(one, p.seeds, p.dataset, study="final") for one in final.values()]
+    for role, (a, b) in ROLES.items():
+        found = difference_rows(final[roles[a]], final[roles[b]], p.seeds, p.dataset)
+        kinds = [dict(c).get("defect_type") for c in found["condition"]]
+        found["condition"] = [
+            {"study": "verdict", "role": role} | ({"defect_type": kind} if kind else {})
+            for kind in kinds
+        ]
+        parts.append(found)
+    facts = []
+    for family in families:
+        if family.weights is not None:
+            card = read_json(Path(family.weights).with_suffix(".json"))
+            value = float(card["trained_on"]["accuracy"])
+            about = {"condition": {"study": "verdict"}}
+            facts.append(
+                runs.row(p.dataset, f"teacher-{family.backbone}", "accuracy", value, **about)
+            )
+    for tag in final:
+        one = systems[tag]
+        about = {"condition": {**one.condition, "study": "final"}}
+        count = float(executed_parameters(one))
+        facts.append(runs.row(p.dataset, one.name, "parameters", count, **about))
+    return pd.concat([*parts, pd.DataFrame(facts)], ignore_index=True)
+
+
+def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judged]:
+    """D1 and D2 from the rows of `study_rows`."""
+
+    def found(role: str, kind: str | None = None) -> Value:
+        wanted = {"study": "verdict", "role": role} | ({"defect_type": kind} if kind else {})
+        kept = rows[
+            (rows["metric"] == "auroc_difference")
+            & rows["condition"].map(lambda given: dict(given) == wanted)
+        ]
+        if len(kept) != 1:
+            raise LookupError(f"expected one verdict row of {wanted}, found {len(kept)}")
+        row = kept.iloc[0]
+        return Value(
+            float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), int(row["n"])
+        )
+
+    accuracy = {
+        family.name: float(
+            rows[(rows["system"] == f"teacher-{family.backbone}") & (rows["metric"] == "accuracy")][
+                "value"
+            ].iloc[0]
+        )
+        for family in families
+    }
+    better = Value(accuracy["convnext"] - accuracy["resnet"], math.nan, math.nan, None)
+    kinds = sorted(
+        {
+            str(c["defect_type"])
+            for c in map(dict, rows["condition"])
+            if c.get("role") == "swap" and "defect_type" in c
+        }
+    )
+    return {
+        "D1, a better classifier as the teacher detects better": judge_teacher(
+            better, found("swap"), found("repaired")
+        ),
+        "D2, worse on every class, and the structure is to blame": judge_structure(
+            found("swap"), found("same"), found("other"),
+            {kind: found("swap", kind) for kind in kinds},
+        ),
+    }  # fmt: skip
+
+
+def judge_structure(
+    swapped: Value, same_structure: Value, other_structure: Value, by_type: Mapping[str, Value]
+) -> Judged:
+    """D2, *it got worse on every class, and the structure is to blame*.
+
+    All are image AUROC minus that of the ResNet as published, on the same images. `swapped`: the
+    swap at its best rate; `same_structure`: the best ConvNeXt that differs from it in features and
+    recipe only; `other_structure`: the best one whose fusion or embedding differs too; `by_type`:
+    `swapped` by defect type.
+
+    "not reproduced" unless the swap's upper end is below -CLEAR. Else "refuted" if the same
+    structure reaches a difference whose lower end is above -CLEAR; "confirmed" if only another
+    structure does and the swap is worse on every type; "refined" in every other case.
+    """
+    figures = {
+        "swap": swapped, "same structure": same_structure, "other structure": other_structure,
+    }  # fmt: skip
+    if math.isnan(swapped.high) or swapped.high > -CLEAR:
+        verdict = "not reproduced"
+    elif same_structure.low > -CLEAR:
+        verdict = "refuted"
+    elif other_structure.low > -CLEAR and all(v.value < 0 for v in by_type.values()):
+        verdict = "confirmed"
+    else:
+        verdict = "refined"
+    return Judged(verdict, figures)
+
+
+def judge_teacher(accuracy: Value, detection: Value, repaired: Value) -> Judged:
+    """D1, *a better classifier as the teacher makes reverse distillation better*.
+
+    All are ConvNeXt minus ResNet, both pretrained alike. `accuracy`: of the classifiers on held-out
+    pictures of their pretraining; `detection`: image AUROC as swapped in; `repaired`: of the best
+    of each, on folds that chose neither.
+
+    "out of reach" unless the ConvNeXt is the better classifier. Else "confirmed" if it detects
+    better as it is, its interval above zero; "refined" if it does so only repaired; "refuted"
+    if the repaired one is not better, its interval reaching zero or below.
+    """
+    figures = {"accuracy": accuracy, "as swapped in": detection, "repaired": repaired}
+    if not accuracy.value > 0:
+        verdict = "out of reach"
+    elif detection.low > 0:
+        verdict = "confirmed"
+    elif repaired.low > 0:
+        verdict = "refined"
+    else:
+        verdict = "refuted"
+    return Judged(verdict, figures)

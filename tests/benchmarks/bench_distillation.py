@@ -1,0 +1,122 @@
+"""Our reverse distillation against anomalib's: `python tests/benchmarks/bench_distillation.py`.
+
+The same backbone, random weights, images and batch, float32, in one process and in turns; the
+figure is the median over the turns of the ratio within a turn, theirs over ours. Training is a
+forward pass, the loss over whole levels (which is the one theirs has), a backward pass and a step
+of Adam; inference ends with smoothed maps and scores. Executed parameters are compared first: what
+theirs builds and never runs is left out. Needs anomalib, which is no dependency of this project:
+`pip install anomalib`. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from gainmtl.cost import median_ratio, side_by_side
+from gainmtl.distillation import ReverseDistillation
+from gainmtl.types import Batch
+
+TARGET = 1.3
+
+
+def executed(model: nn.Module, images: torch.Tensor) -> int:
+    """Parameters of the modules that a pass runs."""
+    seen: set[nn.Module] = set()
+    hooks = [
+        module.register_forward_hook(lambda m, *_: seen.add(m))
+        for module in model.modules()
+        if not list(module.children())
+    ]
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    return sum(p.numel() for module in seen for p in module.parameters(recurse=False))
+
+
+def main() -> None:
+    """Compare parameters, training and inference."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    from anomalib.models.image.reverse_distillation.anomaly_map import (  # type: ignore
+        AnomalyMapGenerationMode,
+    )
+    from anomalib.models.image.reverse_distillation.loss import (  # type: ignore
+        ReverseDistillationLoss,
+    )
+    from anomalib.models.image.reverse_distillation.torch_model import (  # type: ignore
+        ReverseDistillationModel,
+    )
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    size = (args.image_size, args.image_size)
+    other: Any = ReverseDistillationModel(
+        args.backbone, size, ["layer1", "layer2", "layer3"], AnomalyMapGenerationMode.ADD, False
+    )
+    model = ReverseDistillation(args.backbone, loss="flat")
+    model.calibrate(torch.tensor([1.0, 2.0]), 1.0)
+    model.to(memory_format=torch.channels_last)
+    images = torch.rand(args.batch_size, 3, *size)
+    last = images.contiguous(memory_format=torch.channels_last)
+    batch: Any = Batch(last, None, None, None, (), (), ())  # type: ignore[arg-type]
+    criterion = ReverseDistillationLoss()
+    counts = executed(other.eval(), images), executed(model.eval(), last)
+    print(f"executed parameters: theirs {counts[0]:,}, ours {counts[1]:,}")
+
+    def trainer(module: nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
+        wanted = [p for p in module.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(wanted, 5e-3, betas=(0.5, 0.999))
+
+        def step() -> None:
+            module.train()
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
+
+        return step
+
+    def infer(module: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
+        def step() -> Any:
+            module.eval()
+            with torch.no_grad():
+                return module(x)
+
+        return step
+
+    # Theirs leaves the gradients of its teacher switched on where the caller does not.
+    for parameter in other.encoder.parameters():
+        parameter.requires_grad_(False)
+    steps = {
+        "training": (
+            trainer(model, lambda: model.training_step(batch)["distillation"]),
+            trainer(other, lambda: criterion(*other(images))),
+        ),
+        "inference": (infer(model, last), infer(other, images)),
+    }
+    for name, (ours, theirs) in steps.items():
+        took = side_by_side({"ours": ours, "theirs": theirs}, args.repeats)
+        ratio = median_ratio(took["theirs"], took["ours"])
+        rate = {k: args.batch_size / statistics.median(v) for k, v in took.items()}
+        met = "met" if ratio >= TARGET else "MISSED"
+        print(
+            f"{args.backbone} {args.image_size} px, batch {args.batch_size}, load "
+            f"{os.getloadavg()[0]:.1f}, {name}: ours {rate['ours']:.1f}, theirs "
+            f"{rate['theirs']:.1f} images/s; theirs / ours {ratio:.2f} (target {TARGET}): {met}"
+        )
+
+
+if __name__ == "__main__":
+    main()

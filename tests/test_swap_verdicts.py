@@ -1,0 +1,92 @@
+"""The study of the swap: what it runs, and the rules of its verdicts."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from gainmtl import runs, swap_study, swap_verdicts
+from gainmtl.swap_study import CLEAR, Family
+from gainmtl.swap_verdicts import judge_structure, judge_teacher
+from gainmtl.tables import Value
+
+RESNET, CONVNEXT = Family("resnet", "test_resnet", None), Family("convnext", "test_convnext", None)
+
+
+def value(low: float, high: float) -> Value:
+    return Value((low + high) / 2, low, high, 10)
+
+
+BAD, NEAR, GOOD = value(-0.2, -0.1), value(-0.015, 0.01), value(0.01, 0.05)
+WORSE = {"crack": value(-0.3, 0.0), "stain": value(-0.2, -0.1)}
+
+
+@pytest.mark.parametrize(
+    ("swap", "same", "other", "types", "verdict"),
+    [
+        (BAD, NEAR, GOOD, WORSE, "refuted"),
+        (BAD, BAD, GOOD, WORSE, "confirmed"),
+        (BAD, BAD, GOOD, {**WORSE, "chip": GOOD}, "refined"),
+        (BAD, BAD, BAD, WORSE, "refined"),
+        (NEAR, GOOD, GOOD, WORSE, "not reproduced"),
+        (value(-0.2, -CLEAR + 0.001), GOOD, GOOD, WORSE, "not reproduced"),
+        (value(math.nan, math.nan), GOOD, GOOD, WORSE, "not reproduced"),
+    ],
+)
+def test_whether_the_structure_is_to_blame(
+    swap: Value, same: Value, other: Value, types: dict[str, Value], verdict: str
+) -> None:
+    assert judge_structure(swap, same, other, types).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "detection", "repaired", "verdict"),
+    [
+        (0.1, GOOD, BAD, "confirmed"),
+        (0.1, BAD, GOOD, "refined"),
+        (0.1, BAD, NEAR, "refuted"),
+        (-0.1, GOOD, GOOD, "out of reach"),
+    ],
+)
+def test_whether_the_better_classifier_is_the_better_teacher(
+    accuracy: float, detection: Value, repaired: Value, verdict: str
+) -> None:
+    better = Value(accuracy, math.nan, math.nan, None)
+    assert judge_teacher(better, detection, repaired).verdict == verdict
+
+
+def test_the_study_runs_each_system_once_and_in_a_folder_of_its_own() -> None:
+    systems = swap_study.study_systems([RESNET, CONVNEXT])
+    tags = [one.tag for one in systems]
+    assert len(tags) == len(set(tags))
+    # 8 and 12 of the grids, three rates, six of the same structure.
+    assert len(tags) == 8 + 12 + 3 + 6
+    places = {(one.name, str(sorted(one.condition.items()))) for one in systems}
+    assert len(places) == len(tags)
+    kept = swap_study.same_structure(CONVNEXT)
+    assert all(dict(one.options)["embedding"] == "stage4" for one in kept)
+    assert not any(dict(one.options)["fusion"] for one in kept)
+
+
+def test_executed_parameters_count_teacher_and_student() -> None:
+    plain = swap_study.executed_parameters(swap_study.plain(RESNET))
+    narrow = swap_study.executed_parameters(swap_study.system(RESNET, "raw", False, "paper"))
+    assert plain > narrow > 100_000
+
+
+def test_verdicts_are_read_from_rows() -> None:
+    rows = [
+        runs.row("set", "a", "auroc_difference", (low + high) / 2, ci_low=low, ci_high=high, n=9,
+                 condition={"study": "verdict", "role": role, **more})
+        for role, low, high, more in (
+            ("swap", -0.2, -0.1, {}), ("swap", -0.3, -0.1, {"defect_type": "crack"}),
+            ("same", -0.01, 0.01, {}), ("other", 0.01, 0.02, {}), ("repaired", -0.01, 0.02, {}),
+        )
+    ] + [
+        runs.row("set", f"teacher-{f.backbone}", "accuracy", worth, condition={"study": "verdict"})
+        for f, worth in ((RESNET, 0.5), (CONVNEXT, 0.6))
+    ]  # fmt: skip
+    found = swap_verdicts.judge(pd.DataFrame(rows), [RESNET, CONVNEXT])
+    assert [one.verdict for one in found.values()] == ["refuted", "refuted"]
