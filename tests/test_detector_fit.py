@@ -135,7 +135,7 @@ def test_scores_are_measured_as_the_whole_arrays_would_be(data: Data) -> None:
         ("aupro", metrics.aupro),
     ):
         exact = function(out.anomaly_map, masks)
-        assert found[metric, "defect_map"] == pytest.approx(exact, abs=2e-3)
+        assert found[metric, "defect_map"] == pytest.approx(exact, abs=5e-3)
     flagged = out.anomaly_score.double().numpy() >= model.threshold
     assert scores.images["is_flagged"].tolist() == flagged.tolist()
 
