@@ -139,7 +139,7 @@ def calibration_rows(
         resamples=resamples,
     )
     ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
-    about = {"condition": system.condition}
+    about: dict[str, Any] = {"condition": system.condition}
     return [row(dataset, system.name, "ece_platt", found.value, **about, **ends)]
 
 

@@ -135,8 +135,9 @@ def score(
             maps = torch.sigmoid(map_logits)
             # The raw evidence for the per-image measures: min-max and energy are about it, not
             # about a sigmoid of it.
-            raw = isinstance(out, Outputs) and name == "cam"
-            judged = out.cam.float().cpu() if raw else maps
+            judged = maps
+            if isinstance(out, Outputs) and name == "cam":
+                judged = out.cam.float().cpu()
             for measure, function in MAP_MEASURES.items():
                 row[f"{name}.{measure}"] = _where(function(judged, batch.mask), marked)
             row[f"{name}.false_activation"] = _where(

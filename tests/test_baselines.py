@@ -371,5 +371,10 @@ def test_a_detector_learns_one_part_by_heart(data: Data) -> None:
 def test_what_a_detector_does_not_take() -> None:
     with pytest.raises(ValueError, match="of classification and localization, got localization"):
         Detector(BACKBONE, SEGMENTATION)
-    with pytest.raises(ValueError, match="multiple of 32"):
-        Detector(BACKBONE, width=40)
+
+
+def test_one_small_part_alone() -> None:
+    """A level of one cell, where norms over single channels would have nothing to norm."""
+    model = Detector(BACKBONE, width=16, convolutions=1)
+    with torch.no_grad():
+        assert model.localize(torch.zeros(1, 3, 32, 32))[1].shape == (1, 1, 32, 32)
