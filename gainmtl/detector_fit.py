@@ -229,7 +229,7 @@ def _fill(
     bank.image_size = data.image_size
     bank.resize = getattr(data.train, "resize", bank.resize)
     use_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    bank.to("cuda" if use_gpu else "cpu", memory_format=torch.channels_last)
+    bank.to("cuda" if use_gpu else "cpu").to(memory_format=torch.channels_last)
     bank.fill(_images(data.train, 16), len(cast(Any, data.train)))
     calibrate(bank, data, max_false_alarms)
     seconds = time.perf_counter() - start

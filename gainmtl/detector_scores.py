@@ -23,13 +23,13 @@ def ask_detector(detector: Detector, images: Tensor) -> AnomalyOutputs:
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         out = detector(detector.preprocess(images))
+    whole, score, levels, map_logits, logits = out
     return AnomalyOutputs(
-        *(
-            tuple(v.float().cpu() for v in value)
-            if isinstance(value, tuple)
-            else value.float().cpu()
-            for value in out
-        )
+        whole.float().cpu(),
+        score.float().cpu(),
+        tuple(level.float().cpu() for level in levels),
+        map_logits.float().cpu(),
+        logits.float().cpu(),
     )
 
 

@@ -241,7 +241,7 @@ def _decoder_stages(
     if decoder == "resnet":
         plans = [Stage(False, c, c, 2) for c in channels]
         if isinstance(network, ResNet):
-            layers = [getattr(network, f"layer{level}") for level in teacher.levels]
+            layers: list[Any] = [getattr(network, f"layer{level}") for level in teacher.levels]
             # The paper's code keeps the teacher's numbers of blocks in their order, so that the
             # finest stage of the decoder is the deepest.
             counts = [len(layer) for layer in layers][::-1]
@@ -255,7 +255,8 @@ def _decoder_stages(
     elif decoder == "convnext":
         depths = [3] * len(channels)
         if isinstance(network, ConvNeXt):
-            depths = [len(network.stages[level].blocks) for level in teacher.levels]
+            trunk: Any = network.stages
+            depths = [len(trunk[level].blocks) for level in teacher.levels]
         for out, depth in zip(widths, depths[::-1], strict=True):
             stages.append(convnext_stage(inside, out, depth, True, layer_scale))
             inside = out

@@ -71,7 +71,7 @@ def grid(family: Family) -> list[DetectorSystem]:
 
 def same_structure(family: Family) -> list[DetectorSystem]:
     """The swap with every layer kept: only features and recipe differ."""
-    kept = {"fusion": False, "embedding": "stage4"}
+    kept: dict[str, Any] = {"fusion": False, "embedding": "stage4"}
     features = ("raw", "standardized") + (("norm",) if family.name == "convnext" else ())
     return [
         system(family, kind, recipe=recipe, **kept)
@@ -86,11 +86,14 @@ def executed_parameters(one: DetectorSystem, backbone: str = "") -> int:
 
 
 def run_study(
-    parameters: Any, families: Sequence[Family], seeds: Sequence[int] = STUDY_SEEDS
+    parameters: Any,
+    families: Sequence[Family],
+    seeds: Sequence[int] = STUDY_SEEDS,
+    image_size: int = STUDY_SIZE,
 ) -> dict[str, list[Pooled]]:
     """The plain pair at every rate and both grids, on one fold, one `Pooled` per seed."""
     own = {
-        "seeds": tuple(seeds), "image_size": STUDY_SIZE,
+        "seeds": tuple(seeds), "image_size": image_size,
         "output_dir": f"{parameters.output_dir}/factors",
     }  # fmt: skip
     p = SimpleNamespace(**{**vars(parameters), **own})

@@ -47,6 +47,7 @@ def study_rows(
     families: Sequence[Family],
     tried: Mapping[str, Sequence[Pooled]],
     chosen: Mapping[str, str],
+    study_seeds: Sequence[int] = STUDY_SEEDS,
 ) -> pd.DataFrame:
     """All rows of the study; runs what was chosen on the folds that chose nothing.
 
@@ -55,7 +56,7 @@ def study_rows(
     `study` in their condition: "factors", "final", or "verdict" with a `role`.
     """
     p, systems = parameters, {one.tag: one for one in study_systems(families)}
-    parts = [detector_rows(tried[tag], STUDY_SEEDS, p.dataset, study="factors") for tag in tried]
+    parts = [detector_rows(tried[tag], study_seeds, p.dataset, study="factors") for tag in tried]
     roles = {**chosen, "plain": plain(next(f for f in families if f.name == "resnet")).tag}
     others = [fold for fold in range(p.folds) if fold != STUDY_FOLD]
     if p.folds < 2:
@@ -79,7 +80,7 @@ def study_rows(
         if family.weights is not None:
             card = read_json(Path(family.weights).with_suffix(".json"))
             value = float(card["trained_on"]["accuracy"])
-            about = {"condition": {"study": "verdict"}}
+            about: dict[str, Any] = {"condition": {"study": "verdict"}}
             facts.append(
                 runs.row(p.dataset, f"teacher-{family.backbone}", "accuracy", value, **about)
             )

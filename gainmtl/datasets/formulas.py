@@ -40,7 +40,9 @@ def draw_systems(classes: int, seed: int = 0, maps: int = 6) -> Systems:
     Singular values of a map are drawn below 1, so that every system has a fixed set.
     """
     rng = np.random.default_rng([seed, 1])
-    linear, offset, weight = [], [], []
+    linear: list[Array] = []
+    offset: list[Array] = []
+    weight: list[Array] = []
     while len(linear) < classes:
         count = int(rng.integers(2, maps + 1))
         turn = rng.uniform(0, 2 * np.pi, (2, count))

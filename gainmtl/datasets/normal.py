@@ -18,7 +18,7 @@ class NormalDataset(Dataset[Sample]):
     def __init__(self, dataset: Dataset[Sample]) -> None:
         described = cast(Described, dataset)
         self.dataset = dataset
-        self.rows = np.flatnonzero(~described.labels)
+        self.rows: list[int] = np.flatnonzero(~described.labels).tolist()
         self.labels = described.labels[self.rows]
         self.has_mask = described.has_mask[self.rows]
         self.names = tuple(described.names[row] for row in self.rows)
@@ -30,7 +30,7 @@ class NormalDataset(Dataset[Sample]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.dataset[int(self.rows[index])]
+        return self.dataset[self.rows[index]]
 
 
 def normal_only(data: Data) -> Data:
@@ -52,7 +52,8 @@ def normal_only(data: Data) -> Data:
             )
     return dataclasses.replace(
         data,
-        **parts,
+        train=parts["train"],
+        val=parts["val"],
         fingerprint=f"{data.fingerprint}, normal images only",
         counts={**data.counts, **{name: counts_of(part) for name, part in parts.items()}},
     )
