@@ -375,6 +375,6 @@ def test_what_a_detector_does_not_take() -> None:
 
 def test_one_small_part_alone() -> None:
     """A level of one cell, where norms over single channels would have nothing to norm."""
-    model = Detector(BACKBONE, width=32, convolutions=1)
+    model = Detector(BACKBONE, width=32, convolutions=1).eval()
     with torch.no_grad():
         assert model.localize(torch.zeros(1, 3, 32, 32))[1].shape == (1, 1, 32, 32)
