@@ -1,5 +1,7 @@
 """A grid of notebook runs: what a YAML file asks for, as a list of runs with folders of their own.
 
+::
+
     notebook: notebooks/train_system.ipynb     # one, or a list
     profile: notebooks/profiles/standard.yaml  # optional; `parameters` override it
     output_dir: runs/ablation
