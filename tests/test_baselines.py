@@ -371,6 +371,8 @@ def test_a_detector_learns_one_part_by_heart(data: Data) -> None:
 def test_what_a_detector_does_not_take() -> None:
     with pytest.raises(ValueError, match="of classification and localization, got localization"):
         Detector(BACKBONE, SEGMENTATION)
+    with pytest.raises(ValueError, match="multiple of 32"):
+        Detector(BACKBONE, width=40)
 
 
 def test_one_small_part_alone() -> None:

@@ -71,6 +71,8 @@ class Detector(PlaceInspector):
                 "detector: expected a strategy of classification and localization, got "
                 f"{', '.join(strategy.weights.active())}"
             )
+        if width % 32:  # torchvision's head is built with 32 groups before ours replace them
+            raise ValueError(f"detector: width: expected a multiple of 32, got {width}")
         self.backbone = Backbone(backbone, weights, create_kwargs)
         strides = self.backbone.strides
         self.first = next((i for i, s in enumerate(strides) if s >= FINEST_STRIDE), 0)
