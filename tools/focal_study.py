@@ -29,7 +29,7 @@ from gainmtl.focal_study import (
     measure,
     study_rows,
 )
-from gainmtl.runs import provenance, write_results
+from gainmtl.runs import portable, provenance, write_results
 
 RESULTS = Path(__file__).resolve().parents[1] / f"book/results/{NAME}.json"
 
@@ -64,7 +64,7 @@ def main() -> None:
     facts = provenance(
         SETTINGS,
         sum(record["seconds"] for record in records),
-        command=f"python tools/focal_study.py --output-dir {args.output_dir}",
+        command=f"python tools/focal_study.py --output-dir {portable(args.output_dir)}",
         trained_at_commits=sorted({record["commit"] for record in records}),
     )
     settings = {"gammas": args.gammas, "rates": args.rates, "seeds": args.seeds, **SETTINGS}
