@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from gainmtl import losses
 from gainmtl.attention import REFINEMENTS, GuidedAttention
 from gainmtl.backbones import Backbone
 from gainmtl.baselines.attention_branch import AttentionBranch, Branch, attending, branch_level
-from gainmtl.cam import check_pooling, erase, pool_evidence, resize_map, soft_mask
+from gainmtl.cam import check_pooling, pool_evidence, resize_map
 from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
-from gainmtl.fostering import Tally, layer_map, true_map, true_score
+from gainmtl.fostering import Tally
 from gainmtl.heads import FeaturePyramid, LinearHead, LocalizationHead, Verdict
 from gainmtl.inspector import Inspector
-from gainmtl.metrics.sharpness import vanished
 from gainmtl.strategies import Strategy, get_strategy
+from gainmtl.training_terms import training_terms
 from gainmtl.types import Batch, Outputs
 
 FINE_STRIDE = 4
@@ -60,19 +57,6 @@ class Counterfactual(NamedTuple):
     """With normal features inside the regions."""
     kept: Tensor
     """With normal features everywhere else."""
-
-
-@contextlib.contextmanager
-def undisturbed_statistics(model: nn.Module) -> Iterator[None]:
-    """Within the context, batch norms use their running statistics and don't update them."""
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
-    for norm in norms:
-        norm.eval()
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.train()
 
 
 class GAINMTL(Inspector):
@@ -273,7 +257,7 @@ class GAINMTL(Inspector):
         """
         decision = self.decide(features)
         verdict = decision.verdict
-        cam = self._evidence(verdict)
+        cam = self.evidence(verdict)
         localization = None if self.localization is None else self.localization(features, size)
         if localization is not None:
             map_logits = localization
@@ -294,7 +278,7 @@ class GAINMTL(Inspector):
             defect_map=torch.sigmoid(map_logits),
         )
 
-    def _evidence(self, verdict: Verdict) -> Tensor:
+    def evidence(self, verdict: Verdict) -> Tensor:
         """`A_1 - A_0`; with K > 2 of the most probable defect class, per image. (B, 1, h, w)."""
         normal, defects = verdict.class_cam[:, :1], verdict.class_cam[:, 1:]
         if defects.shape[1] == 1:
@@ -326,98 +310,8 @@ class GAINMTL(Inspector):
         return torch.tensor([self.classes.index(n) for n in names], device=batch.image.device)
 
     def training_step(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
-        """The named loss terms in force at `progress` (share of the run), unweighted scalars.
-
-        `batch.image` in [0, 1]. Multiply by `model.strategy.weights_at(progress)` and add.
-        """
-        weights = self.strategy.weights_at(progress)
-        images, labels = self.preprocess(batch.image), self.labels(batch)
-        defective, marked = batch.is_defective, batch.is_defective & batch.has_mask
-        look = self.look(images)
-        features = look.features
-        self.normal_features.update(features, ~defective)
-        size = (features.shape[2], features.shape[3])
-        share = self.strategy.fusion_at(progress)
-        fused = None
-        if share:  # a missing mask is no empty mask: there the attention stays its own
-            shares = share * batch.has_mask.to(features.dtype)[:, None, None, None]
-            fused = losses.pooled_mask(batch.mask, size), shares
-        decision = self.decide(features, fused)
-        cam = self._evidence(decision.verdict)
-        terms: dict[str, Tensor] = {}
-        gamma = self.strategy.focal_gamma
-        if weights.classification:
-            terms["classification"] = losses.focal_loss(decision.plain.logits, labels, gamma)
-        if weights.attended_classification and decision.attended is not None:
-            terms["attended_classification"] = losses.focal_loss(
-                decision.attended.logits, labels, gamma
-            )
-        gates = (batch.mask, defective, batch.has_mask)
-        parts = self.strategy.localization_loss.split("+")
-        if weights.cam_guidance:
-            terms["cam_guidance"] = losses.map_guidance_loss(
-                self.calibrate(cam, decision.verdict.logits), *gates
-            )
-        if weights.guidance and decision.attention_logits is not None:
-            terms["guidance"] = losses.map_guidance_loss(
-                decision.attention_logits, *gates, iou=True
-            )
-        if self.localization is not None and (weights.localization or weights.consistency):
-            located = self.localization(features, (batch.mask.shape[2], batch.mask.shape[3]))
-            if weights.localization:
-                terms["localization"] = losses.map_guidance_loss(
-                    located, *gates, bce="bce" in parts, dice="dice" in parts
-                )
-            if weights.consistency and decision.attention_logits is not None:
-                terms["consistency"] = losses.consistency_loss(
-                    decision.attention_logits, located, defective
-                )
-        if weights.mining:
-            terms["mining"] = self._mining(images, cam, defective)
-        if weights.counterfactual:
-            terms["counterfactual"] = self._counterfactual(
-                features[marked], batch.mask[marked], labels[marked]
-            )
-        if weights.fostering:
-            level = self.fostered_level
-            layer = None if level is None else look.levels[level]
-            terms["fostering"] = self._fostering(decision.verdict, labels, layer)
-        if weights.attention_branch and look.branch is not None:
-            terms["attention_branch"] = losses.focal_loss(look.branch.logits, labels, gamma)
-        return terms
-
-    def _fostering(self, verdict: Verdict, labels: Tensor, layer: Tensor | None) -> Tensor:
-        """The spread of the true class's map, of defects, and of normal samples if asked."""
-        if layer is None:
-            zero = self.deciding_head.bias if self.strategy.fostering_zero == "verdict" else None
-            maps = true_map(verdict.class_cam, verdict.logits, labels, zero)
-        else:
-            maps = layer_map(true_score(verdict.logits, labels), layer)
-        asked = torch.ones_like(labels, dtype=torch.bool)
-        if not self.strategy.fostering_normal:
-            asked = labels > 0
-        self.fostering_tally.add(vanished(maps.detach()), asked)
-        return losses.fostering_loss(maps, asked, self.strategy.fostering_measure)
-
-    def _mining(self, images: Tensor, cam: Tensor, defective: Tensor) -> Tensor:
-        """Erase the soft mask from up to a quarter of the batch and ask the same network again."""
-        chosen = defective.nonzero()[:, 0][: max(1, len(images) // 4)]
-        if not len(chosen):
-            return cam.sum() * 0
-        erased = erase(images[chosen], soft_mask(cam[chosen]))
-        with undisturbed_statistics(self):
-            return losses.mining_loss(self.decide(self.features(erased)).verdict.logits)
-
-    def _counterfactual(self, features: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-        """Ask the deciding head about features without, and with nothing but, the defect."""
-        if not len(features):
-            return features.sum() * 0
-        cells = cell_mask(masks, (features.shape[2], features.shape[3]))
-        mean = self.normal_features.mean
-        with undisturbed_statistics(self):
-            both = torch.cat([remove(features, cells, mean), keep_only(features, cells, mean)])
-            removed, kept = self.decide(both).verdict.logits.chunk(2)
-        return losses.counterfactual_loss(removed, kept, labels)
+        """The named loss terms in force at `progress`; see `training_terms`."""
+        return training_terms(self, batch, progress)
 
     @torch.no_grad()
     def counterfactual(self, features: Tensor, regions: Tensor, margin: int = 1) -> Counterfactual:

@@ -14,8 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gainmtl.cam import POOLINGS
 from gainmtl.losses import LossWeights
-from gainmtl.model import GAINMTL, undisturbed_statistics
+from gainmtl.model import GAINMTL
 from gainmtl.strategies import STRATEGIES, TERMS, Strategy, get_strategy
+from gainmtl.training_terms import undisturbed_statistics
 from gainmtl.types import Batch, Outputs
 
 BACKBONE = "test_efficientnet"
