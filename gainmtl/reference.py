@@ -59,6 +59,8 @@ class System(NamedTuple):
     """Argument of `datasets.limit_exposures` where training has only some of the light."""
     kind: str = ""
     """What it is if no `GAINMTL`; see `persistence.class_of`."""
+    probe: int = 0
+    """Training images on which the conflict of its terms is measured after every epoch."""
 
     @property
     def name(self) -> str:
@@ -237,6 +239,7 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
             accelerator=p.accelerator,
             devices=p.devices,
             precision=p.precision,
+            **({"probe": system.probe} if system.probe else {}),
             **recipe(p, system),
         )
         for seed in p.seeds
