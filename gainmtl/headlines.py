@@ -118,6 +118,11 @@ def load_all(folder: str | Path) -> dict[str, Results]:
     return found
 
 
+def own_rows(stored: Results) -> pd.DataFrame:
+    """The rows about the data set of the run; a file also holds its chapter's live part."""
+    return stored.rows[stored.rows["dataset"] == stored.parameters["dataset"]]
+
+
 def _value(line: Mapping[str, Any]) -> Value:
     value, low, high = (
         math.nan if pd.isna(line[key]) else float(line[key])
@@ -140,9 +145,8 @@ def headline_table(stored: Results, headline: Headline) -> str:
 
     A figure that the run does not have is a dash; a run that has none of them, a sentence.
     """
-    rows = stored.rows
+    rows = own_rows(stored)
     pooled = rows[rows["seed"].isna() & rows["fold"].isna()]
-    pooled = pooled[pooled["dataset"] == stored.parameters["dataset"]]
     lines: dict[tuple[str, tuple[tuple[str, Any], ...]], dict[str, Value]] = {}
     for row in pooled.to_dict("records"):
         condition = dict(row["condition"])
