@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gainmtl import plots
 from gainmtl.interference import Conflict
@@ -79,7 +80,7 @@ def over_epochs(
     if not panels:
         raise ValueError("over_epochs: expected at least one panel")
     figure, grid = plt.subplots(
-        1, len(panels), figsize=(2.9 * len(panels), 2.7), squeeze=False, layout="constrained"
+        1, len(panels), figsize=(2.9 * len(panels), 2.9), squeeze=False, layout="constrained"
     )
     for axes, (title, lines) in zip(grid[0], panels.items(), strict=True):
         for place, (name, table) in enumerate(lines.items()):
@@ -100,10 +101,11 @@ def over_epochs(
             )  # fmt: skip
         if any((table["value"] < 0).any() for table in lines.values()):
             axes.axhline(0, color="0.3", lw=0.8)
-        axes.set_title(title, loc="left")
+        axes.set_title(title, loc="left", fontsize=8.5)
+        axes.set_xlabel("epochs done")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(axis="y", color="0.9", lw=0.7)
         axes.set_axisbelow(True)
-    figure.supxlabel("epochs done", fontsize=9)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

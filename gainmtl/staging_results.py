@@ -36,7 +36,7 @@ LATE = {"epochs": "second half"}
 MEASURES = {
     "conflicting_share": "pairs of terms that conflict",
     "mean_cosine": "mean cosine of pairs",
-    "verdict_cosine": "cosine of the verdict's term with all others",
+    "verdict_cosine": "verdict's term with the rest, cosine",
 }
 OUTCOMES: dict[str, tuple[str, str | None]] = {
     "AUROC": ("auroc", None),
