@@ -11,18 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gainmtl import focal_study, reference, shortcut_findings
+from gainmtl import focal_study, model_card, shortcut_findings
 from gainmtl.claims import claims_table
 from gainmtl.files import read_json
 from gainmtl.findings import STUDIES, as_text, command
-from gainmtl.headlines import HEADLINES, Headline, headline_table, load_all, own_rows
+from gainmtl.headlines import HEADLINES, Headline, headline_table, load_all
 from gainmtl.runs import Results
-from gainmtl.strategies import get_strategy
-from gainmtl.tables import Value, find, markdown
+from gainmtl.tables import markdown
 
 FILL = re.compile(r"^% fill: ([a-z-]+)$", re.M)
-CARD = "09_staged_training"
-"""The reference run that the model card is about."""
 
 
 class Book(NamedTuple):
@@ -120,7 +117,7 @@ def provenance(book: Book) -> str:
         )
         commands.append(f"# {name}\n{origin['command']}")
     table = markdown(
-        ["file", "trained at commit", "its last pass", "data", "seeds", "torch"], lines
+        ["file", "trained at commit", "its last pass", "data", "seeds", "torch"], lines, True
     )
     return f"{table}\n\n```bash\n" + "\n\n".join(commands) + "\n```"
 
@@ -184,7 +181,7 @@ def commands(book: Book) -> str:
         )
         blocks.append(f"**{run.name}**\n\n{run.command}")
     header = ["results file", "state", "training", "its last pass", "systems"]
-    return markdown(header, lines) + "\n\n" + "\n\n".join(blocks)
+    return markdown(header, lines, is_text=True) + "\n\n" + "\n\n".join(blocks)
 
 
 def systems(book: Book) -> str:
@@ -198,7 +195,7 @@ def systems(book: Book) -> str:
     if not lines:
         return "*Nobody has added up the costs yet: `tools/training_costs.py`.*"
     lines.append(["", "all of them", minutes(total)])
-    return markdown(["folder", "system", "five folds"], lines)
+    return markdown(["folder", "system", "five folds"], lines, is_text=True)
 
 
 def tuning(book: Book) -> str:
@@ -209,72 +206,6 @@ def tuning(book: Book) -> str:
     return f"{len(book.trials)} trials, {total} of training in all: `book/results/tuning.json`."
 
 
-_CARD_FIGURES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
-    "AUROC": ("auroc", None, {}),
-    "average precision": ("average_precision", None, {}),
-    "recall at 5 % false alarms (threshold from the test scores)": ("recall_at_fpr05", None, {}),
-    "recall at the stored threshold": ("recall", None, {}),
-    "precision at the stored threshold": ("precision", None, {}),
-    "accuracy at the stored threshold": ("accuracy", None, {}),
-    "expected calibration error": ("ece", None, {}),
-    "IoU of the defect map": ("iou", "defect_map", {}),
-    "PointGame of the defect map": ("point_game", "defect_map", {}),
-    "pixel AP of the defect map": ("pixel_ap", "defect_map", {}),
-    "positive energy of the evidence": ("positive_energy", "cam", {}),
-    "found defects whose map peaks beside them": ("wrong_reason", "defect_map", {}),
-    "share of a normal tile lit by the defect map": ("false_activation", "defect_map", {}),
-    "verdicts that fall when the defect is removed": (
-        "flip_rate", None, {"intervention": "removed"},
-    ),
-    "verdicts that fall when as much is removed elsewhere": (
-        "flip_rate", None, {"intervention": "moved"},
-    ),
-}  # fmt: skip
-
-
-def card_figures(book: Book) -> str:
-    """What the checkpoints of the card are worth on test tiles."""
-    if CARD not in book.results:
-        return "*The reference run has not been made yet.*"
-    rows = own_rows(book.results[CARD])
-    lines = []
-    for name, (metric, of, more) in _CARD_FIGURES.items():
-        try:
-            found: Value | None = find(rows, reference.S5, metric, of, **more)
-        except LookupError:
-            found = None
-        told = "–" if found is None else found.text(3 if abs(found.value) < 0.1 else 2)
-        count = "–" if found is None or found.n is None else str(found.n)
-        lines.append([name, told, count])
-    return markdown(["measure", "value and 95 % interval", "images"], lines)
-
-
-def card_training(book: Book) -> str:
-    """How the checkpoints of the card were trained."""
-    weights = get_strategy("S5").weights.asdict()
-    told = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in weights.items() if v)
-    lines = [["loss weights", told]]
-    if CARD in book.results:
-        stored = book.results[CARD]
-        given, origin = stored.parameters, stored.provenance
-        recipe = origin["recipe"][reference.S5.tag]
-        lines += [
-            ["backbone", f"`{given['backbone']}`, weights `{origin['weights']['name']}`"],
-            ["image size", f"{given['image_size']} px"],
-            ["recipe", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in recipe.items())],
-            ["folds, seeds", f"{given['folds']}, {as_text(given['seeds'])}"],
-            ["data fingerprint", f"`{origin['data_fingerprint'][:16]}`"],
-            ["trained at commit", as_text(origin["trained_at_commits"])],
-            ["versions", ", ".join(f"{k} {v}" for k, v in origin["versions"].items())],
-        ]
-    return markdown(["", "value"], lines)
-
-
-def card_command(book: Book) -> str:
-    """What makes the checkpoints of the card."""
-    return command(CARD)
-
-
 FILLS: dict[str, Callable[[Book], str]] = {
     "headlines": headlines,
     "claims": claims,
@@ -282,8 +213,8 @@ FILLS: dict[str, Callable[[Book], str]] = {
     "commands": commands,
     "systems": systems,
     "tuning": tuning,
-    "card-figures": card_figures,
-    "card-training": card_training,
-    "card-command": card_command,
+    "card-figures": lambda book: model_card.figures(book.results),
+    "card-training": lambda book: model_card.training(book.results),
+    "card-command": lambda book: command(model_card.CARD),
 }
 """By name."""

@@ -12,12 +12,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from gainmtl import (
+    claim_answers,
     components,
-    flips,
     focal_study,
-    gate_scores,
-    joint,
-    mining,
     reference,
     shortcut_findings,
     staging_results,
@@ -25,10 +22,19 @@ from gainmtl import (
 from gainmtl.flips import Judgement
 from gainmtl.headlines import own_rows
 from gainmtl.runs import Results
-from gainmtl.tables import Value, find, markdown
+from gainmtl.tables import Value, markdown
 
 Rows = pd.DataFrame
 NOT_YET = "not run yet"
+LIVE = frozenset(
+    {
+        "parameters_ratio", "operations_ratio", "seconds_ratio", "time_ratio", "forward_passes",
+        "head_backward_passes", "slope_error", "loss_before", "loss_after",
+    }
+)  # fmt: skip
+"""Measured beside a chapter's live part, because they are no matter of the data: what a network or
+a method costs, and whether it can be differentiated. Everything else is read of the run's own
+data."""
 
 
 class Answer(NamedTuple):
@@ -50,86 +56,8 @@ class Claim(NamedTuple):
     answers: tuple[Answer, ...] = ()
 
 
-def _supervision(first: reference.System, plain: reference.System) -> Callable[[Rows], Judgement]:
-    def judge(rows: Rows) -> Judgement:
-        figures = {
-            name: find(rows, first, f"{metric}_difference", of, **plain.as_other)
-            for name, (metric, of) in {
-                "positive energy": ("positive_energy", "cam"),
-                "IoU": ("iou", "defect_map"),
-                "AUROC": ("auroc", None),
-            }.items()
-        }
-        return Judgement(mining.judge_supervision(*figures.values()), figures)
-
-    return judge
-
-
-def _shortcut(rows: Rows) -> Judgement:
-    system = next(s for s in shortcut_findings.SYSTEMS if s.name == "S5")
-    return Judgement(*shortcut_findings.judge_guidance(rows, system))
-
-
-def _mining(rows: Rows) -> Judgement:
-    figures = {
-        name: find(
-            rows, components.MINING_ALONE, f"{metric}_difference", of, **components.PLAIN.as_other
-        )
-        for name, (metric, of) in {
-            "evidence on the defect": ("positive_energy", "cam"),
-            "defect under the soft mask": ("soft_mask_coverage", "cam"),
-            "AUROC": ("auroc", None),
-        }.items()
-    }
-    return Judgement(mining.judge_mining(*figures.values()), figures)
-
-
-def _refinement(rows: Rows) -> Judgement:
-    cost = {
-        name: find(
-            rows, components.WITH_CBAM, f"{name}_ratio",
-            network="mobilenetv2_100", image_size=128, against="plain",
-        ).value
-        for name in ("parameters", "operations", "seconds")
-    }  # fmt: skip
-    bare = components.ATTENTION_BARE
-    energy, overlap = (
-        find(rows, components.ATTENTION_CBAM, f"{metric}_difference", "defect_map", **bare.as_other)
-        for metric in ("positive_energy", "iou")
-    )
-    return Judgement(*gate_scores.judge_refinement(cost, energy, overlap))
-
-
-def _focal(rows: Rows) -> Judgement:
-    gain = focal_study.study_value(rows, "auroc_difference", 2.0, min(focal_study.RATES))
-    return Judgement(focal_study.judge_focal(gain), {"AUROC, rarest rate": gain})
-
-
-def _joint(rows: Rows) -> Judgement:
-    together = components.TOGETHER
-    by_map = joint.against(components.LOCALIZATION_ALONE, verdict_by_map=True)
-    found = joint.judge_together(
-        find(rows, together, "auroc_difference", **joint.against(components.PLAIN)),
-        find(rows, together, "pixel_ap_difference", "defect_map", **by_map),
-    )
-    return Judgement(*found)
-
-
-def _counterfactual(rows: Rows) -> Judgement:
-    def gain(metric: str, **condition: str) -> Value:
-        other = reference.S5_WITHOUT_TERM.as_other
-        return find(rows, reference.S5, f"{metric}_difference", **other, **condition)
-
-    return flips.judge_term(
-        gain("selectivity", level="image"),
-        gain("selectivity", level="features"),
-        gain("flip_rate", level="image", intervention="kept"),
-        gain("auroc"),
-    )
-
-
-_S5 = _supervision(reference.S5, reference.S1_FINE)
-_S2 = _supervision(components.SUPERVISION_ALONE, components.PLAIN)
+_S5 = claim_answers.supervision(reference.S5, reference.S1_FINE)
+_S2 = claim_answers.supervision(components.SUPERVISION_ALONE, components.PLAIN)
 _03, _04, _05 = "03_right_answer_wrong_reason", "04_class_activation_maps", "05_attention"
 _06, _07, _08 = "06_guided_attention", "07_localization", "08_counterfactual"
 _09, _11, _12 = "09_staged_training", "11_six_approaches", "12_cam_fostering"
@@ -147,37 +75,49 @@ CLAIMS: tuple[Claim, ...] = (
         (
             Answer(_09, _09, _S5),
             Answer(_06, _06, _S2),
-            Answer(_03, shortcut_findings.NAME, _shortcut),
+            Answer(_03, shortcut_findings.NAME, claim_answers.shortcut),
         ),
     ),
     Claim(
         "A2",
         "mining makes the network find the discriminative regions by itself",
-        (Answer(_06, _06, _mining),),
+        (Answer(_06, _06, claim_answers.mining_alone),),
     ),
     Claim(
         "A3",
         "CBAM is nearly free and makes the attention after it more accurate",
-        (Answer(_05, _05, _refinement),),
+        (Answer(_05, _05, claim_answers.refinement),),
     ),
     Claim("A4", "EfficientNetV2's sizes, accuracies and training speed are as published"),
     Claim(
         "A5",
         "focal loss cuts easy samples a hundredfold and helps with rare defects",
-        (Answer(_07, focal_study.NAME, _focal),),
+        (Answer(_07, focal_study.NAME, claim_answers.focal),),
     ),
     Claim(
         "A6",
         "classifying and locating together beats either alone",
-        (Answer(_07, _07, _joint), *_from(_11)),
+        (Answer(_07, _07, claim_answers.together), *_from(_11)),
     ),
-    Claim("A7", "of the four methods only a CAM can be trained on", _from(_04)),
-    Claim("A8", "CAM costs nothing, Grad-CAM a gradient, Score-CAM many passes", _from(_04)),
-    Claim("A9", "a learnable temperature sharpens by itself", _from(_05)),
+    Claim(
+        "A7",
+        "of the four methods only a CAM can be trained on",
+        (Answer(_04, _04, claim_answers.differentiable),),
+    ),
+    Claim(
+        "A8",
+        "CAM costs nothing, Grad-CAM a gradient, Score-CAM many passes",
+        (Answer(_04, _04, claim_answers.cost_of_maps),),
+    ),
+    Claim(
+        "A9",
+        "a learnable temperature sharpens by itself",
+        (Answer(_05, _05, claim_answers.temperature),),
+    ),
     Claim(
         "A10",
         "the counterfactual term forces the right reasoning",
-        (Answer(_08, _08, _counterfactual),),
+        (Answer(_08, _08, claim_answers.counterfactual_term),),
     ),
     Claim(
         "A11",
@@ -217,15 +157,19 @@ def answer(claim: Claim, one: Answer, stored: Mapping[str, Results]) -> Judgemen
         if left.empty:
             return Judgement("see the chapter", {})
         return Judgement("confirmed" if left.iloc[-1] == 1 else "not confirmed", {})
-    # What a network costs is no matter of data, and was measured beside the live part.
-    costs = rows[rows["metric"].str.endswith("_ratio") & (rows["split"] == "test")]
     own = own_rows(stored[one.results])
-    rows = pd.concat([own, costs.loc[costs.index.difference(own.index)]])
+    live = rows[rows["metric"].isin(LIVE) | (rows["system"] == "lesson")]
+    rows = pd.concat([own, live.loc[live.index.difference(own.index)]])
     try:
         found = one.judge(rows)
     except LookupError:  # a run of an earlier version, or of fewer systems
         return Judgement(NOT_YET, {})
     return found if found is not None else Judgement(NOT_YET, {})
+
+
+def _told(value: Value) -> str:
+    """Differences, which have an interval, with their sign; small figures with a digit more."""
+    return value.text(2 if abs(value.value) >= 0.1 else 3, not math.isnan(value.low))
 
 
 def claims_table(stored: Mapping[str, Results], pages: frozenset[str] = frozenset()) -> str:
@@ -242,7 +186,7 @@ def claims_table(stored: Mapping[str, Results], pages: frozenset[str] = frozense
             number = one.chapter[:2]
             link = f"[{number}](../notebooks/{one.chapter}.ipynb)"
             told = "; ".join(
-                f"{name} {value.text(2 if abs(value.value) >= 0.1 else 3, True)}"
+                f"{name} {_told(value)}"
                 for name, value in judged.figures.items()
                 if not math.isnan(value.value)
             )
@@ -255,4 +199,4 @@ def claims_table(stored: Mapping[str, Results], pages: frozenset[str] = frozense
                     told,
                 ]
             )
-    return markdown(["", "claim", "chapter", "verdict", "figures"], lines)
+    return markdown(["", "claim", "chapter", "verdict", "figures"], lines, is_text=True)

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from gainmtl import book_pages, claims, headlines, reference, runs
+from gainmtl import book_pages, claims, headlines, model_card, reference, runs
 from gainmtl.claims import CLAIMS, NOT_YET, Answer, Claim
 from gainmtl.flips import Judgement
 from gainmtl.headlines import Headline
+from gainmtl.tables import find
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = book_pages.read_book(ROOT)
@@ -197,8 +198,8 @@ def test_training_is_added_up_from_what_is_known() -> None:
 
 
 def test_the_card_has_the_figures_of_the_reference_run() -> None:
-    rows = headlines.own_rows(BOOK.results[book_pages.CARD])
-    found = book_pages.find(rows, reference.S5, "auroc").text()
-    table = book_pages.card_figures(BOOK)
+    rows = headlines.own_rows(BOOK.results[model_card.CARD])
+    found = find(rows, reference.S5, "auroc").text()
+    table = model_card.figures(BOOK.results)
     assert f"| AUROC | {found} |" in table
     assert table.count("| – | – |") == 0
