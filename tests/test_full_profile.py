@@ -1,6 +1,7 @@
 """The profile `full` at its size on a CPU: one step, a checkpoint, a resume; random weights.
 
-Its batch of 16 is cut to 4, so that the test needs about MEMORY of memory and no GPU.
+Its batch of 16 is cut to 4, so that the test needs 6 GiB of memory, half a minute of
+one core, and no GPU.
 """
 
 from __future__ import annotations
