@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ from gainmtl import (
 from gainmtl.flips import Judgement
 from gainmtl.tables import Value, find
 
-Rows = pd.DataFrame
+Rows: TypeAlias = pd.DataFrame
 _UNKNOWN = (math.nan, math.nan, None)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import pandas as pd
 
@@ -24,7 +24,7 @@ from gainmtl.headlines import own_rows
 from gainmtl.runs import Results
 from gainmtl.tables import Value, markdown
 
-Rows = pd.DataFrame
+Rows: TypeAlias = pd.DataFrame
 NOT_YET = "not run yet"
 LIVE = frozenset(
     {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,10 +34,9 @@ def flat_gradients(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter])
     """
     rows = []
     for loss in losses:
+        found: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:
             found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        else:
-            found = tuple(None for _ in parameters)
         parts = [
             torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
             if g is None
@@ -153,7 +152,9 @@ def measure(model: Inspector, batch: Batch, progress: float) -> Conflict:
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.eval()
         device = next(twin.parameters()).device
-        there = {k: v.to(device) for k, v in batch._asdict().items() if isinstance(v, Tensor)}
+        there: dict[str, Any] = {
+            k: v.to(device) for k, v in batch._asdict().items() if isinstance(v, Tensor)
+        }
         with torch.enable_grad():
             losses = twin.training_step(batch._replace(**there), progress)
             free = [p for p in twin.backbone.parameters() if p.requires_grad]

@@ -227,6 +227,7 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
         data = datasets.limit_masks(load_fold(p, seed)(fold), **dict(system.masks))
         return datasets.limit_exposures(data, system.exposures)
 
+    probe: dict[str, Any] = {"probe": system.probe} if system.probe else {}
     return [
         cross_validate(
             fresh,
@@ -239,7 +240,7 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
             accelerator=p.accelerator,
             devices=p.devices,
             precision=p.precision,
-            **({"probe": system.probe} if system.probe else {}),
+            **probe,
             **recipe(p, system),
         )
         for seed in p.seeds

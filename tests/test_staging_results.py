@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,6 +114,7 @@ def test_the_criterion(conflict: Value, outcomes: list[Value], verdict: str) -> 
 
 def test_the_verdict_is_read_from_rows() -> None:
     about = {**IN_STAGES.condition, **UNSTAGED.as_other}
+    given: list[tuple[str, str | None, Value, dict[str, Any]]]
     given = [("conflicting_share_difference", None, DOWN, {**about, **LATE})]
     given += [(f"{m}_difference", of, UP, about) for m, of in OUTCOMES.values()]
     rows = pd.DataFrame(
