@@ -84,12 +84,17 @@ def headlines(book: Book) -> str:
     for name, stored in book.results.items():
         given = stored.parameters
         table = headline_table(stored, HEADLINES.get(name, Headline(name)))
-        about = f"{given['dataset']}, {given['image_size']} px, {given['epochs']} epochs"
-        folds = f", folds: {given['folds']}" if "folds" in given else ""
+        facts = {
+            "": given.get("dataset", "synthetic"),
+            "px": given.get("image_size"),
+            "epochs": given.get("epochs"),
+            "folds": given.get("folds"),
+        }
+        about = ", ".join(f"{value} {word}".strip() for word, value in facts.items() if value)
         parts.append(
             f"### {name[:2]}: {HEADLINES.get(name, Headline(name)).title}\n\n{table}\n\n"
-            f"{_page(name, book)}; `book/results/{name}.json`: {about}{folds}, seeds: "
-            f"{as_text(given['seeds'])}."
+            f"{_page(name, book)}; `book/results/{name}.json`: {about}, seeds: "
+            f"{as_text(given.get('seeds', '–'))}."
         )
     return "\n\n".join(parts) or "*There are no reference results yet.*"
 
@@ -111,7 +116,7 @@ def provenance(book: Book) -> str:
                 as_text(origin.get("trained_at_commits") or origin["git_commit"]),
                 minutes(origin["duration_s"]),
                 "drawn" if fingerprint is None else f"`{str(fingerprint)[:12]}`",
-                as_text(given["seeds"]),
+                as_text(given.get("seeds", "–")),
                 str(origin["versions"].get("torch", "–")),
             ]
         )

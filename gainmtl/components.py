@@ -123,4 +123,4 @@ IN_STAGES = _system("S5", "in stages", "S5-staged", probe=PROBE)
 """The S5 of all chapters once more, in a folder of its own, with the conflict of its terms."""
 UNSTAGED = _system(with_stages("S5", "unstaged"), "all from the start", probe=PROBE)
 REVERSED = _system(with_stages("S5", "reversed"), "in reverse", probe=PROBE)
-NO_WARM_UP = _system(with_stages("S5", "no-warm-up"), "in stages, no warm-up", probe=PROBE)
+NO_WARM_UP = _system(with_stages("S5", "no-warm-up"), "without warm-up", probe=PROBE)

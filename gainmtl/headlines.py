@@ -83,6 +83,11 @@ HEADLINES: dict[str, Headline] = {
     ),
     "05_attention": Headline("Attention"),
     "06_guided_attention": Headline("Guided attention"),
+    "07_focal_study": Headline(
+        "Focal loss and rare defects",
+        {"AUROC": ("auroc", None, {})},
+        ("train_defect_rate", "gamma"),
+    ),
     "07_localization": Headline("Localization"),
     "09_staged_training": Headline("S1 and S5"),
     "09_staging_study": Headline(
@@ -119,7 +124,12 @@ def load_all(folder: str | Path) -> dict[str, Results]:
 
 
 def own_rows(stored: Results) -> pd.DataFrame:
-    """The rows about the data set of the run; a file also holds its chapter's live part."""
+    """The rows about the data set of the run; a file also holds its chapter's live part.
+
+    A study that names no data set is about one alone.
+    """
+    if "dataset" not in stored.parameters:
+        return stored.rows
     return stored.rows[stored.rows["dataset"] == stored.parameters["dataset"]]
 
 

@@ -77,9 +77,23 @@ def _late(history: pd.DataFrame) -> dict[str, float]:
     return {name: float(table.loc[table["done"] >= COMPLETE, name].mean()) for name in MEASURES}
 
 
+RANGES = {"conflicting_share": (0.0, 1.0)}
+"""What can't be left by an interval; cosines have -1 and 1."""
+
+
+def _within(metric: str, found: Interval) -> Interval:
+    """Student's interval knows no ends of a scale."""
+    if math.isnan(found.low):
+        return found
+    least, most = RANGES.get(metric, (-1.0, 1.0))
+    return found._replace(low=max(found.low, least), high=min(found.high, most))
+
+
 def _row(
     system: System, dataset: str, metric: str, found: Interval, **condition: Any
 ) -> dict[str, Any]:
+    if not metric.endswith("_difference"):
+        found = _within(metric, found)
     return row(
         dataset, system.name, metric, found.value, split="train",
         condition={**system.condition, **condition}, ci_low=found.low, ci_high=found.high,

@@ -68,8 +68,9 @@ def test_what_a_headline_varies_gets_lines_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", sorted(BOOK.results))
 def test_every_stored_run_has_headline_figures(name: str) -> None:
-    assert name in headlines.HEADLINES
-    table = headlines.headline_table(BOOK.results[name], headlines.HEADLINES[name])
+    """If this fails for a new file, say in `headlines.HEADLINES` what it is about."""
+    own = headlines.HEADLINES.get(name, Headline(name))
+    table = headlines.headline_table(BOOK.results[name], own)
     assert table.startswith("| system"), table
 
 

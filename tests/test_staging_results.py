@@ -78,6 +78,9 @@ def test_rows_are_means_over_folds_and_differences_are_taken_fold_by_fold() -> N
     table = epoch_table(rows, IN_STAGES, "conflicting_share")
     assert table["value"].tolist() == [1, 0, 0, 0]
     assert rows["split"].unique().tolist() == ["train"]
+    # 0.3 -+ 12.7 * 0.1 would leave the scale of a cosine
+    late = find(rows, IN_STAGES, "mean_cosine", **LATE)
+    assert (late.low, late.high) == (pytest.approx(-0.9706, abs=1e-3), 1)
 
 
 def test_a_run_that_nobody_measured_has_no_conflict_rows() -> None:
