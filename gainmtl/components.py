@@ -13,6 +13,7 @@ import sys
 from gainmtl import reference
 from gainmtl.losses import LossWeights
 from gainmtl.reference import System
+from gainmtl.stagings import with_stages
 from gainmtl.strategies import STAGED, STRATEGIES, Strategy, get_strategy
 
 ATTENTION = Strategy(
@@ -116,3 +117,10 @@ BRIGHT = (4, 5, 6)
 """Exposures of the magnetic tiles: trained on the former, asked about the latter."""
 PLAIN_DARK = _system("S1", "S1, dark exposures", "S1-dark", exposures=DARK)
 S5_DARK = _system("S5", "S5, dark exposures", "S5-dark", exposures=DARK)
+
+PROBE = 16
+IN_STAGES = _system("S5", "in stages", "S5-staged", probe=PROBE)
+"""The S5 of all chapters once more, in a folder of its own, with the conflict of its terms."""
+UNSTAGED = _system(with_stages("S5", "unstaged"), "all from the start", probe=PROBE)
+REVERSED = _system(with_stages("S5", "reversed"), "in reverse", probe=PROBE)
+NO_WARM_UP = _system(with_stages("S5", "no-warm-up"), "without warm-up", probe=PROBE)

@@ -144,7 +144,7 @@ def own_note(parameters: Parameters) -> str:
 
 
 def stored_results(notebook: str) -> Results:
-    """The committed reference results of a notebook, or a note on how to make them."""
+    """The committed reference results of a notebook or study, or a note on how to make them."""
     try:
         stored = runs.reference(notebook)
     except FileNotFoundError:
@@ -179,24 +179,34 @@ def as_text(value: Any) -> str:
 
 
 PROFILES = {
+    "03_exposure_shift": "components",
     "05_attention": "components",
     "06_guided_attention": "components",
     "07_localization": "components",
+    "09_staging_study": "components",
     "11_six_approaches": "components",
     "12_cam_fostering": "components",
+    "13_reverse_distillation": "anomaly",
 }
-"""Chapters whose reference run has another profile than `standard`."""
+"""Reference runs that have another profile than `standard`."""
+STUDIES = {
+    "03_exposure_shift": ("03_right_answer_wrong_reason", {"real_part": "exposures"}),
+    "09_staging_study": ("09_staged_training", {"real_part": "staging"}),
+}
+"""Reference runs beside a chapter's own: by results file, the notebook and its parameters."""
 
 
-def command(notebook: str) -> str:
-    """What makes the reference results of a chapter, in Markdown."""
-    profile = PROFILES.get(notebook, "standard")
+def command(name: str) -> str:
+    """What makes the reference results `book/results/<name>.json`, in Markdown."""
+    profile = PROFILES.get(name, "standard")
+    notebook, given = STUDIES.get(name, (name, {}))
+    more = "".join(f" -p {key} {value}" for key, value in given.items())
     folder = "runs/reference" if profile == "standard" else f"runs/{profile}"
     return (
         "```bash\n"
         f"papermill notebooks/{notebook}.ipynb out.ipynb "
-        f"-f notebooks/profiles/{profile}.yaml \\\n"
+        f"-f notebooks/profiles/{profile}.yaml{more} \\\n"
         f"    -p data_root path/to/magnetic-tile -p output_dir {folder}\n"
-        f"cp {folder}/results.json book/results/{notebook}.json\n"
+        f"cp {folder}/results.json book/results/{name}.json\n"
         "```"
     )

@@ -59,6 +59,8 @@ class System(NamedTuple):
     """Argument of `datasets.limit_exposures` where training has only some of the light."""
     kind: str = ""
     """What it is if no `GAINMTL`; see `persistence.class_of`."""
+    probe: int = 0
+    """Training images on which the conflict of its terms is measured after every epoch."""
 
     @property
     def name(self) -> str:
@@ -105,7 +107,7 @@ QUICK: dict[str, dict[str, Any]] = {
     | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     # The head after attention needs more steps than a plain one before it says anything.
     "09_staged_training": _SMALL
-    | {"image_size": 64, "epochs": 14, "batch_size": 8, "learning_rate": 4e-3},
+    | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     "11_six_approaches": _SMALL
     | {"image_size": 64, "epochs": 10, "batch_size": 8, "learning_rate": 4e-3},
     # On smaller parts a plain network finds defects without ever pointing at one.
@@ -225,6 +227,7 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
         data = datasets.limit_masks(load_fold(p, seed)(fold), **dict(system.masks))
         return datasets.limit_exposures(data, system.exposures)
 
+    probe: dict[str, Any] = {"probe": system.probe} if system.probe else {}
     return [
         cross_validate(
             fresh,
@@ -237,6 +240,7 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
             accelerator=p.accelerator,
             devices=p.devices,
             precision=p.precision,
+            **probe,
             **recipe(p, system),
         )
         for seed in p.seeds

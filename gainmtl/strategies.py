@@ -28,6 +28,11 @@ class Window:
                 f"window: expected 0 <= start < 1 and start + warm_up <= 1, got {self}"
             )
 
+    @property
+    def full(self) -> float:
+        """The share of the run at which the term has its full weight."""
+        return self.start + self.warm_up
+
     def factor(self, progress: float) -> float:
         """The factor in [0, 1] on the weight at `progress`, the share of the run that is done."""
         if progress < self.start:

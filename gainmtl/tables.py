@@ -94,12 +94,12 @@ def short(kind: str) -> str:
     return kind.removeprefix("MT_").lower()
 
 
-def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table: the first column left, the others right."""
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]], is_text: bool = False) -> str:
+    """A Markdown table: the first column left, the others right, or left if they are text."""
     cells = [list(line) for line in lines]
     if any(len(line) != len(header) for line in cells):
         raise ValueError(f"expected lines of {len(header)} cells, got {[len(x) for x in cells]}")
-    marks = [":--"] + ["--:"] * (len(header) - 1)
+    marks = [":--"] + [":--" if is_text else "--:"] * (len(header) - 1)
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(header), marks, *cells])
 
 

@@ -30,6 +30,7 @@ def fit(
     num_nodes: int = 1,
     fabric_strategy: str = "auto",
     progress: bool = True,
+    probe: int = 0,
     **recipe: Any,
 ) -> pd.DataFrame:
     """Train `model` in place on `data.train` and store its threshold from `data.val`.
@@ -39,13 +40,16 @@ def fit(
     on a CPU the result is the same bit for bit as without the interruption.
 
     Args:
+        probe: of so many training images, measure after every epoch how the terms' gradients on
+            the backbone lie to each other; see `gainmtl.interference`. The weights that come out
+            are the same bit for bit with and without it.
         recipe: fields of `Recipe`, for example `learning_rate=3e-4`.
 
     Returns:
         One row per epoch: `epoch`, `seconds`, the learning rate, the mean of each loss term that
         was on, its weight as `weight_<term>` (the mean over the epoch's steps), and the validation
         `auroc`. With fostering `fostering_vanished`, the share of its maps that had no positive
-        cell.
+        cell. With a probe `cosine.<a>.<b>` and `pull.<a>`; what is undefined is left out.
 
     Raises:
         ValueError: an impossible recipe, a training set of one class, or an `output_dir` that
@@ -67,7 +71,7 @@ def fit(
     )
     fabric.launch()
     folder = None if output_dir is None else Path(output_dir)
-    run = TrainingRun(model, data, settings, fabric, folder, precision)
+    run = TrainingRun(model, data, settings, fabric, folder, precision, probe)
     return complete(run, model.strategy.name, progress)
 
 

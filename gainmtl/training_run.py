@@ -22,6 +22,7 @@ from gainmtl import metrics
 from gainmtl.datasets import Augment, AugmentedDataset, Data
 from gainmtl.files import atomic_path, plain
 from gainmtl.inspector import Inspector
+from gainmtl.interference import as_facts, measure, probe_batch
 from gainmtl.persistence import FORMAT, describe_kind, save, strategy_to_dict
 from gainmtl.scoring import batches, defect_scores
 from gainmtl.types import Batch, collate
@@ -100,9 +101,11 @@ class TrainingRun:
         fabric: Fabric,
         output_dir: Path | None,
         precision: str,
+        probe: int = 0,
     ) -> None:
         self.model, self.data, self.settings, self.fabric = model, data, settings, fabric
         self.output_dir, self.precision = output_dir, precision
+        self.probe = probe_batch(data.train, probe) if probe else None
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         model.image_size = data.image_size
@@ -197,7 +200,7 @@ class TrainingRun:
         row |= {name: float(total) / counts[name] for name, total in sums.items()}
         row |= {f"weight_{name}": total / self.steps for name, total in applied.items()}
         row |= self._validate()
-        row |= self._facts(sums)
+        row |= self._facts(sums) | self._conflict()
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
@@ -213,6 +216,16 @@ class TrainingRun:
     def _facts(self, terms: Collection[str]) -> dict[str, float]:
         """What the model says of itself after an epoch with these terms."""
         return self.model.facts(terms)
+
+    def _conflict(self) -> dict[str, float]:
+        """Whether the terms of the next step pull together; nothing unless a probe was asked for.
+
+        No part of the run's identity: it changes nothing in the run.
+        """
+        if self.probe is None:
+            return {}
+        done = (self.epoch + 1) / self.settings.epochs
+        return as_facts(measure(self.model, self.probe, done))
 
     def _shown(self, row: dict[str, float]) -> dict[str, float]:
         """What the progress bar says of an epoch."""

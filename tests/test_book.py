@@ -164,6 +164,21 @@ def test_staging_copies_what_changed_and_drops_what_is_gone(tmp_path: Path) -> N
     assert (stage / "book/a.md").stat().st_mtime_ns == before
 
 
+def test_staging_fills_pages_from_the_stored_runs(tmp_path: Path) -> None:
+    root, stage = tmp_path / "root", tmp_path / "stage"
+    (root / "book").mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        (root / name).write_text(name)
+    (root / "book" / "a.md").write_text("# A\n\n% fill: headlines\n")
+    build_book.stage_prose(root, stage)
+    page = stage / "book" / "a.md"
+    assert "There are no reference results yet" in page.read_text()
+    before = page.stat().st_mtime_ns
+    build_book.stage_prose(root, stage)
+    assert page.stat().st_mtime_ns == before
+    assert "% fill" in (root / "book" / "a.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 import pytest
 
+from gainmtl import curves
 from gainmtl.curves import against_dial
+from gainmtl.interference import Conflict
 from gainmtl.label_budget import Point
 from gainmtl.tables import Value
 
@@ -38,3 +42,29 @@ def test_nothing_to_draw() -> None:
     for empty in ({}, {"AUROC": []}):
         with pytest.raises(ValueError, match="at least one panel"):
             against_dial(empty, "masks")
+
+
+def test_lines_over_the_epochs_leave_gaps_where_nothing_is_known() -> None:
+    table = pd.DataFrame(
+        {"epoch": [1, 2, 3], "value": [0.5, math.nan, -0.5], "ci_low": 0.0, "ci_high": 1.0}
+    )
+    figure = curves.over_epochs({"Share": {"in stages": table, "rest": table}}, {"mining": 1.5})
+    (axes,) = figure.axes
+    assert axes.get_title("left") == "Share"
+    assert axes.get_xlabel() == "epochs done"
+    assert [line.get_label() for line in axes.lines[:2]] == ["in stages", "rest"]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), table["value"])
+    assert len(axes.collections) == 2  # the bands
+    with pytest.raises(ValueError, match="at least one panel"):
+        curves.over_epochs({})
+
+
+def test_conflicts_put_each_term_in_its_place() -> None:
+    cosines = np.array([[1, -0.5], [-0.5, 1]])
+    found = Conflict(("mining", "guidance"), cosines, np.ones(2))
+    figure = curves.conflicts({"in stages": found}, ["guidance", "localization", "mining"])
+    values = figure.axes[0].images[0].get_array()
+    assert values is not None
+    assert values[0, 2] == values[2, 0] == -0.5
+    assert np.isnan(np.ma.filled(values, np.nan)[1]).all()  # localization is off
+    assert figure.axes[0].images[0].get_clim() == (-1, 1)

@@ -140,13 +140,26 @@ def tidy(notebook: Any) -> None:
             cell.metadata.tags.append("remove-cell")
 
 
+def filled(file: Path, root: Path) -> str | None:
+    """A page with its `% fill: <name>` lines replaced; `None` of a file without any."""
+    if file.suffix != ".md" or "% fill: " not in (text := file.read_text("utf-8")):
+        return None
+    from gainmtl import book_pages  # only where a page asks for it
+
+    return book_pages.fill(text, book_pages.read_book(root))
+
+
 def stage_prose(root: Path, stage: Path) -> None:
-    """Copy configuration and pages; what is no longer there goes."""
+    """Copy configuration and pages, the latter filled; what is no longer there goes."""
     sources = [root / name for name in PROSE]
     files = [f for s in sources for f in (s.rglob("*") if s.is_dir() else [s]) if f.is_file()]
     wanted = {stage / file.relative_to(root): file for file in files}
     for target, file in wanted.items():
-        if not (target.is_file() and filecmp.cmp(file, target, shallow=False)):
+        if (text := filled(file, root)) is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.is_file() or target.read_text("utf-8") != text:
+                target.write_text(text, "utf-8")
+        elif not (target.is_file() and filecmp.cmp(file, target, shallow=False)):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
     for old in stage.rglob("*"):

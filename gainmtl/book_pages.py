@@ -1,0 +1,225 @@
+"""What the book's pages take from the stored reference runs when the book is built.
+
+A line `% fill: <name>` of a page under `book/` stands for a block of Markdown made here. MyST reads
+such a line as a comment, so a page can be read and built without it; no page has a figure typed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gainmtl import focal_study, model_card, shortcut_findings
+from gainmtl.claims import claims_table
+from gainmtl.files import read_json
+from gainmtl.findings import STUDIES, as_text, command
+from gainmtl.headlines import HEADLINES, Headline, headline_table, load_all
+from gainmtl.runs import Results
+from gainmtl.tables import markdown
+
+FILL = re.compile(r"^% fill: ([a-z-]+)$", re.M)
+
+
+class Book(NamedTuple):
+    """What a fill may read."""
+
+    results: Mapping[str, Results]
+    costs: Mapping[str, Mapping[str, float]]
+    """Seconds of five folds, by folder of runs and system; see `tools/training_costs.py`."""
+    trials: tuple[Mapping[str, Any], ...]
+    pages: frozenset[str]
+    """The notebooks that exist, without their suffix."""
+
+
+def read_book(root: str | Path) -> Book:
+    """The book of a checkout; files that are not there are empty."""
+    folder = Path(root) / "book" / "results"
+    costs, trials = folder / "costs.json", folder / "tuning.json"
+    return Book(
+        load_all(folder),
+        read_json(costs)["seconds_of_five_folds"] if costs.is_file() else {},
+        tuple(read_json(trials)) if trials.is_file() else (),
+        frozenset(path.stem for path in (Path(root) / "notebooks").glob("*.ipynb")),
+    )
+
+
+def fill(text: str, book: Book) -> str:
+    """A page with every `% fill: <name>` line replaced.
+
+    Raises:
+        KeyError: a name that is not among `FILLS`.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        if found[1] not in FILLS:
+            raise KeyError(f"fill: expected one of {', '.join(FILLS)}, got {found[1]!r}")
+        return FILLS[found[1]](book)
+
+    return FILL.sub(block, text)
+
+
+def minutes(seconds: float | None) -> str:
+    """`12 min`, `1.5 h`, or a dash where nobody knows."""
+    if seconds is None:
+        return "–"
+    if seconds < 5400:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _page(name: str, book: Book) -> str:
+    """A results file by the title of its chapter, linked where there is one."""
+    notebook = STUDIES.get(name, (name, {}))[0]
+    if notebook not in book.pages:
+        notebook = next((p for p in sorted(book.pages) if p[:2] == name[:2]), "")
+    title = HEADLINES.get(name, Headline(name)).title
+    return f"[{title}](../notebooks/{notebook}.ipynb)" if notebook else title
+
+
+def headlines(book: Book) -> str:
+    """A section per results file: its table, and where it is from in one line."""
+    parts = []
+    for name, stored in book.results.items():
+        given = stored.parameters
+        table = headline_table(stored, HEADLINES.get(name, Headline(name)))
+        facts = {
+            "": given.get("dataset", "synthetic"),
+            "px": given.get("image_size"),
+            "epochs": given.get("epochs"),
+            "folds": given.get("folds"),
+        }
+        about = ", ".join(f"{value} {word}".strip() for word, value in facts.items() if value)
+        parts.append(
+            f"### {name[:2]}: {HEADLINES.get(name, Headline(name)).title}\n\n{table}\n\n"
+            f"{_page(name, book)}; `book/results/{name}.json`: {about}, seeds: "
+            f"{as_text(given.get('seeds', '–'))}."
+        )
+    return "\n\n".join(parts) or "*There are no reference results yet.*"
+
+
+def claims(book: Book) -> str:
+    """The table of all claims."""
+    return claims_table(book.results, book.pages)
+
+
+def provenance(book: Book) -> str:
+    """Where each file is from: one line per file, and its command."""
+    lines, commands = [], []
+    for name, stored in book.results.items():
+        origin, given = stored.provenance, stored.parameters
+        fingerprint = origin.get("data_fingerprint")
+        lines.append(
+            [
+                f"`{name}`",
+                as_text(origin.get("trained_at_commits") or origin["git_commit"]),
+                minutes(origin["duration_s"]),
+                "drawn" if fingerprint is None else f"`{str(fingerprint)[:12]}`",
+                as_text(given.get("seeds", "–")),
+                str(origin["versions"].get("torch", "–")),
+            ]
+        )
+        commands.append(f"# {name}\n{origin['command']}")
+    table = markdown(
+        ["file", "trained at commit", "its last pass", "data", "seeds", "torch"], lines, True
+    )
+    return f"{table}\n\n```bash\n" + "\n\n".join(commands) + "\n```"
+
+
+class ReferenceRun(NamedTuple):
+    """One step of reproducing the book."""
+
+    name: str
+    """Its results file."""
+    command: str
+    """As a block of Markdown."""
+
+
+_TOOLS = {
+    shortcut_findings.NAME: (
+        f"```bash\n{shortcut_findings.COMMAND}\n"
+        f"cp runs/shortcut/results.json book/results/{shortcut_findings.NAME}.json\n"
+        f"cp runs/shortcut/maps.json book/results/{shortcut_findings.NAME}_maps.json\n```"
+    ),
+    focal_study.NAME: f"```bash\n{focal_study.COMMAND}\n```",
+}
+
+
+def reference_runs(book: Book) -> list[ReferenceRun]:
+    """Every reference run in the order of the chapters, made or not."""
+    names = {*HEADLINES, *book.results, *_TOOLS}
+    return [ReferenceRun(name, _TOOLS.get(name) or command(name)) for name in sorted(names)]
+
+
+def trained(name: str, book: Book) -> float | None:
+    """Seconds that training took for a results file: its own word, else the folders' of its
+    systems, where all of them are known."""
+    if name not in book.results:
+        return None
+    origin = book.results[name].provenance
+    if own := origin.get("training_seconds"):
+        return float(sum(own.values()))
+    if name in _TOOLS:
+        return float(origin["duration_s"])
+    folder = "reference" if "-p image_size 192" in origin["command"] else "components"
+    known = book.costs.get(folder, {})
+    systems = origin.get("recipe") or {}
+    return sum(known[tag] for tag in systems) if systems and set(systems) <= set(known) else None
+
+
+def commands(book: Book) -> str:
+    """Every reference run: what it costs, and its command."""
+    lines, blocks = [], []
+    for run in reference_runs(book):
+        stored = book.results.get(run.name)
+        last = None if stored is None else stored.provenance["duration_s"]
+        systems = [] if stored is None else sorted(stored.provenance.get("recipe") or {})
+        lines.append(
+            [
+                f"`{run.name}`",
+                "made" if stored else "not made yet",
+                minutes(trained(run.name, book)),
+                minutes(last),
+                ", ".join(f"`{tag}`" for tag in systems) or "–",
+            ]
+        )
+        blocks.append(f"**{run.name}**\n\n{run.command}")
+    header = ["results file", "state", "training", "its last pass", "systems"]
+    return markdown(header, lines, is_text=True) + "\n\n" + "\n\n".join(blocks)
+
+
+def systems(book: Book) -> str:
+    """What five folds of each system took, by folder."""
+    lines = [
+        [f"`{folder}`", f"`{tag}`", minutes(seconds)]
+        for folder, found in book.costs.items()
+        for tag, seconds in found.items()
+    ]
+    total = sum(seconds for found in book.costs.values() for seconds in found.values())
+    if not lines:
+        return "*Nobody has added up the costs yet: `tools/training_costs.py`.*"
+    lines.append(["", "all of them", minutes(total)])
+    return markdown(["folder", "system", "five folds"], lines, is_text=True)
+
+
+def tuning(book: Book) -> str:
+    """What the trials before the reference runs took."""
+    if not book.trials:
+        return "*There are no trials yet.*"
+    total = minutes(sum(float(one["seconds"]) for one in book.trials))
+    return f"{len(book.trials)} trials, {total} of training in all: `book/results/tuning.json`."
+
+
+FILLS: dict[str, Callable[[Book], str]] = {
+    "headlines": headlines,
+    "claims": claims,
+    "provenance": provenance,
+    "commands": commands,
+    "systems": systems,
+    "tuning": tuning,
+    "card-figures": lambda book: model_card.figures(book.results),
+    "card-training": lambda book: model_card.training(book.results),
+    "card-command": lambda book: command(model_card.CARD),
+}
+"""By name."""

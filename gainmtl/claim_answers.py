@@ -1,0 +1,181 @@
+"""How each claim is answered from stored rows: which figures go into which criterion.
+
+The criteria stand with their chapters and were written before the runs. Each function here takes
+the rows of a results file, see `claims.answer`, and raises LookupError where they lack a figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pandas as pd
+
+from gainmtl import (
+    components,
+    flips,
+    focal_study,
+    gate_scores,
+    joint,
+    mining,
+    reference,
+    shortcut_findings,
+)
+from gainmtl.flips import Judgement
+from gainmtl.tables import Value, find
+
+Rows: TypeAlias = pd.DataFrame
+_UNKNOWN = (math.nan, math.nan, None)
+
+
+def supervision(first: reference.System, plain: reference.System) -> Callable[[Rows], Judgement]:
+    def judge(rows: Rows) -> Judgement:
+        figures = {
+            name: find(rows, first, f"{metric}_difference", of, **plain.as_other)
+            for name, (metric, of) in {
+                "positive energy": ("positive_energy", "cam"),
+                "IoU": ("iou", "defect_map"),
+                "AUROC": ("auroc", None),
+            }.items()
+        }
+        return Judgement(mining.judge_supervision(*figures.values()), figures)
+
+    return judge
+
+
+def shortcut(rows: Rows) -> Judgement:
+    system = next(s for s in shortcut_findings.SYSTEMS if s.name == "S5")
+    return Judgement(*shortcut_findings.judge_guidance(rows, system))
+
+
+def mining_alone(rows: Rows) -> Judgement:
+    figures = {
+        name: find(
+            rows, components.MINING_ALONE, f"{metric}_difference", of, **components.PLAIN.as_other
+        )
+        for name, (metric, of) in {
+            "evidence on the defect": ("positive_energy", "cam"),
+            "defect under the soft mask": ("soft_mask_coverage", "cam"),
+            "AUROC": ("auroc", None),
+        }.items()
+    }
+    return Judgement(mining.judge_mining(*figures.values()), figures)
+
+
+def refinement(rows: Rows) -> Judgement:
+    cost = {
+        name: find(
+            rows, components.WITH_CBAM, f"{name}_ratio",
+            network="mobilenetv2_100", image_size=128, against="plain",
+        ).value
+        for name in ("parameters", "operations", "seconds")
+    }  # fmt: skip
+    bare = components.ATTENTION_BARE
+    energy, overlap = (
+        find(rows, components.ATTENTION_CBAM, f"{metric}_difference", "defect_map", **bare.as_other)
+        for metric in ("positive_energy", "iou")
+    )
+    return Judgement(*gate_scores.judge_refinement(cost, energy, overlap))
+
+
+def temperature(rows: Rows) -> Judgement:
+    systems = (components.ATTENTION_BARE, components.ATTENTION_CBAM)
+    tables = [gate_scores.temperatures(rows, system) for system in systems]
+    ends = [
+        float(t) for table in tables for t in table.groupby(["seed", "fold"])["temperature"].last()
+    ]
+    if not ends:
+        raise LookupError("temperatures")
+    held = {"lesson": "attention", "temperature": "learned", "against": "held at 1"}
+    chosen = rows[(rows["system"] == "lesson") & (rows["metric"] == "entropy_difference")]
+    chosen = chosen[chosen["condition"].map(lambda given: dict(given) == held)]
+    if len(chosen) != 1:
+        raise LookupError("the lesson's entropy")
+    one = chosen.iloc[0]
+    sharper = Value(float(one["value"]), float(one["ci_low"]), float(one["ci_high"]), int(one["n"]))
+    return Judgement(*gate_scores.judge_temperature(ends, sharper))
+
+
+def _of_methods(rows: Rows, metric: str) -> dict[str, float]:
+    """The live figure of chapter 4 for each explanation method."""
+    chosen = rows[(rows["metric"] == metric) & (rows["dataset"] == "synthetic")]
+    return {
+        dict(about)["method"]: float(value)
+        for about, value in zip(chosen["condition"], chosen["value"], strict=True)
+    }
+
+
+_BESIDE_CAM = ("grad_cam", "grad_cam_plus_plus", "score_cam")
+
+
+def differentiable(rows: Rows) -> Judgement:
+    """The criterion of chapter 4: confirmed if CAM passes and the other three don't."""
+    error, before, after = (
+        _of_methods(rows, metric) for metric in ("slope_error", "loss_before", "loss_after")
+    )
+    if not {"cam", *_BESIDE_CAM} <= set(error):
+        raise LookupError("slope_error")
+    passed = {name: error[name] < 0.01 and after[name] <= 0.9 * before[name] for name in error}
+    others = [passed[name] for name in _BESIDE_CAM]
+    verdict = "refined"
+    if not passed["cam"] or all(others):
+        verdict = "refuted"
+    elif not any(others):
+        verdict = "confirmed"
+    shown = {
+        f"loss after over before, {name}": Value(after[name] / before[name], *_UNKNOWN)
+        for name in ("cam", *_BESIDE_CAM)
+    }
+    return Judgement(verdict, shown)
+
+
+def cost_of_maps(rows: Rows) -> Judgement:
+    """The criterion of chapter 4: counts as claimed, and times that are felt.
+
+    The chapter also counts one pass of Score-CAM per living channel; here it is more than one, for
+    the number of living channels is not stored.
+    """
+    forward, backward, time = (
+        _of_methods(rows, metric)
+        for metric in ("forward_passes", "head_backward_passes", "time_ratio")
+    )
+    if not {"cam", *_BESIDE_CAM} <= set(forward):
+        raise LookupError("forward_passes")
+    counts = forward["cam"] == 1 and backward["cam"] == 0
+    counts &= all(forward[n] == 1 and backward[n] == 1 for n in _BESIDE_CAM[:2])
+    counts &= forward["score_cam"] > 1 and backward["score_cam"] == 0
+    slower = all(time[n] >= 1.1 for n in _BESIDE_CAM[:2]) and time["score_cam"] >= 10
+    verdict = "refuted" if not counts else "confirmed" if slower else "refined"
+    shown = {
+        f"time over a prediction, {n}": Value(time[n], *_UNKNOWN) for n in ("cam", *_BESIDE_CAM)
+    }
+    return Judgement(verdict, shown)
+
+
+def focal(rows: Rows) -> Judgement:
+    gain = focal_study.study_value(rows, "auroc_difference", 2.0, min(focal_study.RATES))
+    return Judgement(focal_study.judge_focal(gain), {"AUROC, rarest rate": gain})
+
+
+def together(rows: Rows) -> Judgement:
+    together = components.TOGETHER
+    by_map = joint.against(components.LOCALIZATION_ALONE, verdict_by_map=True)
+    found = joint.judge_together(
+        find(rows, together, "auroc_difference", **joint.against(components.PLAIN)),
+        find(rows, together, "pixel_ap_difference", "defect_map", **by_map),
+    )
+    return Judgement(*found)
+
+
+def counterfactual_term(rows: Rows) -> Judgement:
+    def gain(metric: str, **condition: str) -> Value:
+        other = reference.S5_WITHOUT_TERM.as_other
+        return find(rows, reference.S5, f"{metric}_difference", **other, **condition)
+
+    return flips.judge_term(
+        gain("selectivity", level="image"),
+        gain("selectivity", level="features"),
+        gain("flip_rate", level="image", intervention="kept"),
+        gain("auroc"),
+    )

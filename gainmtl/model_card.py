@@ -1,0 +1,76 @@
+"""What the model card of the reference S5 says in figures, from the stored reference run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gainmtl import reference
+from gainmtl.findings import as_text
+from gainmtl.headlines import own_rows
+from gainmtl.runs import Results
+from gainmtl.strategies import get_strategy
+from gainmtl.tables import Value, find, markdown
+
+CARD = "09_staged_training"
+"""The reference run that the card is about."""
+
+FIGURES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "AUROC": ("auroc", None, {}),
+    "average precision": ("average_precision", None, {}),
+    "recall at 5 % false alarms (threshold from the test scores)": ("recall_at_fpr05", None, {}),
+    "recall at the stored threshold": ("recall", None, {}),
+    "precision at the stored threshold": ("precision", None, {}),
+    "accuracy at the stored threshold": ("accuracy", None, {}),
+    "expected calibration error": ("ece", None, {}),
+    "IoU of the defect map": ("iou", "defect_map", {}),
+    "PointGame of the defect map": ("point_game", "defect_map", {}),
+    "pixel AP of the defect map": ("pixel_ap", "defect_map", {}),
+    "positive energy of the evidence": ("positive_energy", "cam", {}),
+    "found defects whose map peaks beside them": ("wrong_reason", "defect_map", {}),
+    "share of a normal tile lit by the defect map": ("false_activation", "defect_map", {}),
+    "verdicts that fall when the defect is removed": (
+        "flip_rate", None, {"intervention": "removed"},
+    ),
+    "verdicts that fall when as much is removed elsewhere": (
+        "flip_rate", None, {"intervention": "moved"},
+    ),
+}  # fmt: skip
+
+
+def figures(results: Mapping[str, Results]) -> str:
+    """What the checkpoints of the card are worth on test tiles."""
+    if CARD not in results:
+        return "*The reference run has not been made yet.*"
+    rows = own_rows(results[CARD])
+    lines = []
+    for name, (metric, of, more) in FIGURES.items():
+        try:
+            found: Value | None = find(rows, reference.S5, metric, of, **more)
+        except LookupError:
+            found = None
+        told = "–" if found is None else found.text(3 if abs(found.value) < 0.1 else 2)
+        count = "–" if found is None or found.n is None else str(found.n)
+        lines.append([name, told, count])
+    return markdown(["measure", "value and 95 % interval", "images"], lines)
+
+
+def training(results: Mapping[str, Results]) -> str:
+    """How the checkpoints of the card were trained."""
+    weights = get_strategy("S5").weights.asdict()
+    told = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in weights.items() if v)
+    lines = [["loss weights", told]]
+    if CARD in results:
+        stored = results[CARD]
+        given, origin = stored.parameters, stored.provenance
+        recipe = origin["recipe"][reference.S5.tag]
+        lines += [
+            ["backbone", f"`{given['backbone']}`, weights `{origin['weights']['name']}`"],
+            ["image size", f"{given['image_size']} px"],
+            ["recipe", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in recipe.items())],
+            ["folds, seeds", f"{given['folds']}, {as_text(given['seeds'])}"],
+            ["data fingerprint", f"`{origin['data_fingerprint'][:16]}`"],
+            ["trained at commit", as_text(origin["trained_at_commits"])],
+            ["versions", ", ".join(f"{k} {v}" for k, v in origin["versions"].items())],
+        ]
+    return markdown(["", "value"], lines, is_text=True)
