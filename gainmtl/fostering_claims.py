@@ -181,7 +181,7 @@ def judge_expensive(area: float, dispersion: float) -> Judgement:
 
 
 def judge_branch(energy: Value, auroc: Value) -> Judgement:
-    """C7: fostering improves an attention branch network.
+    """C7: fostering improves an attention branch network, one that is level with a plain network.
 
     Positive energy and AUROC, with minus without fostering. *Confirmed* if the energy's interval
     lies above 0 and AUROC's lower end above -0.02; *refuted* if the energy's interval lies below

@@ -59,6 +59,8 @@ class System(NamedTuple):
     """Argument of `datasets.limit_exposures` where training has only some of the light."""
     kind: str = ""
     """What it is if no `GAINMTL`; see `persistence.class_of`."""
+    classes: tuple[str, ...] = ()
+    """Where it tells defect types apart: "normal" and their names; else it knows two classes."""
 
     @property
     def name(self) -> str:
@@ -71,9 +73,11 @@ class System(NamedTuple):
         own = {} if self.recipe is None else {"recipe": self.recipe}
         masks = {f"mask_{name}": value for name, value in self.masks}
         light = {"exposures": list(self.exposures)} if self.exposures else {}
+        classes = {"num_classes": len(self.classes)} if self.classes else {}
         return {
             "output_stride": self.output_stride,
             **own,
+            **classes,
             **dict(self.options),
             **masks,
             **light,
@@ -166,6 +170,8 @@ DETECTOR = System("FCOS", DETECTION, 4, "detector", kind="detector")
 def build(system: System, backbone: str, weights: str | None) -> Inspector:
     """An untrained model of a system."""
     options = dict(system.options)
+    if system.classes:
+        options |= {"num_classes": len(system.classes), "classes": system.classes}
     if system.kind:
         return class_of(system.kind)(backbone, system.strategy, weights, **options)
     stride = system.output_stride
