@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 
 from gainmtl import metrics
-from gainmtl.findings import stored_results
 from gainmtl.fostered import BRANCH, branch
 from gainmtl.parameters import Parameters
 from gainmtl.persistence import load
 from gainmtl.protocol import Pooled
 from gainmtl.reference import System, is_finished, load_fold, run
-from gainmtl.runs import row
+from gainmtl.runs import reference, row
 from gainmtl.scoring import defect_scores
 from gainmtl.stats import PairedInterval, paired_interval
 from gainmtl.tables import Value
@@ -36,6 +35,8 @@ class Settled(NamedTuple):
     """By round, AUROC on validation data minus the plain network's; empty where none was run."""
     rows: list[dict[str, Any]]
     """Result rows of these; empty where stored ones were read."""
+    epochs: int
+    """Of one round."""
 
     @property
     def level(self) -> bool:
@@ -84,9 +85,12 @@ def settle(parameters: Parameters, plain: System, rounds: int, more: bool = Fals
     tried: dict[int, Value] = {}
     rows: list[dict[str, Any]] = []
     if p.dataset == "synthetic":
-        stored = stored_results(p.notebook).rows
-        tried = {} if stored is None else _stored(stored)
-        return Settled(max(tried, default=1), tried, [])
+        try:
+            stored = reference(p.notebook)
+        except FileNotFoundError:
+            return Settled(1, {}, [], p.epochs)
+        tried = _stored(stored.rows)
+        return Settled(max(tried, default=1), tried, [], int(stored.parameters["epochs"]))
     for number in range(1, rounds + 1):
         system = branch(number, p.epochs)
         if not (more or (is_finished(p, system) and is_finished(p, plain))):
@@ -102,7 +106,7 @@ def settle(parameters: Parameters, plain: System, rounds: int, more: bool = Fals
         )  # fmt: skip
         if is_level(found):
             break
-    return Settled(max(tried, default=1), tried, rows)
+    return Settled(max(tried, default=1), tried, rows, p.epochs)
 
 
 def _stored(rows: pd.DataFrame) -> dict[int, Value]:

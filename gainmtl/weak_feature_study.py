@@ -20,6 +20,7 @@ import torch
 from gainmtl.datasets.two_features import two_features
 from gainmtl.files import read_json, write_json
 from gainmtl.fostered import fostered
+from gainmtl.fostering_claims import AUROC_MARGIN
 from gainmtl.model import GAINMTL
 from gainmtl.reference import WEIGHTS, System, find_weights
 from gainmtl.runs import git_commit, reference, row
@@ -199,6 +200,18 @@ def study_value(
     system: System = fostered(beta)
     against = fostered(0.0).as_other if metric.endswith("_difference") else {}
     return find(rows, system, metric, map, weak_alone=alone, **about, **against)
+
+
+def chosen_beta(rows: pd.DataFrame, alone: float) -> float:
+    """The largest beta of the study whose mean validation AUROC is at most `AUROC_MARGIN` below
+    that of beta 0; test data has no say. 0 if no other will do."""
+    found = {}
+    for beta in BETAS:
+        try:
+            found[beta] = study_value(rows, "validation_auroc", beta, alone).value
+        except LookupError:
+            continue
+    return max(beta for beta, value in found.items() if value >= found[0.0] - AUROC_MARGIN)
 
 
 def stored_study() -> tuple[pd.DataFrame | None, str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gainmtl import branch_rounds, findings, metrics, runs
+from gainmtl import branch_rounds, metrics, runs
 from gainmtl.branch_rounds import Settled, is_level, settle, validation_difference
 from gainmtl.components import PLAIN
 from gainmtl.fostered import branch
@@ -55,7 +55,7 @@ def test_level_is_not_below() -> None:
     assert is_level(gap(0.0))
     assert is_level(gap(0.5))
     assert not is_level(gap(-0.03))
-    assert not Settled(1, {}, []).level
+    assert not Settled(1, {}, [], 10).level
 
 
 def test_rounds_go_on_until_level_or_the_cap(rounds: list[str]) -> None:
@@ -67,19 +67,22 @@ def test_rounds_go_on_until_level_or_the_cap(rounds: list[str]) -> None:
 
 
 def test_nothing_is_trained_unasked(rounds: list[str]) -> None:
-    assert settle(parameters(), PLAIN, 3) == Settled(1, {}, [])
+    assert settle(parameters(), PLAIN, 3) == Settled(1, {}, [], 10)
     assert rounds == []
 
 
 def test_stored_rows_say_the_same(rounds: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     found = settle(parameters(), PLAIN, 5, more=True)
-    stored = findings.Results(pd.DataFrame(runs.check_rows(found.rows)), "", {})
-    monkeypatch.setattr(branch_rounds, "stored_results", lambda name: stored)
+    kept = SimpleNamespace(rows=pd.DataFrame(runs.check_rows(found.rows)), parameters={"epochs": 7})
+    monkeypatch.setattr(branch_rounds, "reference", lambda name: kept)
     again = settle(parameters(dataset="synthetic"), PLAIN, 1)
-    assert (again.round, again.tried, again.rows) == (3, found.tried, [])
-    empty = findings.Results(None, "", {})
-    monkeypatch.setattr(branch_rounds, "stored_results", lambda name: empty)
-    assert settle(parameters(dataset="synthetic"), PLAIN, 3) == Settled(1, {}, [])
+    assert again == Settled(3, found.tried, [], 7)
+
+    def missing(name: str) -> Any:
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(branch_rounds, "reference", missing)
+    assert settle(parameters(dataset="synthetic"), PLAIN, 3) == Settled(1, {}, [], 10)
 
 
 def test_the_difference_is_of_validation_images_of_all_folds_and_seeds(

@@ -107,6 +107,16 @@ def test_rows_hold_means_and_differences_seed_by_seed() -> None:
     assert study.study_value(rows, "validation_auroc", 1.0, 0.0).value == pytest.approx(0.9)
 
 
+def test_beta_is_chosen_on_validation() -> None:
+    records = [record(beta, 0, 0.1) for beta in study.BETAS]
+    for one, value in zip(records, (0.95, 0.97, 0.945, 0.93), strict=True):
+        one["validation_auroc"] = value
+    rows = pd.DataFrame(study.study_rows(records))
+    assert study.chosen_beta(rows, 0.0) == 1.0
+    some = pd.DataFrame(study.study_rows(records[:2]))
+    assert study.chosen_beta(some, 0.0) == 0.3
+
+
 def test_seeds_come_first_and_a_study_goes_on(tmp_path: Path) -> None:
     runs_ = study.grid()
     assert len(runs_) <= 40
