@@ -190,6 +190,7 @@ def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:
             fold=fold,
             folds=p.folds if p.folds > 1 else HELD_OUT_FOLDS,
             split="folds" if p.folds > 1 and p.dataset != "synthetic" else "auto",
+            category=getattr(p, "category", None) if p.dataset != "synthetic" else None,
             seed=seed,
         )
 
