@@ -6,6 +6,10 @@ other chapters have trained.
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from typing import Any
+
 from gainmtl.components import GAIN, PLAIN, with_share
 from gainmtl.losses import LossWeights
 from gainmtl.reference import System
@@ -95,6 +99,40 @@ def fostered_types(beta: float) -> System:
         label=f"{base.label}, six classes",
         classes=TILE_CLASSES,
     )
+
+
+PAPER_BETA = 100.0
+_PAPER: tuple[tuple[str, Any], ...] = (
+    ("backbone_rate", 1.0),
+    ("freeze_stride", 0),
+    ("freeze_statistics", False),
+    ("weight_decay", 0.0),
+    ("average_decay", 0.0),
+)
+"""What is known of the paper's recipe: every layer trains at one rate, nothing decays."""
+
+
+def paper_sweep(image_size: int) -> dict[float, System]:
+    """The paper's two networks by its beta, 0 and 100, for one class of VOC against the rest.
+
+    On the backbone's last map, averaged; the map is read from its own zero. The paper's term is
+    `beta ce`, ours is over ln n, so its 100 is ours of 100 ln n. Deviations: two classes instead of
+    20, the weight rises over the first part of the training, faint maps count less
+    (`losses.fostering_loss`), and the learning rate falls.
+    """
+    cells = (image_size // 32) ** 2
+    plain = System(
+        "S1-stride32-paper", "S1", 32, "plain, the paper's setting", "paper", _PAPER,
+        (("pooling", "mean"),),
+    )  # fmt: skip
+    strategy = dataclasses.replace(foster("S1", PAPER_BETA * math.log(cells)), fostering_zero="map")
+    sharp = plain._replace(
+        tag="S1-fostered-stride32-paper",
+        strategy=strategy,
+        label=f"fostered, the paper's beta {PAPER_BETA:g}",
+        about=(("beta", PAPER_BETA), ("measure", "ce")),
+    )
+    return {0.0: plain, PAPER_BETA: sharp}
 
 
 def extras(

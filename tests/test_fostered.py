@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from gainmtl import components
+import math
+from typing import Any
+
+import pytest
+
+from gainmtl import components, reference
 from gainmtl.fostered import (
     BETAS,
     BRANCH,
@@ -12,9 +17,11 @@ from gainmtl.fostered import (
     fostered_branch,
     fostered_types,
     fostered_with_share,
+    paper_sweep,
 )
 from gainmtl.reference import System
 from gainmtl.strategies import Strategy
+from gainmtl.training_run import Recipe
 
 SYSTEMS = [
     *(fostered(beta) for beta in BETAS),
@@ -62,6 +69,18 @@ def test_extras_are_pairs_of_those() -> None:
     longer = extras(1.0, rounds=2)
     assert longer[-1] == (fostered_branch(1.0, 2), branch(2))
     assert {system.tag for pair in longer for system in pair} <= tags
+
+
+def test_the_papers_two_networks() -> None:
+    plain, sharp = paper_sweep(192).values()
+    assert isinstance(sharp.strategy, Strategy)
+    assert sharp.strategy.weights.fostering == pytest.approx(100 * math.log(36))
+    assert (sharp.strategy.fostering_zero, sharp.output_stride) == ("map", 32)
+    assert plain.changes == sharp.changes
+    assert plain.tag != sharp.tag
+    Recipe(**dict(plain.changes))
+    model: Any = reference.build(sharp, "resnet18", None)
+    assert (model.pooling, model.output_stride) == ("mean", 32)
 
 
 def test_a_round_is_so_many_times_the_epochs_and_the_first_is_the_recipe_of_all() -> None:
