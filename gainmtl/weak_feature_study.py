@@ -166,14 +166,15 @@ def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         other = found.get((0.0, alone, metric, map, text))
         if beta and other:
             _add_difference(add, beta, alone, metric, map, by_seed, other, conditions[text])
+    both = {"shown": "both"}
     for beta, alone in dict.fromkeys((key[0], key[1]) for key in found):
-        gains = []
+        gains: list[dict[int, float]] = []
         for on in ("weak", "strong"):
             about = str({"on": on, "shown": "both"})
             pair = [found.get((b, alone, "positive_energy", "cam", about), {}) for b in (beta, 0.0)]
             gains.append({k: pair[0][k] - pair[1][k] for k in pair[0] if k in pair[1]})
         if beta and gains[0]:
-            _add_difference(add, beta, alone, "weak_over_strong", "cam", *gains, {"shown": "both"})
+            _add_difference(add, beta, alone, "weak_over_strong", "cam", gains[0], gains[1], both)
     return rows
 
 

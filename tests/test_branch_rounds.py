@@ -118,7 +118,7 @@ def test_the_difference_is_of_validation_images_of_all_folds_and_seeds(
          for seed in (0, 1)]
         for s in "ab"
     ]  # fmt: skip
-    found = validation_difference(parameters(), *pair, resamples=50)
+    found = validation_difference(parameters(), pair[0], pair[1], resamples=50)
     true = np.concatenate(list(labels.values()))
     whole = [np.concatenate([said[f"{s}{a}{b}"] for a, b in labels]) for s in "ab"]
     assert found.value == metrics.auroc(whole[0], true) - metrics.auroc(whole[1], true)

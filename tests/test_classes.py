@@ -23,7 +23,7 @@ KINDS = ("normal", "blowhole", "stain")
 
 
 def three(**sizes: int) -> Any:
-    given = {"train": 96, "val": 32, "test": 48, "image_size": 64, **sizes}
+    given: dict[str, Any] = {"train": 96, "val": 32, "test": 48, "image_size": 64, **sizes}
     return datasets.load("synthetic", defect_types=KINDS[1:], **given)
 
 

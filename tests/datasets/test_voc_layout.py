@@ -38,7 +38,7 @@ def voc(tmp_path: Path, write: Any) -> Path:
         for i in range(count):
             stem = f"{listed}_{i:03d}"
             write(f"JPEGImages/{stem}.jpg", np.full((8, 12, 3), 60 + i, np.uint8))
-            objects = [("cat", (1, 1, 4, 2), 0)]
+            objects: list[Any] = [("cat", (1, 1, 4, 2), 0)]
             label = -1
             if i % 3 == 0:
                 label = 1
