@@ -2,7 +2,7 @@
 
 python tools/weak_feature_study.py --output-dir runs/features --workers 2
 
-Built-in parts and the project's small backbone; nothing is read from elsewhere. 40 runs of about
+Built-in parts and the project's small backbone; nothing is read from elsewhere. 40 runs of 10 to
 20 seconds on one core each. One JSON file per run under `--output-dir`, written when the run is
 done; what is there is not run again. The figures go to `--results`, which chapter 12 shows.
 """
