@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gainmtl.datasets import ImageDataset, list_images
-from gainmtl.datasets.images import check_readable, read_image, read_mask
+from gainmtl.datasets.images import boxes_mask, check_readable, read_image, read_mask
 from gainmtl.types import NORMAL
 
 NEW = "new"
@@ -97,7 +97,10 @@ def _mask(dataset: Any, index: int) -> Tensor | None:
     if not dataset.labels[index] or not dataset.has_mask[index]:
         return None
     if isinstance(dataset, ImageDataset):
-        path = dataset.records[index].mask
-        assert path is not None
-        return read_mask(path, dataset.mask_above)
+        record = dataset.records[index]
+        if record.mask is None and record.boxes is not None:
+            assert record.image is not None
+            return boxes_mask(record.boxes, check_readable(record.image))
+        assert record.mask is not None
+        return read_mask(record.mask, dataset.mask_above)
     return dataset[index].mask > 0.5

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset
 
 from gainmtl import metrics
@@ -35,6 +35,8 @@ RANKING_MEASURES = {
     "recall_at_fpr05": lambda scores, labels: metrics.recall_at_fpr(scores, labels, 0.05),
     "ece": metrics.expected_calibration_error,
 }
+CLASS_MEASURES = {"type_accuracy": metrics.class_accuracy, "macro_f1": metrics.macro_f1}
+"""Of models that tell defect types apart: the most probable class against the type."""
 TYPE_MEAN = "mean over types"
 
 
@@ -60,6 +62,13 @@ def evaluate(
     )
 
 
+def class_codes(*names: ArrayLike) -> list[NDArray[np.float64]]:
+    """Columns of class names (N,) as numbers, the same name the same number."""
+    columns = [np.asarray(column, dtype=str) for column in names]
+    _, codes = np.unique(np.concatenate(columns), return_inverse=True)
+    return np.split(codes.astype(np.float64), np.cumsum([len(c) for c in columns])[:-1])
+
+
 def tidy(
     scores: Scores,
     dataset: str,
@@ -74,9 +83,11 @@ def tidy(
 
     No intervals for 0 resamples.
 
-    Verdict measures use the stored decisions. Map measures are means over defective images with a
-    mask; rows whose condition has a `defect_type` are of that type, `"mean over types"` is their
-    unweighted mean, and `{"oracle": true}` is what the mask itself scores on the grid of `cam`.
+    Verdict measures use the stored decisions. `type_accuracy` and `macro_f1` are of the most
+    probable class, where the model tells defect types apart. Map measures are means over defective
+    images with a mask; rows whose condition has a `defect_type` are of that type, `"mean over
+    types"` is their unweighted mean, and `{"oracle": true}` is what the mask itself scores on the
+    grid of `cam`.
     """
     images = scores.images
     base = {"dataset": dataset, "split": split, "system": system, "seed": seed, "fold": fold}
@@ -120,6 +131,10 @@ def tidy(
         add(metric, ranking, probability, labels)
     for metric, verdict in VERDICT_MEASURES.items():
         add(metric, verdict, flagged, labels)
+    if "predicted_type" in images.columns:
+        predicted, true = class_codes(images["predicted_type"], kinds)
+        for metric, of_class in CLASS_MEASURES.items():
+            add(metric, of_class, predicted, true)
     types = sorted(set(kinds[labels]) - {NORMAL})
     for kind in types if len(types) > 1 else []:
         rest = np.where((kinds == kind) | ~labels, probability, np.nan)

@@ -6,6 +6,10 @@ other chapters have trained.
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from typing import Any
+
 from gainmtl.components import GAIN, PLAIN, with_share
 from gainmtl.losses import LossWeights
 from gainmtl.reference import System
@@ -56,22 +60,95 @@ def fostered_with_share(beta: float, share: float, draw: int = 0) -> System:
     )
 
 
-def fostered_branch(beta: float) -> System:
-    """The attention branch network with fostering of weight `beta` of the map that decides."""
+def branch(rounds: int = 1, epochs: int = 10) -> System:
+    """The attention branch network, trained for so many times the `epochs` of all systems."""
+    if rounds == 1:
+        return BRANCH
+    total = rounds * epochs
     return BRANCH._replace(
-        tag=f"attention-branch-fostered-{_tag('ce', beta, None)}-stride4",
-        strategy=foster(ATTENTION_BRANCH, beta),
-        label=f"{BRANCH.label}, beta {beta:g}",
-        about=(("beta", beta), ("measure", "ce")),
+        tag=f"attention-branch-epochs{total}-stride4",
+        label=f"{BRANCH.label}, {total} epochs",
+        changes=(("epochs", total),),
+        about=(("epochs", total),),
     )
 
 
-def extras(beta: float) -> list[tuple[System, System]]:
-    """What the sweep alone does not need, as pairs to compare, first minus second."""
+def fostered_branch(beta: float, rounds: int = 1, epochs: int = 10) -> System:
+    """`branch` with fostering of weight `beta` of the map that decides."""
+    base = branch(rounds, epochs)
+    return base._replace(
+        tag=base.tag.replace("branch", f"branch-fostered-{_tag('ce', beta, None)}", 1),
+        strategy=foster(ATTENTION_BRANCH, beta),
+        label=f"{base.label}, beta {beta:g}",
+        about=(("beta", beta), ("measure", "ce"), *base.about),
+    )
+
+
+TILE_CLASSES = ("normal", "blowhole", "break", "crack", "fray", "uneven")
+"""The magnetic tiles' defect types, as `Data.types` gives them."""
+
+
+def fostered_types(beta: float) -> System:
+    """`fostered(beta)` that tells the six classes of the magnetic tiles apart.
+
+    The map that is fostered is that of the true type against normal.
+    """
+    base = fostered(beta)
+    return base._replace(
+        tag=base.tag.replace("S1", "S1-types", 1),
+        label=f"{base.label}, six classes",
+        classes=TILE_CLASSES,
+    )
+
+
+PAPER_BETA = 100.0
+_PAPER: tuple[tuple[str, Any], ...] = (
+    ("backbone_rate", 1.0),
+    ("freeze_stride", 0),
+    ("freeze_statistics", False),
+    ("weight_decay", 0.0),
+    ("average_decay", 0.0),
+)
+"""What is known of the paper's recipe: every layer trains at one rate, nothing decays."""
+
+
+def paper_sweep(image_size: int) -> dict[float, System]:
+    """The paper's two networks by its beta, 0 and 100, for one class of VOC against the rest.
+
+    On the backbone's last map, averaged; the map is read from its own zero. The paper's term is
+    `beta ce`, ours is over ln n, so its 100 is ours of 100 ln n. Deviations: two classes instead of
+    20, the weight rises over the first part of the training, faint maps count less
+    (`losses.fostering_loss`), and the learning rate falls.
+    """
+    cells = (image_size // 32) ** 2
+    plain = System(
+        "S1-stride32-paper", "S1", 32, "plain, the paper's setting", "paper", _PAPER,
+        (("pooling", "mean"),),
+    )  # fmt: skip
+    strategy = dataclasses.replace(foster("S1", PAPER_BETA * math.log(cells)), fostering_zero="map")
+    sharp = plain._replace(
+        tag="S1-fostered-stride32-paper",
+        strategy=strategy,
+        label=f"fostered, the paper's beta {PAPER_BETA:g}",
+        about=(("beta", PAPER_BETA), ("measure", "ce")),
+    )
+    return {0.0: plain, PAPER_BETA: sharp}
+
+
+def extras(
+    beta: float, rounds: int = 1, epochs: int = 10, types: bool = True
+) -> list[tuple[System, System]]:
+    """What the sweep alone does not need, as pairs to compare, first minus second.
+
+    `rounds` and `epochs` as in `branch`; `types`: the data's types are `TILE_CLASSES`.
+    """
+    by_type = [(fostered_types(beta), fostered_types(0.0))] if types else []
+    network = branch(rounds, epochs)
     return [
         (fostered(beta, "ca"), PLAIN),
         (fostered(beta, "cd"), PLAIN),
         *((fostered_with_share(beta, s), with_share(s, 0)) for s in (0.05, 0.2)),
-        (BRANCH, PLAIN),
-        (fostered_branch(beta), BRANCH),
+        *by_type,
+        (network, PLAIN),
+        (fostered_branch(beta, rounds, epochs), network),
     ]

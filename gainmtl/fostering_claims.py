@@ -103,6 +103,30 @@ def judge_weak(difference: Value) -> Judgement:
     return Judgement(verdict, {"gain on weak minus on strong features": difference})
 
 
+def judge_weak_feature(energy: Value, over_strong: Value, auroc: Value) -> Judgement:
+    """C3 where weak and strong are made: a small faint feature beside a large clear one.
+
+    Of the chosen beta minus beta 0, seed by seed, both features following the label: positive
+    energy on the weak feature in pictures with both; that gain minus the one on the strong
+    feature; AUROC of pictures that show the weak one alone. *Confirmed* if all three intervals lie
+    above 0: the weak feature gains, more than the strong, and the verdict with it. *Refuted* if the
+    first or the last lies below 0: the weak feature loses. Else *refined*.
+    """
+    verdict = "refined"
+    if min(energy.low, over_strong.low, auroc.low) > 0:
+        verdict = "confirmed"
+    elif energy.high < 0 or auroc.high < 0:
+        verdict = "refuted"
+    return Judgement(
+        verdict,
+        {
+            "energy on the weak feature": energy,
+            "that gain over the strong one's": over_strong,
+            "AUROC with the weak one alone": auroc,
+        },
+    )
+
+
 def judge_different(correlations: Mapping[str, Value]) -> Judgement:
     """C4: the three measures see fundamentally different things.
 
@@ -157,7 +181,7 @@ def judge_expensive(area: float, dispersion: float) -> Judgement:
 
 
 def judge_branch(energy: Value, auroc: Value) -> Judgement:
-    """C7: fostering improves an attention branch network.
+    """C7: fostering improves an attention branch network, one that is level with a plain network.
 
     Positive energy and AUROC, with minus without fostering. *Confirmed* if the energy's interval
     lies above 0 and AUROC's lower end above -0.02; *refuted* if the energy's interval lies below

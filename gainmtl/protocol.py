@@ -15,7 +15,7 @@ import torch
 
 from gainmtl import metrics
 from gainmtl.datasets import Data
-from gainmtl.evaluate import tidy
+from gainmtl.evaluate import CLASS_MEASURES, class_codes, tidy
 from gainmtl.files import atomic_path, read_json, write_json
 from gainmtl.persistence import load_any
 from gainmtl.runs import git_commit
@@ -177,7 +177,7 @@ def _read(folder: Path) -> tuple[Scores, dict[str, Any]]:
     for column in images.columns:
         if column in ("is_defective", "has_mask", "is_flagged"):
             images[column] = images[column] == "True"
-        elif column not in ("name", "group", "defect_type"):
+        elif column not in ("name", "group", "defect_type", "predicted_type"):
             images[column] = [float(value) if value else math.nan for value in images[column]]
     with np.load(folder / "histograms.npz") as stored:
         files = [key for key in stored.files if key.endswith(".positives")]
@@ -259,6 +259,11 @@ def compare(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.Dat
     for metric, (column, function) in COMPARED.items():
         x, y = (t[column].to_numpy(float) for t in (left, right))
         add(metric, None, paired_interval(function, groups, x, y, [labels], resamples=resamples))
+    if all("predicted_type" in t.columns for t in (left, right)):
+        x, y, true = class_codes(left["predicted_type"], right["predicted_type"], kinds)
+        for metric, of_class in CLASS_MEASURES.items():
+            found = paired_interval(of_class, groups, x, y, [true], resamples=resamples)
+            add(metric, None, found)
     for name in ("cam", "defect_map"):
         for measure in ("iou", "point_game", "energy_inside", "positive_energy"):
             if not all(f"{name}.{measure}" in t.columns for t in (left, right)):

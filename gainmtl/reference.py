@@ -61,6 +61,8 @@ class System(NamedTuple):
     """What it is if no `GAINMTL`; see `persistence.class_of`."""
     probe: int = 0
     """Training images on which the conflict of its terms is measured after every epoch."""
+    classes: tuple[str, ...] = ()
+    """Where it tells defect types apart: "normal" and their names; else it knows two classes."""
 
     @property
     def name(self) -> str:
@@ -73,9 +75,11 @@ class System(NamedTuple):
         own = {} if self.recipe is None else {"recipe": self.recipe}
         masks = {f"mask_{name}": value for name, value in self.masks}
         light = {"exposures": list(self.exposures)} if self.exposures else {}
+        classes = {"num_classes": len(self.classes)} if self.classes else {}
         return {
             "output_stride": self.output_stride,
             **own,
+            **classes,
             **dict(self.options),
             **masks,
             **light,
@@ -168,6 +172,8 @@ DETECTOR = System("FCOS", DETECTION, 4, "detector", kind="detector")
 def build(system: System, backbone: str, weights: str | None) -> Inspector:
     """An untrained model of a system."""
     options = dict(system.options)
+    if system.classes:
+        options |= {"num_classes": len(system.classes), "classes": system.classes}
     if system.kind:
         return class_of(system.kind)(backbone, system.strategy, weights, **options)
     stride = system.output_stride
@@ -186,6 +192,7 @@ def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:
             fold=fold,
             folds=p.folds if p.folds > 1 else HELD_OUT_FOLDS,
             split="folds" if p.folds > 1 and p.dataset != "synthetic" else "auto",
+            category=getattr(p, "category", None) if p.dataset != "synthetic" else None,
             seed=seed,
         )
 

@@ -37,7 +37,8 @@ class Scores(NamedTuple):
     images: pd.DataFrame
     """`name, group, defect_type, is_defective, has_mask, defect_probability, is_flagged`, one
     column `<map>.<measure>` per map and measure, `oracle.<measure>` for the area-pooled mask on the
-    grid of `cam`, `<map>.false_activation` on normal images, and `flip.<intervention>`."""
+    grid of `cam`, `<map>.false_activation` on normal images, and `flip.<intervention>`; of a model
+    that tells defect types apart `predicted_type` too, its most probable class."""
     histograms: dict[str, metrics.PixelHistogram]
     """Pixel scores per map, images in the same order; images without a mask hold no pixels."""
 
@@ -130,6 +131,8 @@ def score(
             "defect_probability": probability,
             "is_flagged": probability >= model.threshold,
         }
+        if isinstance(model, GAINMTL) and len(model.classes) > 2:
+            row["predicted_type"] = np.array(model.classes)[out.logits.argmax(1).cpu().numpy()]
         marked = bad & known
         for name, map_logits in _map_logits(model, out).items():
             maps = torch.sigmoid(map_logits)

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from gainmtl import components
-from gainmtl.fostered import BETAS, BRANCH, extras, fostered, fostered_branch, fostered_with_share
+import math
+from typing import Any
+
+import pytest
+
+from gainmtl import components, reference
+from gainmtl.fostered import (
+    BETAS,
+    BRANCH,
+    branch,
+    extras,
+    fostered,
+    fostered_branch,
+    fostered_types,
+    fostered_with_share,
+    paper_sweep,
+)
 from gainmtl.reference import System
 from gainmtl.strategies import Strategy
+from gainmtl.training_run import Recipe
 
 SYSTEMS = [
     *(fostered(beta) for beta in BETAS),
     *(fostered(1.0, measure) for measure in ("ca", "cd")),
     fostered(1.0, layer=16),
     *(fostered_with_share(beta, share) for beta in (0.0, 1.0) for share in (0.05, 0.2)),
-    BRANCH,
-    fostered_branch(1.0),
+    *(fostered_types(beta) for beta in (0.0, 1.0)),
+    *(branch(rounds) for rounds in (1, 2, 3)),
+    *(fostered_branch(1.0, rounds) for rounds in (1, 2)),
 ]
 
 
@@ -48,3 +65,29 @@ def test_extras_are_pairs_of_those() -> None:
     tags = {system.tag for system in SYSTEMS}
     assert {system.tag for pair in pairs for system in pair} <= tags
     assert len({first.tag for first, _ in pairs}) == len(pairs)
+    assert (fostered_types(1.0), fostered_types(0.0)) not in extras(1.0, types=False)
+    longer = extras(1.0, rounds=2)
+    assert longer[-1] == (fostered_branch(1.0, 2), branch(2))
+    assert {system.tag for pair in longer for system in pair} <= tags
+
+
+def test_the_papers_two_networks() -> None:
+    plain, sharp = paper_sweep(192).values()
+    assert isinstance(sharp.strategy, Strategy)
+    assert sharp.strategy.weights.fostering == pytest.approx(100 * math.log(36))
+    assert (sharp.strategy.fostering_zero, sharp.output_stride) == ("map", 32)
+    assert plain.changes == sharp.changes
+    assert plain.tag != sharp.tag
+    Recipe(**dict(plain.changes))
+    model: Any = reference.build(sharp, "resnet18", None)
+    assert (model.pooling, model.output_stride) == ("mean", 32)
+
+
+def test_a_round_is_so_many_times_the_epochs_and_the_first_is_the_recipe_of_all() -> None:
+    assert branch(1) is BRANCH
+    assert fostered_branch(1.0).tag == "attention-branch-fostered-ce1-stride4"
+    longer = branch(3, 4)
+    assert (longer.tag, longer.changes) == (
+        "attention-branch-epochs12-stride4", (("epochs", 12),)
+    )  # fmt: skip
+    assert fostered_branch(0.3, 3, 4).changes == longer.changes

@@ -67,6 +67,15 @@ def test_weak(middle: float, verdict: str) -> None:
     assert claims.judge_weak(value(0.0)).verdict == "refined"
 
 
+def test_weak_feature() -> None:
+    up, down, level = value(0.1), value(-0.1), value(0.0)
+    assert claims.judge_weak_feature(up, up, up).verdict == "confirmed"
+    assert claims.judge_weak_feature(up, level, up).verdict == "refined"
+    assert claims.judge_weak_feature(up, up, down).verdict == "refuted"
+    assert claims.judge_weak_feature(down, up, up).verdict == "refuted"
+    assert claims.judge_weak_feature(level, down, level).verdict == "refined"
+
+
 def test_different() -> None:
     for sizes, verdict in (
         ((0.1, -0.2, 0.4), "confirmed"), ((0.95, -0.99, 0.9), "refuted"),

@@ -60,7 +60,7 @@ def load(
     """Read the set `name` and return its training, validation and test parts.
 
     Args:
-        name: "synthetic", or a layout: "folder", "mvtec", "visa", "magnetic-tile".
+        name: "synthetic", or a layout: "folder", "mvtec", "visa", "magnetic-tile", "voc2012".
         root: the folder of the set; `None` for "synthetic".
         image_size: side of the square that images are resized to.
         fold: which of the `folds` parts is tested.
@@ -68,7 +68,7 @@ def load(
         resize: "squash" or "pad" (see `transforms`).
         validation: share of the training groups that validate; unused where the official
             split has a validation part.
-        category: which category of "mvtec" and "visa".
+        category: which category of "mvtec" and "visa"; which class of "voc2012", against the rest.
         split: "official" takes the split of the set (it has one fold), "folds" pools all
             images and makes folds by group, "auto" takes the official one where there is one.
             "leaking" makes folds by image, ignoring groups, to show what that does.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,16 @@ class Data:
         classifier can.
         """
         return tuple(kind for kind in (NORMAL, "defective") if self.counts["train"][kind])
+
+    def types(self) -> tuple[str, ...]:
+        """`"normal"` and every defect type of the three parts, sorted: the classes of a model that
+        tells types apart, `GAINMTL(num_classes=len(types), classes=types)`.
+
+        Of all parts, so that every fold has the same classes.
+        """
+        parts: list[Any] = [self.train, self.val, self.test]
+        found = {kind for part in parts for kind in part.defect_types}
+        return (NORMAL, *sorted(found - {NORMAL}))
 
     def report(self) -> str:
         """The set in one short paragraph, missing and empty masks included."""

@@ -24,7 +24,8 @@ def fingerprint(records: Sequence[Record], parameters: dict[str, Any]) -> str:
         digest.update(
             json.dumps(
                 [record.name, record.is_defective, record.defect_type, record.split, record.group,
-                 _contents(record.image), _contents(record.mask)]
+                 _contents(record.image), _contents(record.mask),
+                 *([] if record.boxes is None else [record.boxes])]
             ).encode()
         )  # fmt: skip
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gainmtl.datasets.images import (
+    boxes_mask,
     check_readable,
     check_sizes,
     mask_is_empty,
@@ -69,7 +70,9 @@ class ImageDataset(Dataset[Sample]):
         self.empty_masks: NDArray[np.bool_] = np.array(
             [_has_empty_mask(record, mask_above) for record in records], dtype=bool
         )
-        missing = np.array([r.is_defective and r.mask is None for r in records], dtype=bool)
+        missing = np.array(
+            [r.is_defective and r.mask is None and r.boxes is None for r in records], dtype=bool
+        )
         self.has_mask: NDArray[np.bool_] = ~(missing | self.empty_masks)
         self._decoded: dict[int, tuple[NDArray[np.uint8], NDArray[np.bool_] | None]] = {}
 
@@ -109,6 +112,8 @@ class ImageDataset(Dataset[Sample]):
             mask = read_mask(record.mask, self.mask_above)
             check_sizes(record.image, (image.shape[1], image.shape[2]),
                         record.mask, (mask.shape[1], mask.shape[2]))  # fmt: skip
+        elif record.is_defective and record.boxes is not None:
+            mask = boxes_mask(record.boxes, (image.shape[1], image.shape[2]))
         image, mask = resize_pair(image, mask, self.image_size, self.resize)
         decoded = (image.numpy(), None if mask is None else mask.numpy())
         if self.cache:

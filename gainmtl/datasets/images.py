@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -70,6 +70,14 @@ def read_mask(path: str | Path, above: int | None = 127) -> Tensor:
         ids = palette or 1 <= pixels.max(initial=0) <= LARGEST_CLASS_ID
         above = 0 if ids else 127
     return torch.from_numpy(pixels > above)[None]
+
+
+def boxes_mask(boxes: Sequence[tuple[int, int, int, int]], size: tuple[int, int]) -> Tensor:
+    """(1, H, W) bool: the union of boxes (top, left, bottom, right), cut at the border."""
+    mask = torch.zeros(1, *size, dtype=torch.bool)
+    for top, left, bottom, right in boxes:
+        mask[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+    return mask
 
 
 def read_size(path: str | Path) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from gainmtl.datasets.records import (
     no_category,
     unique_stems,
 )
+from gainmtl.datasets.voc_layout import VOC_TREE, read_voc
 from gainmtl.types import NORMAL
 
 MVTEC_TREE = """
@@ -147,6 +148,7 @@ LAYOUTS: dict[str, Layout] = {
     # VisA's masks hold small class ids; the tiles' were resampled and hold 256 grey levels.
     "visa": Layout(read_visa, 0, VISA_TREE),
     "magnetic-tile": Layout(read_magnetic_tile, 127, TILE_TREE),
+    "voc2012": Layout(read_voc, 127, VOC_TREE),
 }
 
 

@@ -13,6 +13,10 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 GROUPS_FILE = "groups.csv"
 
 
+Box = tuple[int, int, int, int]
+"""Top, left, bottom, right in pixels of the file, the last row and column outside."""
+
+
 class Record(NamedTuple):
     """One image of a data set, known without decoding it."""
 
@@ -29,6 +33,8 @@ class Record(NamedTuple):
     """Images of one physical part share a group; folds never split it."""
     name: str
     """Path relative to the root, with forward slashes; unique within the set."""
+    boxes: tuple[Box, ...] | None = None
+    """Where annotators drew boxes and no mask: the mask is their union."""
 
 
 def is_image(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gainmtl.datasets.defects import DEFECTS
+from gainmtl.datasets.defects import DEFECTS, Defect
 from gainmtl.datasets.textures import TEXTURES, Array, Generator, pixel_grid, smooth_noise
 
 VISIBLE_SHARE = 0.3
@@ -61,7 +61,7 @@ def stream(seed: int, split: int, *key: int) -> Generator:
     )
 
 
-def _light(rng: Generator, size: int) -> Array:
+def light(rng: Generator, size: int) -> Array:
     """Uneven illumination times exposure, (H, W)."""
     x, y = pixel_grid(size)
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.0, 0.3)
@@ -110,8 +110,23 @@ def _ink(rng: Generator, size: int, avoid: Array | None) -> Array:
     return ink
 
 
-def _quantise(image: Array) -> NDArray[np.uint8]:
+def quantise(image: Array) -> NDArray[np.uint8]:
+    """Brightness in [0, 1] as bytes."""
     return np.asarray(image * np.float32(255) + np.float32(0.5), dtype=np.uint8)
+
+
+def reflectance_factor(defect: Defect, contrast: float) -> Array:
+    """(3, H, W) > 0: what a defect multiplies the light from the surface by."""
+    change = defect.change * np.float32(contrast)
+    return 1 + np.maximum(change * defect.colour[:, None, None], np.float32(-0.97))
+
+
+def visible(image: Array, clean: Array, lit: Array) -> NDArray[np.bool_]:
+    """(H, W): where `image` differs from `clean` visibly; all (3, H, W), `lit` without noise."""
+    # Relative to the lit surface, so that neither texture nor shadow makes holes in the mask;
+    # after clipping, so that what saturation swallowed does not count as changed.
+    seen = (np.abs(image - clean) / np.maximum(lit, np.float32(1 / 255))).max(axis=0)
+    return np.asarray(seen >= np.float32(VISIBLE_SHARE) * seen.max())
 
 
 def render(scene: Scene) -> Rendering:
@@ -134,19 +149,15 @@ def render(scene: Scene) -> Rendering:
         albedo *= 1 - np.float32(0.8) * ink * (1 - colour[:, None, None])
         mark_mask[0] = ink >= 0.5
     exposure_rng = rng(EXPOSURE, scene.view)
-    lit = albedo * _light(exposure_rng, size)
+    lit = albedo * light(exposure_rng, size)
     sigma = np.float32(exposure_rng.uniform(0.004, 0.016))
     noise = sigma * exposure_rng.standard_normal((size, size), dtype=np.float32)
     clean = np.clip(lit + noise, 0, 1)
     mask = np.zeros((1, size, size), dtype=np.uint8)
     if defect is None:
-        pixels = _quantise(clean)
+        pixels = quantise(clean)
         return Rendering(pixels, pixels, mask, mark_mask)
-    change = defect.change * np.float32(scene.defect_contrast)
-    factor = 1 + np.maximum(change * defect.colour[:, None, None], np.float32(-0.97))
+    factor = reflectance_factor(defect, scene.defect_contrast)
     image = np.clip(lit * factor + noise, 0, 1)
-    # Relative to the lit surface, so that neither texture nor shadow makes holes in the mask;
-    # after clipping, so that what saturation swallowed does not count as changed.
-    seen = (np.abs(image - clean) / np.maximum(lit, np.float32(1 / 255))).max(axis=0)
-    mask[0] = seen >= np.float32(VISIBLE_SHARE) * seen.max()
-    return Rendering(_quantise(image), _quantise(clean), mask, mark_mask)
+    mask[0] = visible(image, clean, lit)
+    return Rendering(quantise(image), quantise(clean), mask, mark_mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gainmtl.metrics.agreement import centre_map, random_map, rank_correlation, uniform_map
+from gainmtl.metrics.classes import class_accuracy, macro_f1
 from gainmtl.metrics.classification import (
     accuracy,
     auroc,
@@ -60,6 +61,7 @@ __all__ = [
     "cam_entropy",
     "cam_relative_difference",
     "centre_map",
+    "class_accuracy",
     "classification_report",
     "deletion_curve",
     "dice",
@@ -69,6 +71,7 @@ __all__ = [
     "false_activation",
     "fixed_iou",
     "insertion_curve",
+    "macro_f1",
     "map_iou",
     "oracle_map",
     "pixel_ap",

@@ -151,7 +151,7 @@ def test_one_class_only(tmp_path: Path, write, kind: str) -> None:
 def test_errors_name_what_was_expected(folder_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"found 'magnetic_tiles'\. Did you mean 'magnetic-tile'"):
         datasets.load("magnetic_tiles", tmp_path)
-    with pytest.raises(ValueError, match=r"synthetic, folder, mvtec, visa, magnetic-tile; found"):
+    with pytest.raises(ValueError, match=r"mvtec, visa, magnetic-tile, voc2012; found"):
         datasets.load("q")
     with pytest.raises(ValueError, match=r"needs a root\. Expected:\s+images/"):
         datasets.load("folder")
