@@ -77,6 +77,22 @@ def test_the_next_cell_checks_them(path: Path) -> None:
     assert re.search(rf'check_parameters\(\s*globals\(\),\s*(notebook=)?"{path.stem}"', following)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for path in NOTEBOOKS if re.match(r"(0[3-9]|1[0-4])_", path.name)],
+    ids=lambda path: path.stem,
+)
+def test_a_chapter_has_the_parts_of_a_lecture(path: Path) -> None:
+    prose = [cell.source for cell in cells(path) if cell.cell_type == "markdown"]
+    opening, whole = prose[0], "\n".join(prose)
+    assert "**The answer in two sentences.**" in opening
+    box = re.search(r"```{admonition} Before you start\n:class: tip\n(.*?)```", opening, re.S)
+    assert box is not None
+    assert [w for w in ("You will learn", "Data", "Seeds", "Time") if f"**{w}**" not in box[1]] == []
+    sections = ("## Symbols", "## Limits", "## Exercises", "## References")
+    assert [s for s in sections if not re.search(rf"^{s}", whole, re.M)] == []
+
+
 @each_notebook
 def test_no_cell_is_allowed_to_fail(path: Path) -> None:
     tags = {tag for cell in cells(path) for tag in cell.metadata.get("tags", [])}
