@@ -116,3 +116,7 @@ BRIGHT = (4, 5, 6)
 """Exposures of the magnetic tiles: trained on the former, asked about the latter."""
 PLAIN_DARK = _system("S1", "S1, dark exposures", "S1-dark", exposures=DARK)
 S5_DARK = _system("S5", "S5, dark exposures", "S5-dark", exposures=DARK)
+
+S1_LEAKING = _system("S1", "S1, folds by image", "S1-leaking", split="leaking")
+S5_LEAKING = _system("S5", "S5, folds by image", "S5-leaking", split="leaking")
+"""The usual random split: photographs of one tile stand on both sides. Reported under this name."""
