@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_reference import parameters
 
 from gainmtl import ablation, reference
 from gainmtl.ablation import (
@@ -26,6 +25,7 @@ from gainmtl.ablation import (
     pairs_of,
     systems_of,
 )
+from gainmtl.parameters import Parameters
 from gainmtl.strategies import get_strategy
 
 
@@ -100,7 +100,7 @@ def photographed(root: Path) -> Path:
     for kind, tiles in (("MT_Free", range(10)), ("MT_Crack", range(10, 20))):
         for tile in tiles:
             for exposure in range(3):
-                stem = root / kind / "Imgs" / f"exp{exposure}_num_{1000 + tile}"
+                stem = root / kind / "Imgs" / f"exp{exposure}_num_{1000 * (tile + 1) + exposure}"
                 stem.parent.mkdir(parents=True, exist_ok=True)
                 noise = rng.integers(0, 255, (16, 16), np.uint8)
                 Image.fromarray(noise).save(stem.with_suffix(".jpg"))
@@ -111,7 +111,8 @@ def photographed(root: Path) -> Path:
 
 
 def test_folds_by_tile_share_no_tile_and_the_leaking_ones_do(tmp_path: Path) -> None:
-    given = parameters(dataset="magnetic-tile", data_root=str(photographed(tmp_path)), folds=5)
+    root = str(photographed(tmp_path))
+    given = Parameters(dataset="magnetic-tile", data_root=root, image_size=16, folds=5)
     for honest, leaky in zip(HONEST, LEAKING, strict=True):
         assert (honest.split, leaky.split) == ("", "leaking")
         assert "split" not in honest.condition
