@@ -165,17 +165,17 @@ def study_rows(
             key = (task.setting, figure["metric"], figure["map"], extra)
             found.setdefault((task.system.tag, *key), {})[task.seed] = value
             rows.append(_row(task.system, key, value, seed=task.seed))
-    for (tag, *key), by_seed in found.items():
+    for (tag, *rest), by_seed in found.items():
         (system,) = (s for s in systems if s.tag == tag)
-        rows.append(_pooled(system, tuple(key), student_interval(list(by_seed.values()))))
+        rows.append(_pooled(system, tuple(rest), student_interval(list(by_seed.values()))))
     for earlier, later in itertools.combinations(systems, 2):
-        for (tag, *key), by_seed in found.items():
-            other = found.get((earlier.tag, *key), {})
+        for (tag, *rest), by_seed in found.items():
+            other = found.get((earlier.tag, *rest), {})
             if tag != later.tag or not other:
                 continue
             shared = sorted(set(by_seed) & set(other))
             less = student_interval([by_seed[seed] - other[seed] for seed in shared])
-            setting, metric, map_name, extra = key
+            setting, metric, map_name, extra = rest
             name = (setting, f"{metric}_difference", map_name, extra)
             rows.append(_pooled(later, name, less, **earlier.as_other))
     return rows

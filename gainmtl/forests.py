@@ -56,11 +56,15 @@ def forest(
         1, len(measures), figsize=(width, 1.35 + rows), sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
-    seen = ""
+    seen, tallest = "", max(name.count("\n") + 1 for _, name in measures)
     for axes, (group, name) in zip(grid[0], measures, strict=True):
         _panel(axes, panels[group][name])
-        heading = "" if group == seen else group
-        axes.set_title(f"{heading}\n{name}", fontsize=8, loc="left")
+        axes.set_title(name, fontsize=8, loc="left")
+        if group != seen:
+            axes.annotate(
+                group, (0, 1), xytext=(0, 10 + 11 * tallest), xycoords="axes fraction",
+                textcoords="offset points", fontsize=9, fontweight="bold",
+            )  # fmt: skip
         seen = group
     grid[0, 0].set_yticks(range(len(lines)), lines, fontsize=8)
     grid[0, 0].set_ylim(len(lines) - 0.5, -0.5)

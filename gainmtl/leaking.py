@@ -82,7 +82,7 @@ def fit_leaking(
     for _ in range(steps):
         optimizer.zero_grad()
         loss = functional.cross_entropy(model.deciding_head(features).logits, labels.long())
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses

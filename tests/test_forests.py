@@ -25,7 +25,9 @@ def test_panels_lines_and_scales() -> None:
     panels = {"verdict": {"a": [UP, DOWN], "b": [FLAT, UNKNOWN]}, "map": {"c": [UNKNOWN] * 2}}
     figure = forest(["one", "two"], panels, "differences")
     axes = figure.axes
-    assert [one.get_title(loc="left") for one in axes] == ["verdict\na", "\nb", "map\nc"]
+    assert [one.get_title(loc="left") for one in axes] == ["a", "b", "c"]
+    headings = [[text.get_text() for text in one.texts] for one in axes]
+    assert headings == [["verdict"], [], ["map"]]
     assert [text.get_text() for text in axes[0].get_yticklabels()] == ["one", "two"]
     assert [len(one.containers) for one in axes] == [2, 1, 0]
     for one in axes:
