@@ -152,7 +152,8 @@ def study_rows(
 ) -> list[dict[str, Any]]:
     """Result rows: each figure of each run, its mean over seeds, and later minus earlier systems.
 
-    Pooled rows (no seed) have Student's interval over seeds and the number of seeds as `n`.
+    Pooled rows (no seed) have Student's interval over seeds and the number of seeds as `n`; the
+    ends of what lives in [0, 1] are kept there.
     Differences are taken seed by seed: the same parts, the same first weights of what both have.
     """
     found: dict[tuple[Any, ...], dict[int, float]] = {}
@@ -167,7 +168,10 @@ def study_rows(
             rows.append(_row(task.system, key, value, seed=task.seed))
     for (tag, *rest), by_seed in found.items():
         (system,) = (s for s in systems if s.tag == tag)
-        rows.append(_pooled(system, tuple(rest), student_interval(list(by_seed.values()))))
+        mean = student_interval(list(by_seed.values()))
+        if rest[1] in (*MEASURED, "flip_rate") and not math.isnan(mean.low):
+            mean = mean._replace(low=max(mean.low, 0.0), high=min(mean.high, 1.0))
+        rows.append(_pooled(system, tuple(rest), mean))
     for earlier, later in itertools.combinations(systems, 2):
         for (tag, *rest), by_seed in found.items():
             other = found.get((earlier.tag, *rest), {})
