@@ -124,3 +124,7 @@ IN_STAGES = _system("S5", "in stages", "S5-staged", probe=PROBE)
 UNSTAGED = _system(with_stages("S5", "unstaged"), "all from the start", probe=PROBE)
 REVERSED = _system(with_stages("S5", "reversed"), "in reverse", probe=PROBE)
 NO_WARM_UP = _system(with_stages("S5", "no-warm-up"), "without warm-up", probe=PROBE)
+
+S1_LEAKING = _system("S1", "S1, folds by image", "S1-leaking", split="leaking")
+S5_LEAKING = _system("S5", "S5, folds by image", "S5-leaking", split="leaking")
+"""The usual random split: photographs of one tile stand on both sides. Reported under this name."""

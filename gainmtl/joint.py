@@ -129,12 +129,12 @@ def size_differences(
 
 
 def pixel_ap_difference(
-    a: Pooled, b: Pooled, dataset: str, resamples: int = 2000
+    a: Pooled, b: Pooled, dataset: str, resamples: int = 2000, map: str = "defect_map"
 ) -> list[dict[str, Any]]:
-    """The row `pixel_ap_difference` of the defect maps, a - b, over the same resampled groups."""
+    """The row `pixel_ap_difference` of the maps, a - b, over the same resampled groups."""
     _check_same(a.scores.images, b.scores.images)
     groups = a.scores.images["group"].to_numpy()
-    first, second = (p.scores.histograms["defect_map"] for p in (a, b))
+    first, second = (p.scores.histograms[map] for p in (a, b))
     weights = resample_weights(groups, resamples)
     value = float(first.average_precision()) - float(second.average_precision())
     replicates = first.average_precision(weights) - second.average_precision(weights)
@@ -142,7 +142,7 @@ def pixel_ap_difference(
     other = {"against": b.system, **{f"against_{k}": v for k, v in b.condition.items()}}
     return [
         row(dataset, a.system, "pixel_ap_difference", value, condition={**a.condition, **other},
-            map="defect_map", ci_low=found.low, ci_high=found.high, n=found.n)
+            map=map, ci_low=found.low, ci_high=found.high, n=found.n)
     ]  # fmt: skip
 
 

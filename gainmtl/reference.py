@@ -63,6 +63,8 @@ class System(NamedTuple):
     """Training images on which the conflict of its terms is measured after every epoch."""
     classes: tuple[str, ...] = ()
     """Where it tells defect types apart: "normal" and their names; else it knows two classes."""
+    split: str = ""
+    """Argument of `datasets.load` where its folds are not those of all: `"leaking"`."""
 
     @property
     def name(self) -> str:
@@ -76,6 +78,7 @@ class System(NamedTuple):
         masks = {f"mask_{name}": value for name, value in self.masks}
         light = {"exposures": list(self.exposures)} if self.exposures else {}
         classes = {"num_classes": len(self.classes)} if self.classes else {}
+        split = {"split": self.split} if self.split else {}
         return {
             "output_stride": self.output_stride,
             **own,
@@ -83,6 +86,7 @@ class System(NamedTuple):
             **dict(self.options),
             **masks,
             **light,
+            **split,
             **dict(self.about),
         }
 
@@ -112,6 +116,8 @@ QUICK: dict[str, dict[str, Any]] = {
     # The head after attention needs more steps than a plain one before it says anything.
     "09_staged_training": _SMALL
     | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
+    "10_ablation": _SMALL
+    | {"image_size": 64, "epochs": 10, "batch_size": 8, "learning_rate": 4e-3},
     "11_six_approaches": _SMALL
     | {"image_size": 64, "epochs": 10, "batch_size": 8, "learning_rate": 4e-3},
     # On smaller parts a plain network finds defects without ever pointing at one.
@@ -180,8 +186,8 @@ def build(system: System, backbone: str, weights: str | None) -> Inspector:
     return GAINMTL(backbone, system.strategy, weights, output_stride=stride, **options)
 
 
-def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:
-    """The data of a notebook's parameters, by fold."""
+def load_fold(parameters: Parameters, seed: int, split: str = "") -> Callable[[int], Data]:
+    """The data of a notebook's parameters, by fold; `split` where a system has its own."""
     p = parameters
 
     def load(fold: int) -> Data:
@@ -191,8 +197,8 @@ def load_fold(parameters: Parameters, seed: int) -> Callable[[int], Data]:
             image_size=p.image_size,
             fold=fold,
             folds=p.folds if p.folds > 1 else HELD_OUT_FOLDS,
-            split="folds" if p.folds > 1 and p.dataset != "synthetic" else "auto",
             category=getattr(p, "category", None) if p.dataset != "synthetic" else None,
+            split=split or ("folds" if p.folds > 1 and p.dataset != "synthetic" else "auto"),
             seed=seed,
         )
 
@@ -231,7 +237,8 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
         return build(system, p.backbone, find_weights(p.weights))
 
     def load(fold: int, seed: int) -> Data:
-        data = datasets.limit_masks(load_fold(p, seed)(fold), **dict(system.masks))
+        own = {"split": system.split} if system.split else {}
+        data = datasets.limit_masks(load_fold(p, seed, **own)(fold), **dict(system.masks))
         return datasets.limit_exposures(data, system.exposures)
 
     probe: dict[str, Any] = {"probe": system.probe} if system.probe else {}

@@ -128,23 +128,27 @@ def tasks(
     return [Task(s, a, k) for k in seeds for a in agreements for s in systems]
 
 
-def _work(folder: Path, settings: Settings, task: Task) -> Task:
+def _work(folder: Path, settings: Any, task: Any, execute: Callable[..., dict[str, Any]]) -> Any:
     torch.set_num_threads(1)
-    write_json(task.path(folder), run_task(settings, task))
+    write_json(task.path(folder), execute(settings, task))
     return task
 
 
 def run(
     folder: str | Path,
-    settings: Settings,
-    wanted: Sequence[Task],
+    settings: Any,
+    wanted: Sequence[Any],
     workers: int = 1,
-    done: Callable[[Task, int], None] | None = None,
+    done: Callable[[Any, int], None] | None = None,
+    execute: Callable[..., dict[str, Any]] = run_task,
 ) -> list[dict[str, Any]]:
     """Run what has no file in `folder` yet and return the content of all, in `wanted`'s order.
 
     Args:
+        settings: a frozen dataclass, as `Settings`.
+        wanted: tasks, each with a `path`, as `Task`.
         workers: processes, one thread each.
+        execute: settings and a task to the content of its file, with the settings among it.
         done: called with each finished run and how many are left.
 
     Raises:
@@ -160,7 +164,7 @@ def run(
         # Fresh interpreters: a forked one would share torch's threads with its parent.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-            jobs = [pool.submit(_work, folder, settings, task) for task in missing]
+            jobs = [pool.submit(_work, folder, settings, task, execute) for task in missing]
             for job in concurrent.futures.as_completed(jobs):
                 left -= 1
                 if done is not None:
@@ -169,7 +173,7 @@ def run(
     return [read_json(task.path(folder)) for task in wanted]
 
 
-def _check(path: Path, settings: Settings) -> None:
+def _check(path: Path, settings: Any) -> None:
     found, expected = read_json(path)["settings"], dataclasses.asdict(settings)
     if found != expected:
         differ = [key for key in expected if found.get(key) != expected[key]]

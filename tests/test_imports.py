@@ -18,7 +18,7 @@ FILES = {
     for path in sorted((ROOT / "gainmtl").rglob("*.py"))
 }
 PACKAGES = {name.removesuffix(".__init__") for name in FILES if name.endswith("__init__")}
-ON_DEMAND = ("plots", "curves", "trade_offs", "widgets")
+ON_DEMAND = ("plots", "curves", "trade_offs", "forests", "widgets")
 
 
 def walk_run(part: ast.stmt) -> Iterator[ast.AST]:

@@ -46,3 +46,14 @@ def test_maps_that_know_nothing() -> None:
     drawn = [metrics.random_map(1, (8, 8), torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_soft_overlap_by_hand() -> None:
+    a = torch.tensor([[[[0.2, 0.8]]], [[[1.0, 0.0]]], [[[0.0, 0.0]]]])
+    b = torch.tensor([[[[0.4, 0.4]]], [[[1.0, 1.0]]], [[[0.0, 0.0]]]])
+    found = metrics.soft_overlap(a, b)
+    assert found[0].item() == pytest.approx((0.2 + 0.4) / (0.4 + 0.8))
+    assert found[1].item() == 0.5  # of binary maps, the IoU
+    assert found[2].isnan()
+    with pytest.raises(ValueError, match="one shape"):
+        metrics.soft_overlap(a, b[:1])

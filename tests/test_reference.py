@@ -26,6 +26,7 @@ NAMES = (
     "06_guided_attention",
     "07_localization",
     "09_staged_training",
+    "10_ablation",
     "11_six_approaches",
     "12_cam_fostering",
 )

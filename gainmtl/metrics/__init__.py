@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from gainmtl.metrics.agreement import centre_map, random_map, rank_correlation, uniform_map
+from gainmtl.metrics.agreement import (
+    centre_map,
+    random_map,
+    rank_correlation,
+    soft_overlap,
+    uniform_map,
+)
 from gainmtl.metrics.classes import class_accuracy, macro_f1
 from gainmtl.metrics.classification import (
     accuracy,
@@ -86,6 +92,7 @@ __all__ = [
     "recall_at_fpr",
     "relative_spread",
     "road",
+    "soft_overlap",
     "threshold_at_fpr",
     "uniform_map",
     "vanished",

@@ -25,6 +25,21 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
         return torch.from_numpy(np.where(scale > 0, (first * second).sum(1) / scale, np.nan))
 
 
+def soft_overlap(a: Tensor, b: Tensor) -> Tensor:
+    """sum(min(a, b)) / sum(max(a, b)) of two maps (B, 1, h, w) in [0, 1], (B,) float64 in [0, 1].
+
+    The Jaccard index of fuzzy sets (Ruzicka): of binary maps it is their IoU, and it asks for no
+    threshold. Unlike a mean distance it does not call two maps alike for being dark in most places.
+    NaN where both are 0 everywhere.
+    """
+    if a.shape != b.shape or a.ndim != 4:
+        raise ValueError(
+            f"expected two maps of one shape (B, 1, h, w), got {tuple(a.shape)}, {tuple(b.shape)}"
+        )
+    x, y = (m.detach().cpu().double().flatten(1) for m in (a, b))
+    return torch.minimum(x, y).sum(1) / torch.maximum(x, y).sum(1)
+
+
 def centre_map(count: int, grid: tuple[int, int], width: float = 0.25) -> Tensor:
     """A Gaussian at the centre, (count, 1, h, w) in (0, 1]: where photographers put things.
 

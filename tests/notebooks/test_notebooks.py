@@ -88,7 +88,9 @@ def test_a_chapter_has_the_parts_of_a_lecture(path: Path) -> None:
     assert "**The answer in two sentences.**" in opening
     box = re.search(r"```{admonition} Before you start\n:class: tip\n(.*?)```", opening, re.S)
     assert box is not None
-    assert [w for w in ("You will learn", "Data", "Seeds", "Time") if f"**{w}**" not in box[1]] == []
+    assert [
+        w for w in ("You will learn", "Data", "Seeds", "Time") if f"**{w}**" not in box[1]
+    ] == []
     sections = ("## Symbols", "## Limits", "## Exercises", "## References")
     assert [s for s in sections if not re.search(rf"^{s}", whole, re.M)] == []
 

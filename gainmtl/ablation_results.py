@@ -1,0 +1,230 @@
+"""The ablation on real parts: verdict, map, reasons and cost of every system, step against step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gainmtl import runs
+from gainmtl.ablation import PARTS, Step, pairs_of, systems_of
+from gainmtl.approach_results import cost_rows
+from gainmtl.findings import Results, as_text, merge, results
+from gainmtl.flips import ask_folds, flip_differences, flip_rows
+from gainmtl.joint import pixel_ap_difference
+from gainmtl.map_overlaps import overlap_folds, overlap_rows
+from gainmtl.parameters import Parameters
+from gainmtl.protocol import Pooled, compare
+from gainmtl.reference import System
+from gainmtl.runs import row
+from gainmtl.stats import bootstrap_interval
+from gainmtl.strategies import get_strategy
+from gainmtl.tables import Value, find
+
+KEPT = (
+    "auroc", "average_precision", "recall_at_fpr05", "accuracy", "recall", "iou", "point_game",
+    "energy_inside", "positive_energy", "false_activation", "pixel_ap", "wrong_reason",
+)  # fmt: skip
+"""The measures of the rows of single systems; types and further measures are other chapters'."""
+TESTED = ("auroc", "recall_at_fpr05")
+"""Measures whose p-values are kept, as `<metric>_p_value`: the targets are about them."""
+RATIOS = ("iou", "point_game")
+
+Measure = tuple[str, str | None, dict[str, str]]
+PANELS: dict[str, dict[str, Measure]] = {
+    "verdict": {
+        "AUROC": ("auroc", None, {}),
+        "recall at 5 %\nfalse alarms": ("recall_at_fpr05", None, {}),
+    },
+    "map": {
+        "IoU,\ndefect map": ("iou", "defect_map", {}),
+        "PointGame,\ndefect map": ("point_game", "defect_map", {}),
+        "evidence on\nthe defect": ("positive_energy", "cam", {}),
+    },
+    "reasons": {"selectivity\non the image": ("selectivity", None, {"level": "image"})},
+}
+"""What the figures of this chapter show, by group and title: metric, map, condition. Of all of
+them more is better."""
+
+
+def ratio_rows(
+    a: System, b: System, first: Pooled, second: Pooled, dataset: str, resamples: int = 2000
+) -> list[dict[str, Any]]:
+    """Rows `<metric>_ratio` of the official maps: mean of a over mean of b on the same tiles."""
+    left, right = (p.scores.images.sort_values("name", ignore_index=True) for p in (first, second))
+    rows = []
+    for metric in RATIOS:
+        x, y = (t[f"defect_map.{metric}"].to_numpy(float) for t in (left, right))
+        keep = ~np.isnan(x) & ~np.isnan(y)
+        if not keep.any():
+            continue
+        found = bootstrap_interval(
+            ratio, left["group"].to_numpy()[keep], x[keep], y[keep], resamples=resamples
+        )
+        rows.append(_row(dataset, a, f"{metric}_ratio", found, "defect_map", **b.as_other))
+    return rows
+
+
+def ratio(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """mean(x) / mean(y); NaN where the latter is 0."""
+    below = float(y.mean())
+    return float(x.mean()) / below if below else float("nan")
+
+
+def _row(
+    dataset: str, system: System, metric: str, found: Any, map_name: str | None = None, **more: Any
+) -> dict[str, Any]:
+    return row(
+        dataset, system.name, metric, found.value, condition={**system.condition, **more},
+        map=map_name, ci_low=found.low, ci_high=found.high, n=found.n,
+    )  # fmt: skip
+
+
+def pair_rows(
+    a: System, b: System, first: Pooled, second: Pooled, dataset: str, resamples: int = 2000
+) -> list[dict[str, Any]]:
+    """All rows of a minus b that need no further question to the models."""
+    found = compare(first, second, dataset, resamples)
+    found = found[found["condition"].map(lambda c: "defect_type" not in c)]
+    rows: list[dict[str, Any]] = found.drop(columns="p_value").to_dict("records")
+    for metric in TESTED:
+        (one,) = found[found["metric"] == f"{metric}_difference"].to_dict("records")
+        p_value = one.pop("p_value")
+        about = {"metric": f"{metric}_p_value", "value": p_value, "ci_low": None, "ci_high": None}
+        rows.append(one | about)
+    rows += ratio_rows(a, b, first, second, dataset, resamples)
+    if a.split == b.split:  # else the images of the two stand in another order
+        for name in ("cam", "defect_map"):
+            rows += pixel_ap_difference(first, second, dataset, resamples, name)
+    return rows
+
+
+def training_rows(system: System, pooled: Pooled, dataset: str) -> list[dict[str, Any]]:
+    """Rows `seconds` of all folds, and `seconds_per_epoch`, the median epoch of a fold."""
+    epochs = pooled.histories["seconds"].to_numpy(float)
+    about: dict[str, Any] = {"condition": system.condition, "split": "train"}
+    return [
+        row(dataset, system.name, "seconds", pooled.seconds, **about),
+        row(dataset, system.name, "seconds_per_epoch", float(np.median(epochs)), **about),
+    ]
+
+
+def part_results(parameters: Parameters, part: str, asked: bool, resamples: int = 2000) -> Results:
+    """One of `ablation.PARTS`: run on the parameters' data set where `asked` for, else stored.
+
+    Folds that are there are read. The leaking part is asked about its verdicts and maps only.
+    """
+    p = parameters
+    if not asked or p.dataset == "synthetic":
+        return stored_part(part)
+    systems, pairs = systems_of(part), pairs_of(part)
+    found = results(p, systems)
+    assert found.rows is not None
+    plain = found.rows["condition"].map(lambda c: "defect_type" not in c)
+    table = found.rows[found.rows["metric"].isin(KEPT) & plain]
+    rows: list[dict[str, Any]] = []
+    whole = {tag: merge(one, p.seeds) for tag, one in found.pooled.items()}
+    for a, b in pairs:
+        rows += pair_rows(a, b, whole[a.tag], whole[b.tag], p.dataset, resamples)
+    for system in systems:
+        rows += training_rows(system, whole[system.tag], p.dataset)
+    if part != "leaking":
+        answers = ask_folds(p, found.pooled)
+        for system in systems:
+            about = p.dataset, system.name, system.condition
+            asked_rows = flip_rows(answers[system.tag], *about, resamples=resamples)
+            rows += [one for one in asked_rows if "defect_type" not in one["condition"]]
+        for a, b in pairs:
+            rows += flip_differences(
+                answers[a.tag], answers[b.tag], p.dataset, a, b, resamples=resamples
+            )
+        rows += overlap_rows(overlap_folds(p, found.pooled), systems, pairs, p.dataset, resamples)
+        rows += cost_rows(systems, p.backbone, p.image_size, p.dataset)
+    return found._replace(rows=pd.concat([table, pd.DataFrame(rows)], ignore_index=True))
+
+
+def part_command(part: str) -> str:
+    """What makes the results of a part, in Markdown."""
+    profile = "standard" if part == "ladder" else "components"
+    folder = "runs/reference" if part == "ladder" else "runs/components"
+    return (
+        "```bash\n"
+        f"papermill notebooks/10_ablation.ipynb out.ipynb \\\n"
+        f"    -f notebooks/profiles/{profile}.yaml -p part {part} \\\n"
+        f"    -p data_root path/to/magnetic-tile -p output_dir {folder}\n"
+        f"cp {folder}/results.json book/results/{PARTS[part]}.json\n"
+        "```"
+    )
+
+
+def stored_part(part: str) -> Results:
+    """The committed results of a part, or a note on how to make them."""
+    name, repeat = PARTS[part], part_command(part)
+    try:
+        stored = runs.reference(name)
+    except FileNotFoundError:
+        return Results(None, f"This part of the reference run is **missing**:\n\n{repeat}", {})
+    given, origin = stored.parameters, stored.provenance
+    note = (
+        f"The figures below come from **the reference run**, `book/results/{name}.json`: "
+        f"{given['dataset']}, folds: {given['folds']}, seeds: {as_text(given['seeds'])}, "
+        f"{given['backbone']}, {given['image_size']} px, {given['epochs']} epochs, trained at "
+        f"commit {as_text(origin['trained_at_commits'])}. This repeats it:\n\n{repeat}"
+    )
+    return Results(stored.rows[stored.rows["dataset"] == given["dataset"]], note, {})
+
+
+def difference(
+    rows: pd.DataFrame | None, a: System, b: System, measure: Measure, **extra: Any
+) -> Value:
+    """a minus b of a measure; NaN where nobody measured it. `extra` stands in the condition."""
+    metric, map_name, condition = measure
+    return _find(rows, a, f"{metric}_difference", map_name, **condition, **b.as_other, **extra)
+
+
+def step_values(
+    rows: pd.DataFrame | None, steps: Sequence[Step], **extra: Any
+) -> dict[str, dict[str, list[Value]]]:
+    """The data of `forests.forest`: the measures of `PANELS`, one difference per step."""
+    return {
+        group: {
+            name: [difference(rows, s.system, s.before, measure, **extra) for s in steps]
+            for name, measure in inner.items()
+        }
+        for group, inner in PANELS.items()
+    }
+
+
+def figure_of(rows: pd.DataFrame | None, system: System, measure: Measure, **extra: Any) -> Value:
+    """A measure of one system; NaN where nobody measured it."""
+    metric, map_name, condition = measure
+    return _find(rows, system, metric, map_name, **condition, **extra)
+
+
+def _find(
+    rows: pd.DataFrame | None, system: System, metric: str, map_name: str | None, **about: Any
+) -> Value:
+    try:
+        if rows is not None:
+            return find(rows, system, metric, map_name, **about)
+    except LookupError:
+        pass
+    return Value(float("nan"), float("nan"), float("nan"), None)
+
+
+def cost_of(rows: pd.DataFrame, system: System, metric: str) -> Value:
+    """A row of `cost_rows`, whose condition also says backbone and size."""
+    chosen = rows[(rows["system"] == system.name) & (rows["metric"] == metric)]
+    for about in map(dict, chosen["condition"]):
+        extra = {key: value for key, value in about.items() if key not in system.condition}
+        if {**system.condition, **extra} == about and set(extra) == {"backbone", "image_size"}:
+            return _find(rows, system, metric, None, **extra)
+    return Value(float("nan"), float("nan"), float("nan"), None)
+
+
+def trained_by(systems: Sequence[System]) -> dict[str, dict[str, float]]:
+    """The loss weights of systems, by folder, for the provenance."""
+    return {s.tag: get_strategy(s.strategy).weights.asdict() for s in systems}
