@@ -28,8 +28,9 @@ from gainmtl.distillation import ReverseDistillation
 from gainmtl.files import plain, read_json
 from gainmtl.memory_bank import MemoryBank
 from gainmtl.protocol import Kind
+from gainmtl.recipe import Recipe
 from gainmtl.train import check_precision, complete
-from gainmtl.training_run import MODEL, Recipe, TrainingRun
+from gainmtl.training_run import MODEL, TrainingRun
 from gainmtl.types import collate
 
 

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from gainmtl.datasets import Data
 from gainmtl.inspector import Inspector
-from gainmtl.training_run import Recipe, TrainingRun
+from gainmtl.recipe import Recipe
+from gainmtl.training_run import TrainingRun
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 """Fabric's names of the precisions that `fit` can train in."""

@@ -1,10 +1,9 @@
-"""One training run: its recipe, its steps, and the checkpoint it goes on from."""
+"""One training run: its steps, and the checkpoint it goes on from."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Collection, Iterator
@@ -13,67 +12,23 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from gainmtl import metrics
+from gainmtl.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from gainmtl.datasets import Augment, AugmentedDataset, Data
-from gainmtl.files import atomic_path, plain
+from gainmtl.files import plain
 from gainmtl.inspector import Inspector
 from gainmtl.interference import as_facts, measure, probe_batch
 from gainmtl.persistence import FORMAT, describe_kind, save, strategy_to_dict
+from gainmtl.recipe import Recipe
 from gainmtl.scoring import batches, defect_scores
 from gainmtl.types import Batch, collate
 
-CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
 _SHOWN = ("attended_classification", "classification", "localization")
 """The term that a progress bar shows: the first of these that is on."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Everything that decides how a run goes; `fit` takes these as keyword arguments."""
-
-    epochs: int = 12
-    batch_size: int = 16
-    learning_rate: float = 1.5e-3
-    """Peak rate of the heads; linear warm-up over the first 5 % of steps, then cosine to 1 %."""
-    backbone_rate: float = 0.2
-    """The backbone's rate as a share of `learning_rate`."""
-    weight_decay: float = 1e-2
-    """AdamW's, on weights of two or more dimensions only."""
-    average_decay: float = 0.98
-    """Decay per step of the averaged weights, which are the result; 0 keeps the last weights."""
-    freeze_stride: int = 0
-    """Freeze the backbone up to this stride; see `Backbone.freeze`."""
-    freeze_statistics: bool | None = None
-    """Keep the backbone's batch statistics as its weights brought them. `None`: if it was given
-    weights. Deep maps of a small batch give statistics too noisy for the running mean to follow."""
-    augmentation: str = "standard"
-    clip_norm: float = 5.0
-    max_false_alarms: float = 0.05
-    """The stored threshold is the smallest with at most this share of validation false alarms."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        rules = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 2,
-            "learning_rate": self.learning_rate > 0,
-            "backbone_rate": self.backbone_rate >= 0,
-            "weight_decay": self.weight_decay >= 0,
-            "average_decay": 0 <= self.average_decay < 1,
-            "clip_norm": self.clip_norm > 0,
-            "max_false_alarms": 0 <= self.max_false_alarms < 1,
-        }
-        wrong = [f"{name}={getattr(self, name)!r}" for name, good in rules.items() if not good]
-        if wrong:
-            raise ValueError(
-                f"fit: impossible value of {', '.join(wrong)}; see gainmtl.training_run.Recipe"
-            )
 
 
 class _EpochSampler(Sampler[int]):
@@ -301,49 +256,23 @@ class TrainingRun:
     def _checkpoint(self) -> None:
         if self.output_dir is None or not self.fabric.is_global_zero:
             return
-        tensors: dict[str, Tensor] = {}
-        for prefix, module in self._kept().items():
-            tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         meta = {"identity": self._identity(), "epoch": self.epoch, "history": self.history}
-        with atomic_path(self.output_dir / CHECKPOINT) as temporary:
-            save_file(
-                {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
-                temporary,
-                {"run": json.dumps(plain(meta))},
-            )
+        write_checkpoint(self.output_dir / CHECKPOINT, self._kept(), self.optimizer, meta)
 
     def resume(self) -> None:
         """Continue from the checkpoint in `output_dir`, if there is one of the same settings."""
         if self.output_dir is None or not (self.output_dir / CHECKPOINT).is_file():
             return
-        with safe_open(self.output_dir / CHECKPOINT, framework="pt") as stored:
-            meta = json.loads(stored.metadata()["run"])
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-        own = self._identity()
-        if meta["identity"] != own:
-            differing = [key for key in own if meta["identity"].get(key) != own[key]]
+        stored = read_checkpoint(self.output_dir / CHECKPOINT)
+        own, found = self._identity(), stored.meta["identity"]
+        if found != own:
+            differing = [key for key in own if found.get(key) != own[key]]
             raise ValueError(
                 f"fit: {self.output_dir} holds a run with another {', '.join(differing)}; give "
                 "another output_dir, or delete that folder to start over"
             )
-        for name, module in self._kept().items():
-            prefix = f"{name}."
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
-        state = self.optimizer.state_dict()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for key, value in tensors.items():
-            kind, _, rest = key.partition(".")
-            if kind == "optimizer":
-                index, name = rest.split(".")
-                if value.ndim:  # keep the memory layout of the parameter it belongs to
-                    value = torch.empty_like(parameters[int(index)]).copy_(value)
-                state["state"].setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(state)
-        self.epoch, self.history = meta["epoch"], meta["history"]
+        stored.restore(self._kept(), self.optimizer)
+        self.epoch, self.history = stored.meta["epoch"], stored.meta["history"]
 
     def finish(self) -> None:
         """Take over the averaged weights, set the threshold, write the model."""

@@ -11,7 +11,7 @@ from gainmtl.baselines.detector import Detector
 from gainmtl.baselines.unet import UNet
 from gainmtl.model import GAINMTL
 from gainmtl.protocol import REFERENCE
-from gainmtl.training_run import Recipe
+from gainmtl.recipe import Recipe
 
 
 def test_six_folders_six_names_and_what_they_need() -> None:

@@ -20,6 +20,7 @@ from gainmtl.baselines.detector import Detector
 from gainmtl.baselines.readout import SEGMENTATION, PlaceInspector
 from gainmtl.baselines.unet import READ_SHARES, UNet, top_mean
 from gainmtl.calibration import platt
+from gainmtl.checkpoints import CHECKPOINT
 from gainmtl.datasets import Data, load
 from gainmtl.evaluate import tidy
 from gainmtl.inspector import Inspector
@@ -29,7 +30,6 @@ from gainmtl.protocol import compare, cross_validate, pooled_rows
 from gainmtl.scoring import batches, score
 from gainmtl.strategies import get_strategy
 from gainmtl.train import fit
-from gainmtl.training_run import CHECKPOINT
 from gainmtl.types import Sample, collate
 
 BACKBONE = "test_efficientnet"

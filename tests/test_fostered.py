@@ -19,9 +19,9 @@ from gainmtl.fostered import (
     fostered_with_share,
     paper_sweep,
 )
+from gainmtl.recipe import Recipe
 from gainmtl.reference import System
 from gainmtl.strategies import Strategy
-from gainmtl.training_run import Recipe
 
 SYSTEMS = [
     *(fostered(beta) for beta in BETAS),

@@ -16,12 +16,13 @@ import torch
 import yaml
 
 from gainmtl import reference
+from gainmtl.checkpoints import CHECKPOINT
 from gainmtl.components import find_system
 from gainmtl.datasets import Data, load
 from gainmtl.model import GAINMTL
 from gainmtl.persistence import load as load_model
 from gainmtl.train import fit
-from gainmtl.training_run import CHECKPOINT, MODEL, TrainingRun
+from gainmtl.training_run import MODEL, TrainingRun
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILE = yaml.safe_load((ROOT / "notebooks" / "profiles" / "full.yaml").read_text("utf-8"))

@@ -15,8 +15,8 @@ import yaml
 from gainmtl import findings, metrics, reference, runs
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import REFERENCE, Pooled
+from gainmtl.recipe import Recipe
 from gainmtl.scoring import Scores
-from gainmtl.training_run import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = (

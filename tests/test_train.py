@@ -22,11 +22,13 @@ from torch.utils.data import Dataset
 
 import gainmtl
 from gainmtl import losses, metrics
+from gainmtl.checkpoints import CHECKPOINT
 from gainmtl.datasets import Data, load
 from gainmtl.model import GAINMTL
+from gainmtl.recipe import Recipe
 from gainmtl.scoring import defect_scores
 from gainmtl.train import fit
-from gainmtl.training_run import CHECKPOINT, MODEL, Recipe
+from gainmtl.training_run import MODEL
 from gainmtl.types import Sample
 
 EPOCHS, IMAGES, BATCH = 3, 20, 8  # three steps an epoch

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from gainmtl.checkpoints import CHECKPOINT
 from gainmtl.files import write_json
 from gainmtl.protocol import FACTS
-from gainmtl.training_run import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from gainmtl.checkpoints import CHECKPOINT
 from gainmtl.files import read_json, write_json
 from gainmtl.protocol import FACTS
-from gainmtl.training_run import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[1]
 
