@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from gainmtl.train import PRECISIONS
 
+_SPELLED = {"true": True, "false": False}
+"""papermill's `-p name true` gives the text: it knows Python's spelling alone."""
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 
@@ -125,6 +127,13 @@ def check_parameters(
         ValueError: an unknown name, a missing one, or an impossible value.
     """
     rules = COMMON | {name: as_rule(spec) for name, spec in (extra or {}).items()}
+    spelled = {
+        name: _SPELLED[given.lower()]
+        for name, rule in rules.items()
+        if rule.kind is bool and isinstance(given := namespace.get(name), str)
+        if given.lower() in _SPELLED
+    }
+    namespace = {**namespace, **spelled}
     problems = []
     for name, value in namespace.items():
         # What papermill injects is plain data; modules, functions and models are the notebook's.

@@ -142,3 +142,16 @@ def test_short_forms_of_rules(spec: Any, good: Any, bad: Any) -> None:
 def test_a_rule_that_is_none_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a type"):
         as_rule(0.5)
+
+
+@pytest.mark.parametrize(("given", "expected"), [("true", True), ("False", False), (True, True)])
+def test_true_and_false_may_be_spelled_as_in_yaml(given: Any, expected: bool) -> None:
+    found = check_parameters({**quick(), "fast": given}, "n", {"fast": bool})
+    assert found.fast is expected
+    for wrong in ("yes", "1", 1, ""):
+        with pytest.raises(ValueError, match="fast: expected True or False"):
+            check_parameters({**quick(), "fast": wrong}, "n", {"fast": bool})
+
+
+def test_a_text_that_says_true_stays_a_text() -> None:
+    assert check_parameters({**quick(), "word": "true"}, "n", {"word": str}).word == "true"
