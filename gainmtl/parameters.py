@@ -126,6 +126,10 @@ def check_parameters(
     """
     rules = COMMON | {name: as_rule(spec) for name, spec in (extra or {}).items()}
     problems = []
+    # papermill knows `-p name True`; of `true` it makes a text.
+    for name in (name for name, rule in rules.items() if rule.kind is bool):
+        if namespace.get(name) in ("true", "false"):
+            namespace = {**namespace, name: namespace[name] == "true"}
     for name, value in namespace.items():
         # What papermill injects is plain data; modules, functions and models are the notebook's.
         plain = value is None or isinstance(value, bool | int | float | str | list | tuple | dict)

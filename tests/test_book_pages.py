@@ -171,7 +171,7 @@ def test_the_grid_of_the_page_is_a_grid() -> None:
     grid = yaml.safe_load(block[1])
     assert (ROOT / grid["notebook"]).is_file()
     assert (ROOT / grid["profile"]).is_file()
-    from gainmtl.components import find_system
+    from gainmtl.systems import find_system
 
     tags = [find_system(tag).tag for tag in grid["grid"]["system"]]
     assert tags == grid["grid"]["system"]

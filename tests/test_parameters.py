@@ -142,3 +142,12 @@ def test_short_forms_of_rules(spec: Any, good: Any, bad: Any) -> None:
 def test_a_rule_that_is_none_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a type"):
         as_rule(0.5)
+
+
+def test_papermills_true_is_a_text_and_meant() -> None:
+    """`papermill -p fast true` gives a text, `-p fast True` gives True."""
+    for text, meant in (("true", True), ("false", False)):
+        found = check_parameters({**GOOD, "fast": text}, "none", {"fast": bool})
+        assert found.fast is meant
+    with pytest.raises(ValueError, match="fast: expected True or False, found 'yes'"):
+        check_parameters({**GOOD, "fast": "yes"}, "none", {"fast": bool})
