@@ -184,6 +184,8 @@ PROFILES = {
     "06_guided_attention": "components",
     "07_localization": "components",
     "09_staging_study": "components",
+    "10_leave_one_out": "components",
+    "10_leaking_split": "components",
     "11_six_approaches": "components",
     "12_cam_fostering": "components",
     "13_reverse_distillation": "anomaly",
@@ -192,8 +194,11 @@ PROFILES = {
 STUDIES = {
     "03_exposure_shift": ("03_right_answer_wrong_reason", {"real_part": "exposures"}),
     "09_staging_study": ("09_staged_training", {"real_part": "staging"}),
+    "10_ablation": ("10_ablation", {"part": "ladder"}),
+    "10_leave_one_out": ("10_ablation", {"part": "leave_one_out"}),
+    "10_leaking_split": ("10_ablation", {"part": "leaking"}),
 }
-"""Reference runs beside a chapter's own: by results file, the notebook and its parameters."""
+"""Reference runs that are one part of a chapter: by results file, notebook and parameters."""
 
 
 def command(name: str) -> str:
