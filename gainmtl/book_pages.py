@@ -20,7 +20,7 @@ from gainmtl import (
 )
 from gainmtl.claims import claims_table
 from gainmtl.files import read_json
-from gainmtl.findings import STUDIES, as_text, command
+from gainmtl.findings import FULLER, STUDIES, as_text, command
 from gainmtl.headlines import HEADLINES, Headline, headline_table, load_all
 from gainmtl.runs import Results
 from gainmtl.tables import markdown
@@ -155,16 +155,6 @@ _TOOLS = {
     ),
     weak_feature_study.NAME: f"```bash\n{weak_feature_study.COMMAND}\n```",
 }
-FULLER = {
-    "05_attention": ("-p unguided true", "the attention that no mask teaches"),
-    "08_counterfactual": ("-p without_term true", "S5 without the term"),
-    "12_cam_fostering": (
-        "-p more true -p abn_rounds 3",
-        "what the sweep alone does not need: the other two measures, few masks, the six classes, "
-        "and an attention branch network in up to three rounds of the epochs",
-    ),
-}
-"""Parameters of a fuller run, by results file, and what it trains besides."""
 
 
 def _command(name: str) -> str:

@@ -200,6 +200,17 @@ STUDIES = {
 }
 """Reference runs that are one part of a chapter: by results file, notebook and parameters."""
 
+FULLER = {
+    "05_attention": ("-p unguided true", "the attention that no mask teaches"),
+    "08_counterfactual": ("-p without_term true", "S5 without the term"),
+    "12_cam_fostering": (
+        "-p more true -p abn_rounds 3",
+        "what the sweep alone does not need: the other two measures, few masks, the six classes, "
+        "and an attention branch network in up to three rounds of the epochs",
+    ),
+}
+"""Parameters of a fuller run, by results file, and what it trains besides."""
+
 
 def command(name: str) -> str:
     """What makes the reference results `book/results/<name>.json`, in Markdown."""
