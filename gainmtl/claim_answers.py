@@ -131,7 +131,7 @@ def differentiable(rows: Rows) -> Judgement:
     elif not any(others):
         verdict = "confirmed"
     shown = {
-        f"loss after over before, {words}": Value(after[name] / before[name], *_UNKNOWN)
+        f"share of the loss left, {words}": Value(after[name] / before[name], *_UNKNOWN)
         for name, words in _SHOWN.items()
     }
     return Judgement(verdict, shown)
@@ -155,7 +155,7 @@ def cost_of_maps(rows: Rows) -> Judgement:
     slower = all(time[n] >= 1.1 for n in _BESIDE_CAM[:2]) and time["score_cam"] >= 10
     verdict = "refuted" if not counts else "confirmed" if slower else "refined"
     shown = {
-        f"time over a prediction's, {words}": Value(time[name], *_UNKNOWN)
+        f"time in predictions, {words}": Value(time[name], *_UNKNOWN)
         for name, words in _SHOWN.items()
     }
     return Judgement(verdict, shown)

@@ -89,11 +89,11 @@ def light(results: Mapping[str, Results]) -> str:
         change = find(rows, system, f"{metric}_shift")
         told.append(
             f"{words} went from {own.text(3)} to {other.text(3)}, a change of "
-            f"{change.text(3, True)} on the same tiles"
+            f"{change.text(3, True)}"
         )
     return (
         f"- {untried} Another exposure has: an S5 at {stored.parameters['image_size']} px that saw "
-        f"{len(components.DARK)} of the exposures in training, threshold included, was asked about "
-        f"the {len(components.BRIGHT)} brighter ones; {'; '.join(told)} "
+        f"only the {len(components.DARK)} darker ones until its threshold was set was asked about "
+        f"the {len(components.BRIGHT)} brighter ones too, on the same tiles; {'; '.join(told)} "
         "([](../notebooks/03_right_answer_wrong_reason.ipynb))."
     )

@@ -266,6 +266,6 @@ def test_the_card_says_what_another_light_did() -> None:
     told = model_card.light(BOOK.results)
     rows = headlines.own_rows(BOOK.results[exposure_shift.NAME])
     change = find(rows, components.S5_DARK, "auroc_shift").text(3, True)
-    assert f"a change of {change} on the same tiles; the false alarms" in told
+    assert f"a change of {change}; the false alarms" in told
     assert told.startswith("- Another camera")
     assert "has not been made yet" in model_card.light({})
