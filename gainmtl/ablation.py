@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gainmtl.components import S1_LEAKING, S5_LEAKING
-from gainmtl.reference import S1_COARSE, S1_FINE, S1_OWN, System
+from gainmtl.reference import S1_COARSE, S1_FINE, S1_OWN, S5_WITHOUT_TERM, System
 from gainmtl.strategies import Strategy, get_strategy
 
 MASK_TERMS = ("cam_guidance", "guidance", "localization", "counterfactual")
@@ -24,6 +24,9 @@ def on_fine_grid(name: str) -> System:
 
 S1 = S1_FINE._replace(label="S1")
 S2, S3, S4, S5, S6 = (on_fine_grid(f"S{k}") for k in range(2, 7))
+S4 = S4._replace(trained_as=S5_WITHOUT_TERM)
+"""S5 without its counterfactual is S4, so the two chapters that ask about the term train it once,
+in the folder `S5-no-counterfactual-stride4`. Rows call it S4."""
 S3_NO_MINING = on_fine_grid("S3-no-mining")
 S4_NO_CONSISTENCY = on_fine_grid("S4-no-consistency")
 SIX = (S1, S2, S3, S4, S5, S6)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gainmtl import runs
 from gainmtl.ablation import PARTS, Step, pairs_of, systems_of
 from gainmtl.approach_results import cost_rows
-from gainmtl.findings import Results, as_text, merge, results
+from gainmtl.findings import Results, as_text, command, merge, results
 from gainmtl.flips import ask_folds, flip_differences, flip_rows
 from gainmtl.joint import pixel_ap_difference
 from gainmtl.map_overlaps import overlap_folds, overlap_rows
@@ -148,16 +148,7 @@ def part_results(parameters: Parameters, part: str, asked: bool, resamples: int 
 
 def part_command(part: str) -> str:
     """What makes the results of a part, in Markdown."""
-    profile = "standard" if part == "ladder" else "components"
-    folder = "runs/reference" if part == "ladder" else "runs/components"
-    return (
-        "```bash\n"
-        f"papermill notebooks/10_ablation.ipynb out.ipynb \\\n"
-        f"    -f notebooks/profiles/{profile}.yaml -p part {part} \\\n"
-        f"    -p data_root path/to/magnetic-tile -p output_dir {folder}\n"
-        f"cp {folder}/results.json book/results/{PARTS[part]}.json\n"
-        "```"
-    )
+    return command(PARTS[part])
 
 
 def stored_part(part: str) -> Results:

@@ -11,10 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gainmtl import focal_study, model_card, shortcut_findings
+from gainmtl import (
+    ablation_study,
+    focal_study,
+    model_card,
+    shortcut_findings,
+    weak_feature_study,
+)
 from gainmtl.claims import claims_table
 from gainmtl.files import read_json
-from gainmtl.findings import STUDIES, as_text, command
+from gainmtl.findings import FULLER, STUDIES, as_text, command
 from gainmtl.headlines import HEADLINES, Headline, headline_table, load_all
 from gainmtl.runs import Results
 from gainmtl.tables import markdown
@@ -143,13 +149,26 @@ _TOOLS = {
         f"cp runs/shortcut/maps.json book/results/{shortcut_findings.NAME}_maps.json\n```"
     ),
     focal_study.NAME: f"```bash\n{focal_study.COMMAND}\n```",
+    ablation_study.NAME: (
+        f"```bash\n{ablation_study.COMMAND}\n"
+        f"cp runs/ablation/results.json book/results/{ablation_study.NAME}.json\n```"
+    ),
+    weak_feature_study.NAME: f"```bash\n{weak_feature_study.COMMAND}\n```",
 }
+
+
+def _command(name: str) -> str:
+    block = _TOOLS.get(name) or command(name)
+    if name not in FULLER:
+        return block
+    given, also = FULLER[name]
+    return f"{block}\n\nThe fuller run, `{given}`, also trains {also}."
 
 
 def reference_runs(book: Book) -> list[ReferenceRun]:
     """Every reference run in the order of the chapters, made or not."""
     names = {*HEADLINES, *book.results, *_TOOLS}
-    return [ReferenceRun(name, _TOOLS.get(name) or command(name)) for name in sorted(names)]
+    return [ReferenceRun(name, _command(name)) for name in sorted(names)]
 
 
 def trained(name: str, book: Book) -> float | None:
@@ -220,6 +239,7 @@ FILLS: dict[str, Callable[[Book], str]] = {
     "tuning": tuning,
     "card-figures": lambda book: model_card.figures(book.results),
     "card-training": lambda book: model_card.training(book.results),
+    "card-light": lambda book: model_card.light(book.results),
     "card-command": lambda book: command(model_card.CARD),
 }
 """By name."""

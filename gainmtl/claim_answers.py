@@ -14,6 +14,7 @@ import pandas as pd
 
 from gainmtl import (
     components,
+    explain,
     flips,
     focal_study,
     gate_scores,
@@ -21,8 +22,10 @@ from gainmtl import (
     mining,
     reference,
     shortcut_findings,
+    weak_feature_study,
 )
 from gainmtl.flips import Judgement
+from gainmtl.fostering_claims import judge_weak_feature
 from gainmtl.tables import Value, find
 
 Rows: TypeAlias = pd.DataFrame
@@ -45,8 +48,11 @@ def supervision(first: reference.System, plain: reference.System) -> Callable[[R
 
 
 def shortcut(rows: Rows) -> Judgement:
+    """The verdict is about both agreements; the figures shown are of the stronger."""
     system = next(s for s in shortcut_findings.SYSTEMS if s.name == "S5")
-    return Judgement(*shortcut_findings.judge_guidance(rows, system))
+    verdict, figures = shortcut_findings.judge_guidance(rows, system)
+    weaker = f"agreement {shortcut_findings.NEEDED[0]:g}"
+    return Judgement(verdict, {k: v for k, v in figures.items() if not k.endswith(weaker)})
 
 
 def mining_alone(rows: Rows) -> Judgement:
@@ -107,6 +113,7 @@ def _of_methods(rows: Rows, metric: str) -> dict[str, float]:
 
 
 _BESIDE_CAM = ("grad_cam", "grad_cam_plus_plus", "score_cam")
+_SHOWN = {name: explain.METHODS[name] for name in ("cam", "grad_cam", "score_cam")}
 
 
 def differentiable(rows: Rows) -> Judgement:
@@ -124,8 +131,8 @@ def differentiable(rows: Rows) -> Judgement:
     elif not any(others):
         verdict = "confirmed"
     shown = {
-        f"loss after over before, {name}": Value(after[name] / before[name], *_UNKNOWN)
-        for name in ("cam", *_BESIDE_CAM)
+        f"share of the loss left, {words}": Value(after[name] / before[name], *_UNKNOWN)
+        for name, words in _SHOWN.items()
     }
     return Judgement(verdict, shown)
 
@@ -148,7 +155,8 @@ def cost_of_maps(rows: Rows) -> Judgement:
     slower = all(time[n] >= 1.1 for n in _BESIDE_CAM[:2]) and time["score_cam"] >= 10
     verdict = "refuted" if not counts else "confirmed" if slower else "refined"
     shown = {
-        f"time over a prediction, {n}": Value(time[n], *_UNKNOWN) for n in ("cam", *_BESIDE_CAM)
+        f"time in predictions, {words}": Value(time[name], *_UNKNOWN)
+        for name, words in _SHOWN.items()
     }
     return Judgement(verdict, shown)
 
@@ -179,3 +187,22 @@ def counterfactual_term(rows: Rows) -> Judgement:
         gain("flip_rate", level="image", intervention="kept"),
         gain("auroc"),
     )
+
+
+def weak_feature(rows: Rows) -> Judgement:
+    """The criterion of chapter 12, where the weak feature is never needed; of the beta that
+    validation data chose, and out of reach if they left none but 0."""
+    share = weak_feature_study.JUDGED
+    beta = weak_feature_study.chosen_beta(rows, share)
+    if beta == 0:
+        return Judgement("out of reach here", {})
+    both = {"shown": "both"}
+    gains = [
+        weak_feature_study.study_value(rows, f"{metric}_difference", beta, share, map, **about)
+        for metric, map, about in (
+            ("positive_energy", "cam", {"on": "weak", **both}),
+            ("weak_over_strong", "cam", both),
+            ("auroc", None, {"shown": "weak"}),
+        )
+    ]
+    return judge_weak_feature(*gains)

@@ -15,9 +15,11 @@ from gainmtl import (
     claim_answers,
     components,
     focal_study,
+    ladder_answers,
     reference,
     shortcut_findings,
     staging_results,
+    weak_feature_study,
 )
 from gainmtl.flips import Judgement
 from gainmtl.headlines import own_rows
@@ -26,6 +28,8 @@ from gainmtl.tables import Value, markdown
 
 Rows: TypeAlias = pd.DataFrame
 NOT_YET = "not run yet"
+MOST = 3
+"""Figures per cell of the table; a chapter has them all."""
 LIVE = frozenset(
     {
         "parameters_ratio", "operations_ratio", "seconds_ratio", "time_ratio", "forward_passes",
@@ -61,7 +65,7 @@ _S2 = claim_answers.supervision(components.SUPERVISION_ALONE, components.PLAIN)
 _03, _04, _05 = "03_right_answer_wrong_reason", "04_class_activation_maps", "05_attention"
 _06, _07, _08 = "06_guided_attention", "07_localization", "08_counterfactual"
 _09, _11, _12 = "09_staged_training", "11_six_approaches", "12_cam_fostering"
-_13 = "13_reverse_distillation"
+_10, _13 = ladder_answers.NAME, "13_reverse_distillation"
 
 
 def _from(chapter: str) -> tuple[Answer, ...]:
@@ -76,6 +80,7 @@ CLAIMS: tuple[Claim, ...] = (
             Answer(_09, _09, _S5),
             Answer(_06, _06, _S2),
             Answer(_03, shortcut_findings.NAME, claim_answers.shortcut),
+            Answer(_10, _10, ladder_answers.supervision),
         ),
     ),
     Claim(
@@ -117,15 +122,22 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "A10",
         "the counterfactual term forces the right reasoning",
-        (Answer(_08, _08, claim_answers.counterfactual_term),),
+        (
+            Answer(_08, _08, claim_answers.counterfactual_term),
+            Answer(_10, _10, ladder_answers.counterfactual_term),
+        ),
     ),
     Claim(
         "A11",
         "adding losses in stages keeps tasks from interfering",
         (Answer(_09, staging_results.NAME, staging_results.judge),),
     ),
-    Claim("A12", "each of the six steps contributes"),
-    Claim("A13", "consistency keeps attention and localization in line"),
+    Claim("A12", "each of the six steps contributes", (Answer(_10, _10, ladder_answers.each),)),
+    Claim(
+        "A13",
+        "consistency keeps attention and localization in line",
+        (Answer(_10, _10, ladder_answers.consistency),),
+    ),
     Claim("A14", "only the integrated system does all four", _from(_11)),
     Claim("B1", "rare and new defects and the cost of labels make anomaly detection necessary"),
     Claim("B2", "the selection rule picks TinyViT-21M"),
@@ -133,7 +145,14 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("B4", "fine anomalies need 512 pixels"),
     Claim("C1", "fostering shrinks the area and multiplies the dispersion", _from(_12)),
     Claim("C2", "fostering costs 83 % more time", _from(_12)),
-    Claim("C3", "fostering helps weak features above all", _from(_12)),
+    Claim(
+        "C3",
+        "fostering helps weak features above all",
+        (
+            *_from(_12),
+            Answer(_12, weak_feature_study.NAME, claim_answers.weak_feature),
+        ),
+    ),
     Claim("C4", "the three measures of spread see different things", _from(_12)),
     Claim("C5", "the best accuracy is without fostering", _from(_12)),
     Claim("C6", "area and dispersion are too costly as losses", _from(_12)),
@@ -185,18 +204,19 @@ def claims_table(stored: Mapping[str, Results], pages: frozenset[str] = frozense
             judged = answer(claim, one, stored)
             number = one.chapter[:2]
             link = f"[{number}](../notebooks/{one.chapter}.ipynb)"
-            told = "; ".join(
+            told = [
                 f"{name} {_told(value)}"
                 for name, value in judged.figures.items()
                 if not math.isnan(value.value)
-            )
+            ]
+            more = [f"{len(told) - MOST} more in the chapter"] if len(told) > MOST else []
             lines.append(
                 [
                     claim.id if not place else "",
                     claim.words if not place else "",
                     link if one.chapter in pages else number,
                     f"**{judged.verdict}**" if judged.verdict != NOT_YET else NOT_YET,
-                    told,
+                    "; ".join(told[:MOST] + more),
                 ]
             )
     return markdown(["", "claim", "chapter", "verdict", "figures"], lines, is_text=True)

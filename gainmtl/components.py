@@ -7,14 +7,11 @@ chapter asks about and in nothing else.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import sys
 
-from gainmtl import reference
 from gainmtl.losses import LossWeights
 from gainmtl.reference import System
 from gainmtl.stagings import with_stages
-from gainmtl.strategies import STAGED, STRATEGIES, Strategy, get_strategy
+from gainmtl.strategies import STAGED, STRATEGIES, Strategy
 
 ATTENTION = Strategy(
     "attention", LossWeights(classification=0.3, attended_classification=1.0, guidance=0.5)
@@ -78,31 +75,6 @@ def with_share(share: float, draw: int) -> System:
         label=f"masks for {share:.0%} of the groups",
         masks=(("share", share), ("draw", draw)),
     )
-
-
-def find_system(tag: str) -> System:
-    """A system by the name of its folder: one of the reference run's or of this module's, or
-    `"<strategy>-stride<pixels>"` for any strategy that `get_strategy` knows, as `"S4-stride4"`.
-
-    Raises:
-        ValueError: neither.
-    """
-    known = {
-        value.tag: value
-        for module in (reference, sys.modules[__name__])
-        for value in vars(module).values()
-        if isinstance(value, System)
-    }
-    if tag in known:
-        return known[tag]
-    name, _, stride = tag.rpartition("-stride")
-    if not name or not stride.isdigit():
-        near = difflib.get_close_matches(tag, known, 3) or sorted(known)
-        raise ValueError(
-            f"system: expected a name as S4-stride4 or one of {', '.join(near)}, got {tag!r}"
-        )
-    strategy = get_strategy(name)
-    return System(tag, strategy.name, int(stride), f"{strategy.name}, stride {stride}")
 
 
 def with_quality(quality: str) -> System:

@@ -184,6 +184,8 @@ PROFILES = {
     "06_guided_attention": "components",
     "07_localization": "components",
     "09_staging_study": "components",
+    "10_leave_one_out": "components",
+    "10_leaking_split": "components",
     "11_six_approaches": "components",
     "12_cam_fostering": "components",
     "13_reverse_distillation": "anomaly",
@@ -192,8 +194,22 @@ PROFILES = {
 STUDIES = {
     "03_exposure_shift": ("03_right_answer_wrong_reason", {"real_part": "exposures"}),
     "09_staging_study": ("09_staged_training", {"real_part": "staging"}),
+    "10_ablation": ("10_ablation", {"part": "ladder"}),
+    "10_leave_one_out": ("10_ablation", {"part": "leave_one_out"}),
+    "10_leaking_split": ("10_ablation", {"part": "leaking"}),
 }
-"""Reference runs beside a chapter's own: by results file, the notebook and its parameters."""
+"""Reference runs that are one part of a chapter: by results file, notebook and parameters."""
+
+FULLER = {
+    "05_attention": ("-p unguided true", "the attention that no mask teaches"),
+    "08_counterfactual": ("-p without_term true", "S5 without the term"),
+    "12_cam_fostering": (
+        "-p more true -p abn_rounds 3",
+        "what the sweep alone does not need: the other two measures, few masks, the six classes, "
+        "and an attention branch network in up to three rounds of the epochs",
+    ),
+}
+"""Parameters of a fuller run, by results file, and what it trains besides."""
 
 
 def command(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from gainmtl.explain import METHODS
 from gainmtl.files import read_json
 from gainmtl.runs import RESULT_KEYS, Results, read_results
 from gainmtl.tables import Value, markdown
@@ -24,6 +25,9 @@ PLACES: dict[str, Measure] = {
     "PointGame of the defect map": ("point_game", "defect_map", {}),
     "positive energy of the evidence": ("positive_energy", "cam", {}),
 }
+REASONS: dict[str, Measure] = {
+    "selectivity on the image": ("selectivity", None, {"level": "image"})
+}
 OWN = frozenset({"output_stride", "recipe", "refinement", "verdict", "exposures", "options"})
 """Condition keys that tell systems apart; keys that begin with `mask_` do, too."""
 
@@ -35,6 +39,8 @@ class Headline(NamedTuple):
     measures: Mapping[str, Measure] = {**VERDICTS, **PLACES}
     varied: tuple[str, ...] = ()
     """Further condition keys, each value of which gets a line of its own."""
+    only: Mapping[str, tuple[Any, ...]] = {}
+    """Of such keys, the values that get one; all, where a key is not named."""
 
 
 HEADLINES: dict[str, Headline] = {
@@ -53,6 +59,7 @@ HEADLINES: dict[str, Headline] = {
             "AUROC with an unrelated mark": ("auroc", None, {"mark": "unrelated"}),
         },
         ("agreement",),
+        {"agreement": (0.5, 1.0)},
     ),
     "03_exposure_shift": Headline(
         "Another light",
@@ -98,8 +105,37 @@ HEADLINES: dict[str, Headline] = {
             "conflicting pairs": ("conflicting_share", None, {"epochs": "second half"}),
         },
     ),
+    "10_ablation": Headline("The ladder", {**VERDICTS, **PLACES, **REASONS}),
+    "10_leave_one_out": Headline("Left out of the whole", {**VERDICTS, **PLACES, **REASONS}),
+    "10_leaking_split": Headline(
+        "What a leaking split flatters",
+        {
+            **VERDICTS,
+            "accuracy": ("accuracy", None, {}),
+            "IoU of the defect map": ("iou", "defect_map", {}),
+            "PointGame of the defect map": ("point_game", "defect_map", {}),
+        },
+        ("split",),
+    ),
+    "10_synthetic": Headline(
+        "Six strategies over seeds", {**VERDICTS, **PLACES, **REASONS}, ("setting",)
+    ),
     "11_six_approaches": Headline("Six approaches"),
-    "12_cam_fostering": Headline("CAM fostering", {**VERDICTS, **PLACES}, ("zero",)),
+    "12_cam_fostering": Headline(
+        "CAM fostering",
+        {**VERDICTS, **PLACES},
+        ("beta", "measure", "layer", "epochs", "num_classes"),
+    ),
+    "12_weak_feature": Headline(
+        "A weak feature beside a strong one",
+        {
+            "AUROC, both shown": ("auroc", None, {"shown": "both"}),
+            "AUROC, the weak alone": ("auroc", None, {"shown": "weak"}),
+            "energy on the strong": ("positive_energy", "cam", {"on": "strong", "shown": "both"}),
+            "energy on the weak": ("positive_energy", "cam", {"on": "weak", "shown": "both"}),
+        },
+        ("beta", "measure", "weak_alone"),
+    ),
     "13_reverse_distillation": Headline(
         "Reverse distillation",
         {
@@ -143,10 +179,14 @@ def _value(line: Mapping[str, Any]) -> Value:
 
 def _words(system: str, own: Iterable[tuple[str, Any]]) -> str:
     """A line's name: the system, and what tells it from others of that name."""
-    told = [
-        f"stride {value}" if key == "output_stride" else f"{key.replace('_', ' ')} {value}"
-        for key, value in own
-    ]
+    told = []
+    for key, value in own:
+        if key == "output_stride":
+            told.append(f"stride {value}")
+        elif key == "method":
+            told.append(METHODS.get(value, value))
+        else:
+            told.append(f"{key.replace('_', ' ')} {value}")
     return ", ".join([system, *told])
 
 
@@ -165,6 +205,8 @@ def headline_table(stored: Results, headline: Headline) -> str:
             for key in list(condition)
             if key in OWN or key in headline.varied or key.startswith("mask_")
         }
+        if any(own[key] not in kept for key, kept in headline.only.items() if key in own):
+            continue
         of = None if pd.isna(row["map"]) else row["map"]
         for name, (metric, map_name, extra) in headline.measures.items():
             if (metric, map_name, dict(extra)) == (row["metric"], of, condition):

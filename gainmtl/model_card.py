@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gainmtl import reference
+from gainmtl import components, exposure_shift, reference
 from gainmtl.findings import as_text
 from gainmtl.headlines import own_rows
 from gainmtl.runs import Results
@@ -74,3 +74,26 @@ def training(results: Mapping[str, Results]) -> str:
             ["versions", ", ".join(f"{k} {v}" for k, v in origin["versions"].items())],
         ]
     return markdown(["", "value"], lines, is_text=True)
+
+
+def light(results: Mapping[str, Results]) -> str:
+    """What another light did to S5, as an item of a list."""
+    untried = "Another camera or another product has not been tried."
+    if exposure_shift.NAME not in results:
+        return f"- {untried} Neither has another exposure: that run has not been made yet."
+    stored = results[exposure_shift.NAME]
+    rows, system = own_rows(stored), components.S5_DARK
+    told = []
+    for words, metric in (("the AUROC", "auroc"), ("the false alarms", "false_alarm_rate")):
+        own, other = (find(rows, system, metric, light=name) for name in exposure_shift.LIGHTS)
+        change = find(rows, system, f"{metric}_shift")
+        told.append(
+            f"{words} went from {own.text(3)} to {other.text(3)}, a change of "
+            f"{change.text(3, True)}"
+        )
+    return (
+        f"- {untried} Another exposure has: an S5 at {stored.parameters['image_size']} px that saw "
+        f"only the {len(components.DARK)} darker ones until its threshold was set was asked about "
+        f"the {len(components.BRIGHT)} brighter ones too, on the same tiles; {'; '.join(told)} "
+        "([](../notebooks/03_right_answer_wrong_reason.ipynb))."
+    )

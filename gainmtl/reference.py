@@ -40,7 +40,7 @@ class System(NamedTuple):
     """A strategy on an evidence grid."""
 
     tag: str
-    """Its folder."""
+    """Its folder, unless `trained_as` says otherwise."""
     strategy: str | Strategy
     output_stride: int
     label: str
@@ -65,6 +65,13 @@ class System(NamedTuple):
     """Where it tells defect types apart: "normal" and their names; else it knows two classes."""
     split: str = ""
     """Argument of `datasets.load` where its folds are not those of all: `"leaking"`."""
+    trained_as: System | None = None
+    """The same under another name, term for term: its folds are read, and trained, as this one."""
+
+    @property
+    def folder(self) -> str:
+        """Where its folds lie under `output_dir`."""
+        return self.tag if self.trained_as is None else self.trained_as.folder
 
     @property
     def name(self) -> str:
@@ -220,7 +227,7 @@ def recipe(parameters: Parameters, system: System) -> dict[str, Any]:
 def is_finished(parameters: Parameters, system: System) -> bool:
     """Whether all folds of all seeds of `system` are there, so that `run` only has to read them."""
     p = parameters
-    folders = [Path(p.output_dir) / system.tag / f"seed{seed}" for seed in p.seeds]
+    folders = [Path(p.output_dir) / system.folder / f"seed{seed}" for seed in p.seeds]
     return all(
         (folder / f"fold{k}" / FACTS).is_file() for folder in folders for k in range(p.folds)
     )
@@ -232,6 +239,9 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
     `only` names the folds to run, where others are run elsewhere.
     """
     p = parameters
+    if system.trained_as is not None:
+        found = run(p, system.trained_as, only)
+        return [one._replace(system=system.name, condition=system.condition) for one in found]
 
     def fresh() -> Inspector:
         return build(system, p.backbone, find_weights(p.weights))
@@ -246,7 +256,7 @@ def run(parameters: Parameters, system: System, only: Sequence[int] | None = Non
         cross_validate(
             fresh,
             functools.partial(load, seed=seed),
-            Path(p.output_dir) / system.tag / f"seed{seed}",
+            Path(p.output_dir) / system.folder / f"seed{seed}",
             folds=p.folds,
             seed=seed,
             condition=system.condition,

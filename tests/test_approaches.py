@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gainmtl import approaches, components, persistence, reference
+from gainmtl import approaches, persistence, reference
 from gainmtl.approaches import INTEGRATED, RATES, SEGMENTATION, SIX, choose_rate, tuned
 from gainmtl.baselines.detector import Detector
 from gainmtl.baselines.unet import UNet
 from gainmtl.model import GAINMTL
 from gainmtl.protocol import REFERENCE
 from gainmtl.recipe import Recipe
+from gainmtl.systems import find_system
 
 
 def test_six_folders_six_names_and_what_they_need() -> None:
@@ -27,7 +28,7 @@ def test_six_folders_six_names_and_what_they_need() -> None:
 @pytest.mark.parametrize("system", SIX, ids=lambda s: s.tag)
 def test_every_one_is_built_by_its_name_from_the_same_weights(system: reference.System) -> None:
     torch.manual_seed(0)
-    model = reference.build(components.find_system(system.tag), "test_efficientnet", None)
+    model = reference.build(find_system(system.tag), "test_efficientnet", None)
     assert type(model) is {"U-Net": UNet, "FCOS": Detector}.get(system.tag, GAINMTL)
     assert model.strategy.name == system.name
     torch.manual_seed(0)

@@ -13,11 +13,21 @@ import pandas as pd
 import pytest
 import yaml
 
-from gainmtl import book_pages, claims, headlines, model_card, reference, runs
+from gainmtl import (
+    book_pages,
+    claims,
+    components,
+    exposure_shift,
+    headlines,
+    model_card,
+    reference,
+    runs,
+)
 from gainmtl.claims import CLAIMS, NOT_YET, Answer, Claim
+from gainmtl.findings import FULLER
 from gainmtl.flips import Judgement
 from gainmtl.headlines import Headline
-from gainmtl.tables import find
+from gainmtl.tables import Value, find
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = book_pages.read_book(ROOT)
@@ -63,7 +73,53 @@ def test_what_a_headline_varies_gets_lines_of_its_own() -> None:
         "| S1, agreement 0.5",
         "| S1, agreement 1.0",
     ]
+    some = Headline("x", {"AUROC": ("auroc", None, {})}, ("agreement",), {"agreement": (1.0,)})
+    rows = [line("auroc", a, condition={"agreement": a}) for a in (0.5, 0.7, 1.0)]
+    kept = headlines.headline_table(stored(rows), some).splitlines()[2:]
+    assert kept == ["| S1, agreement 1.0 | 1.00 |"]
     assert "None of the headline" in headlines.headline_table(stored([line("x", 1)]), Headline("x"))
+
+
+def test_methods_go_by_the_names_that_readers_know() -> None:
+    how = Headline("x", {"AUROC": ("auroc", None, {})}, ("method",))
+    rows = [line("auroc", 0.5, condition={"method": m}) for m in ("grad_cam_plus_plus", "oracle")]
+    table = headlines.headline_table(stored(rows), how)
+    assert [row.split(" | ")[0] for row in table.splitlines()[2:]] == [
+        "| S1, Grad-CAM++",
+        "| S1, oracle",
+    ]
+    assert not re.search("grad_cam|score_cam", claims.claims_table(BOOK.results))
+
+
+def test_a_cell_of_the_claims_has_three_figures_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {f"f{k}": Value(0.5, 0.4, 0.6, 3) for k in range(5)}
+    one = Answer("10_x", "here", lambda rows: Judgement("refined", figures))
+    monkeypatch.setattr(claims, "CLAIMS", (Claim("A1", "words", (one,)),))
+    last = claims.claims_table({"here": stored([line("x", 1.0)])}).splitlines()[-1]
+    assert last.count("+0.50 [+0.40, +0.60]") == 3
+    assert last.endswith("; 2 more in the chapter |")
+
+
+def test_the_files_of_one_notebook_each_have_their_command() -> None:
+    found = {run.name: run.command for run in book_pages.reference_runs(BOOK)}
+    for name, part, profile in (
+        ("10_ablation", "ladder", "standard"),
+        ("10_leave_one_out", "leave_one_out", "components"),
+        ("10_leaking_split", "leaking", "components"),
+    ):
+        assert f"profiles/{profile}.yaml -p part {part}" in found[name]
+        assert f"results.json book/results/{name}.json" in found[name]
+    assert "cp runs/ablation/results.json book/results/10_synthetic.json" in found["10_synthetic"]
+    assert "tools/weak_feature_study.py" in found["12_weak_feature"]
+    assert "`-p more true -p abn_rounds 3`" in found["12_cam_fostering"]
+
+
+@pytest.mark.parametrize("name", FULLER)
+def test_a_fuller_run_names_parameters_that_exist(name: str) -> None:
+    words = FULLER[name][0].split()
+    asked = {after for word, after in itertools.pairwise(words) if word == "-p"}
+    assert asked
+    assert asked <= parameters_of(name)
 
 
 @pytest.mark.parametrize("name", sorted(BOOK.results))
@@ -171,7 +227,7 @@ def test_the_grid_of_the_page_is_a_grid() -> None:
     grid = yaml.safe_load(block[1])
     assert (ROOT / grid["notebook"]).is_file()
     assert (ROOT / grid["profile"]).is_file()
-    from gainmtl.components import find_system
+    from gainmtl.systems import find_system
 
     tags = [find_system(tag).tag for tag in grid["grid"]["system"]]
     assert tags == grid["grid"]["system"]
@@ -204,3 +260,12 @@ def test_the_card_has_the_figures_of_the_reference_run() -> None:
     table = model_card.figures(BOOK.results)
     assert f"| AUROC | {found} |" in table
     assert table.count("| – | – |") == 0
+
+
+def test_the_card_says_what_another_light_did() -> None:
+    told = model_card.light(BOOK.results)
+    rows = headlines.own_rows(BOOK.results[exposure_shift.NAME])
+    change = find(rows, components.S5_DARK, "auroc_shift").text(3, True)
+    assert f"a change of {change}; the false alarms" in told
+    assert told.startswith("- Another camera")
+    assert "has not been made yet" in model_card.light({})

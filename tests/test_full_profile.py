@@ -17,10 +17,10 @@ import yaml
 
 from gainmtl import reference
 from gainmtl.checkpoints import CHECKPOINT
-from gainmtl.components import find_system
 from gainmtl.datasets import Data, load
 from gainmtl.model import GAINMTL
 from gainmtl.persistence import load as load_model
+from gainmtl.systems import find_system
 from gainmtl.train import fit
 from gainmtl.training_run import MODEL, TrainingRun
 
