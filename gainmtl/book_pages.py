@@ -22,7 +22,7 @@ from gainmtl.claims import claims_table
 from gainmtl.files import read_json
 from gainmtl.findings import FULLER, STUDIES, as_text, command
 from gainmtl.headlines import HEADLINES, Headline, headline_table, load_all
-from gainmtl.runs import Results
+from gainmtl.runs import ResultsFile
 from gainmtl.tables import markdown
 
 FILL = re.compile(r"^% fill: ([a-z-]+)$", re.M)
@@ -31,7 +31,7 @@ FILL = re.compile(r"^% fill: ([a-z-]+)$", re.M)
 class Book(NamedTuple):
     """What a fill may read."""
 
-    results: Mapping[str, Results]
+    results: Mapping[str, ResultsFile]
     costs: Mapping[str, Mapping[str, float]]
     """Seconds of five folds, by folder of runs and system; see `tools/training_costs.py`."""
     trials: tuple[Mapping[str, Any], ...]

@@ -23,7 +23,7 @@ from gainmtl import (
 )
 from gainmtl.flips import Judgement
 from gainmtl.headlines import own_rows
-from gainmtl.runs import Results
+from gainmtl.runs import ResultsFile
 from gainmtl.tables import Value, markdown
 
 Rows: TypeAlias = pd.DataFrame
@@ -166,7 +166,7 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
-def answer(claim: Claim, one: Answer, stored: Mapping[str, Results]) -> Judgement:
+def answer(claim: Claim, one: Answer, stored: Mapping[str, ResultsFile]) -> Judgement:
     """What the stored runs say; the verdict `NOT_YET` where the file or its rows are not there."""
     if one.results not in stored:
         return Judgement(NOT_YET, {})
@@ -191,7 +191,7 @@ def _told(value: Value) -> str:
     return value.text(2 if abs(value.value) >= 0.1 else 3, not math.isnan(value.low))
 
 
-def claims_table(stored: Mapping[str, Results], pages: frozenset[str] = frozenset()) -> str:
+def claims_table(stored: Mapping[str, ResultsFile], pages: frozenset[str] = frozenset()) -> str:
     """One line per claim and chapter: verdict and the figures it rests on.
 
     `pages` are the notebooks that exist, which are linked.

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gainmtl.explain import METHODS
 from gainmtl.files import read_json
-from gainmtl.runs import RESULT_KEYS, Results, read_results
+from gainmtl.runs import RESULT_KEYS, ResultsFile, read_results
 from gainmtl.tables import Value, markdown
 
 Measure = tuple[str, str | None, Mapping[str, Any]]
@@ -149,7 +149,7 @@ HEADLINES: dict[str, Headline] = {
 """By results file. One that is not listed is shown with the default measures."""
 
 
-def load_all(folder: str | Path) -> dict[str, Results]:
+def load_all(folder: str | Path) -> dict[str, ResultsFile]:
     """The results.json files of a folder by name, in order; other JSON is left out."""
     found = {}
     for path in sorted(Path(folder).glob("*.json")):
@@ -159,7 +159,7 @@ def load_all(folder: str | Path) -> dict[str, Results]:
     return found
 
 
-def own_rows(stored: Results) -> pd.DataFrame:
+def own_rows(stored: ResultsFile) -> pd.DataFrame:
     """The rows about the data set of the run; a file also holds its chapter's live part.
 
     A study that names no data set is about one alone.
@@ -190,7 +190,7 @@ def _words(system: str, own: Iterable[tuple[str, Any]]) -> str:
     return ", ".join([system, *told])
 
 
-def headline_table(stored: Results, headline: Headline) -> str:
+def headline_table(stored: ResultsFile, headline: Headline) -> str:
     """One line per system, one column per measure, from the pooled rows of the run's own data.
 
     A figure that the run does not have is a dash; a run that has none of them, a sentence.

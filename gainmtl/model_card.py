@@ -8,7 +8,7 @@ from typing import Any
 from gainmtl import components, exposure_shift, reference
 from gainmtl.findings import as_text
 from gainmtl.headlines import own_rows
-from gainmtl.runs import Results
+from gainmtl.runs import ResultsFile
 from gainmtl.strategies import get_strategy
 from gainmtl.tables import Value, find, markdown
 
@@ -38,7 +38,7 @@ FIGURES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def figures(results: Mapping[str, Results]) -> str:
+def figures(results: Mapping[str, ResultsFile]) -> str:
     """What the checkpoints of the card are worth on test tiles."""
     if CARD not in results:
         return "*The reference run has not been made yet.*"
@@ -55,7 +55,7 @@ def figures(results: Mapping[str, Results]) -> str:
     return markdown(["measure", "value and 95 % interval", "images"], lines)
 
 
-def training(results: Mapping[str, Results]) -> str:
+def training(results: Mapping[str, ResultsFile]) -> str:
     """How the checkpoints of the card were trained."""
     weights = get_strategy("S5").weights.asdict()
     told = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in weights.items() if v)
@@ -76,7 +76,7 @@ def training(results: Mapping[str, Results]) -> str:
     return markdown(["", "value"], lines, is_text=True)
 
 
-def light(results: Mapping[str, Results]) -> str:
+def light(results: Mapping[str, ResultsFile]) -> str:
     """What another light did to S5, as an item of a list."""
     untried = "Another camera or another product has not been tried."
     if exposure_shift.NAME not in results:

@@ -43,7 +43,7 @@ ROW_RULES: dict[str, Rule] = {
 """The columns of a row. `seed` and `fold` are both `None` for the pooled figure."""
 
 
-class Results(NamedTuple):
+class ResultsFile(NamedTuple):
     """A results.json in memory."""
 
     notebook: str
@@ -223,7 +223,7 @@ def write_results(
     return path
 
 
-def read_results(path: str | Path) -> Results:
+def read_results(path: str | Path) -> ResultsFile:
     """Read and check a results.json; `null` figures become NaN."""
     stored = read_json(path)
     if not isinstance(stored, dict) or set(stored) != set(RESULT_KEYS):
@@ -233,10 +233,10 @@ def read_results(path: str | Path) -> Results:
         table[key] = [math.nan if figure is None else float(figure) for figure in table[key]]
     for key in ("seed", "fold", "n"):
         table[key] = table[key].astype("Int64")
-    return Results(stored["notebook"], stored["parameters"], stored["provenance"], table)
+    return ResultsFile(stored["notebook"], stored["parameters"], stored["provenance"], table)
 
 
-def reference(name: str) -> Results:
+def reference(name: str) -> ResultsFile:
     """Reference results that come with the book: `book/results/<name>.json`."""
     return read_results(results_file(name))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gainmtl import runs
 from gainmtl.files import read_json
+from gainmtl.flips import Judgement
 from gainmtl.reference import System
 from gainmtl.runs import row
 from gainmtl.shortcut_study import AGREEMENTS, PLAIN, SYSTEMS, Task
@@ -147,14 +148,6 @@ def _square(cells: Tensor) -> Tensor:
 NEEDED = (0.9, 1.0)
 """The agreements that the claim is judged at."""
 EXCESS_MARGIN = 0.05
-
-
-class Judgement(NamedTuple):
-    """A claim's verdict and the figures that say so."""
-
-    verdict: str
-    """"confirmed", "refined" or "refuted"."""
-    figures: dict[str, Value]
 
 
 def judge_guidance(rows: pd.DataFrame, system: System, baseline: System = PLAIN) -> Judgement:

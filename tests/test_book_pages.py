@@ -34,8 +34,8 @@ BOOK = book_pages.read_book(ROOT)
 PAGES = ("results_page", "reproduce", "model_card")
 
 
-def stored(rows: list[dict[str, Any]], dataset: str = "set") -> runs.Results:
-    return runs.Results("n", {"dataset": dataset}, {}, pd.DataFrame(rows))
+def stored(rows: list[dict[str, Any]], dataset: str = "set") -> runs.ResultsFile:
+    return runs.ResultsFile("n", {"dataset": dataset}, {}, pd.DataFrame(rows))
 
 
 def line(metric: str, value: float, **given: Any) -> dict[str, Any]:
@@ -234,8 +234,8 @@ def test_the_grid_of_the_page_is_a_grid() -> None:
 
 
 def test_training_is_added_up_from_what_is_known() -> None:
-    def made(**facts: Any) -> runs.Results:
-        return runs.Results("n", {}, {"duration_s": 5.0, "command": "", **facts}, pd.DataFrame())
+    def made(**facts: Any) -> runs.ResultsFile:
+        return runs.ResultsFile("n", {}, {"duration_s": 5.0, "command": "", **facts}, pd.DataFrame())
 
     own = made(training_seconds={"a": 10, "b": 20})
     shared = made(recipe={"a": {}, "b": {}})
