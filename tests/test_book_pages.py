@@ -235,7 +235,8 @@ def test_the_grid_of_the_page_is_a_grid() -> None:
 
 def test_training_is_added_up_from_what_is_known() -> None:
     def made(**facts: Any) -> runs.ResultsFile:
-        return runs.ResultsFile("n", {}, {"duration_s": 5.0, "command": "", **facts}, pd.DataFrame())
+        facts = {"duration_s": 5.0, "command": "", **facts}
+        return runs.ResultsFile("n", {}, facts, pd.DataFrame())
 
     own = made(training_seconds={"a": 10, "b": 20})
     shared = made(recipe={"a": {}, "b": {}})
