@@ -111,13 +111,12 @@ QUICK: dict[str, dict[str, Any]] = {
     | {"image_size": 96, "epochs": 10, "batch_size": 16, "learning_rate": 3e-3},
     "04_class_activation_maps": _SMALL
     | {"image_size": 96, "epochs": 10, "batch_size": 16, "learning_rate": 3e-3},
-    # A gate that nobody teaches needs the steps to show what it becomes.
     "05_attention": _SMALL
-    | {"image_size": 64, "epochs": 10, "batch_size": 8, "learning_rate": 4e-3},
+    | {"image_size": 64, "epochs": 7, "batch_size": 8, "learning_rate": 4e-3},
     "06_guided_attention": _SMALL
-    | {"image_size": 64, "epochs": 8, "batch_size": 8, "learning_rate": 4e-3},
+    | {"image_size": 64, "epochs": 6, "batch_size": 8, "learning_rate": 4e-3},
     "07_localization": _SMALL
-    | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
+    | {"image_size": 64, "epochs": 11, "batch_size": 8, "learning_rate": 4e-3},
     "08_counterfactual": _SMALL
     | {"image_size": 64, "epochs": 12, "batch_size": 8, "learning_rate": 4e-3},
     # The head after attention needs more steps than a plain one before it says anything.
