@@ -21,7 +21,7 @@ from gainmtl.datasets import Augment, AugmentedDataset, Data
 from gainmtl.files import plain
 from gainmtl.inspector import Inspector
 from gainmtl.interference import as_facts, measure, probe_batch
-from gainmtl.persistence import FORMAT, describe_kind, save, strategy_to_dict
+from gainmtl.persistence import FORMAT, describe_kind, load_any, save, strategy_to_dict
 from gainmtl.recipe import Recipe
 from gainmtl.scoring import batches, defect_scores
 from gainmtl.types import Batch, collate
@@ -63,6 +63,7 @@ class TrainingRun:
         self.probe = probe_batch(data.train, probe) if probe else None
         self.epoch = 0
         self.history: list[dict[str, float]] = []
+        self._written: Path | None = None  # the model of a run that is at its end
         model.image_size = data.image_size
         model.resize = getattr(data.train, "resize", model.resize)
         self._prepare()
@@ -273,9 +274,22 @@ class TrainingRun:
             )
         stored.restore(self._kept(), self.optimizer)
         self.epoch, self.history = stored.meta["epoch"], stored.meta["history"]
+        model = self.output_dir / MODEL
+        # The .json is written last.
+        if self.epoch == self.settings.epochs and model.with_suffix(".json").is_file():
+            self._written = model
 
     def finish(self) -> None:
-        """Take over the averaged weights, set the threshold, write the model."""
+        """Take over the averaged weights, set the threshold, write the model.
+
+        A run that was at its end already, with its model written, reads that instead.
+        """
+        if self._written is not None:
+            found = load_any(self._written)
+            self.model.load_state_dict(found.state_dict())
+            self.model.threshold = found.threshold
+            self.model.eval()
+            return
         self.model.load_state_dict(self.average.state_dict())
         self.model.eval()
         batch_size = self.settings.batch_size

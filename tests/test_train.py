@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 import gainmtl
-from gainmtl import losses, metrics
+from gainmtl import losses, metrics, training_run
 from gainmtl.checkpoints import CHECKPOINT
 from gainmtl.datasets import Data, load
 from gainmtl.model import GAINMTL
@@ -187,8 +188,23 @@ def test_killed(moment: str, data: Data, whole: Run, tmp_path: Path) -> None:
 
 def test_a_finished_run_is_read(data: Data, whole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GAINMTL, "training_step", interrupt)
+
+    def score(*_: Any) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr(training_run, "defect_scores", score)
     model = build()
     assert_same(model, run(model, data, whole.folder), whole)
+
+
+def test_a_run_whose_model_was_not_written_is_finished(
+    data: Data, whole: Run, tmp_path: Path
+) -> None:
+    for name in (CHECKPOINT, MODEL):
+        shutil.copy(whole.folder / name, tmp_path)
+    model = build()
+    assert_same(model, run(model, data, tmp_path), whole)
+    assert (tmp_path / "model.json").read_bytes() == (whole.folder / "model.json").read_bytes()
 
 
 def test_another_seed_is_another_run(data: Data, whole: Run) -> None:
