@@ -1,7 +1,8 @@
 """The systems of CAM fostering: the plain classifier and one weight after the other.
 
-All at a stride of 4 by the reference protocol. `fostered(0)` is `components.PLAIN`, whose folds
-other chapters have trained.
+All at a stride of 4 by the reference protocol. The plain classifier is `components.AVERAGED`, with
+the head of the paper's network and of most others: log-sum-exp pooling, which the other chapters
+use on this grid, makes maps sharp by itself, and is compared as such.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import math
 from typing import Any
 
-from gainmtl.components import GAIN, PLAIN, with_share
+from gainmtl.components import AVERAGED, GAIN, PLAIN, with_share
 from gainmtl.losses import LossWeights
 from gainmtl.reference import System
 from gainmtl.strategies import Strategy, foster
@@ -22,23 +23,31 @@ ATTENTION_BRANCH = Strategy(
     "attention branch", LossWeights(classification=1.0, attention_branch=1.0)
 )
 """An attention branch network: two classifiers, weighed alike, and no mask."""
-BRANCH = System("attention-branch-stride4", ATTENTION_BRANCH, 4, "attention branch network")
+BRANCH = System(
+    "attention-branch-stride4",
+    ATTENTION_BRANCH,
+    4,
+    "attention branch network",
+    options=AVERAGED.options,
+)
 
 
 def _tag(measure: str, beta: float, layer: int | None) -> str:
     return f"{measure}{beta:g}" + ("" if layer is None else f"-layer{layer}")
 
 
-def fostered(beta: float, measure: str = "ce", layer: int | None = None) -> System:
-    """The plain classifier with fostering of weight `beta`; no masks anywhere."""
+def fostered(
+    beta: float, measure: str = "ce", layer: int | None = None, plain: System = AVERAGED
+) -> System:
+    """The `plain` classifier with fostering of weight `beta`; no masks anywhere."""
     if beta == 0:
-        return PLAIN
+        return plain
     more: dict[str, object] = {} if layer is None else {"layer": layer}
-    return System(
-        f"S1-fostered-{_tag(measure, beta, layer)}-stride4",
-        foster("S1", beta, measure, layer),
-        4,
-        f"{measure}, beta {beta:g}" + ("" if layer is None else f", layer of stride {layer}"),
+    own = f"{measure}, beta {beta:g}" + ("" if layer is None else f", layer of stride {layer}")
+    return plain._replace(
+        tag=plain.tag.replace("S1", f"S1-fostered-{_tag(measure, beta, layer)}", 1),
+        strategy=foster("S1", beta, measure, layer),
+        label=own if plain is AVERAGED else f"{own}, log-sum-exp",
         about=(("beta", beta), ("measure", measure), *more.items()),
     )
 
@@ -145,10 +154,12 @@ def extras(
     by_type = [(fostered_types(beta), fostered_types(0.0))] if types else []
     network = branch(rounds, epochs)
     return [
-        (fostered(beta, "ca"), PLAIN),
-        (fostered(beta, "cd"), PLAIN),
+        (PLAIN, AVERAGED),
+        (fostered(beta, plain=PLAIN), PLAIN),
+        (fostered(beta, "ca"), AVERAGED),
+        (fostered(beta, "cd"), AVERAGED),
         *((fostered_with_share(beta, s), with_share(s, 0)) for s in (0.05, 0.2)),
         *by_type,
-        (network, PLAIN),
+        (network, AVERAGED),
         (fostered_branch(beta, rounds, epochs), network),
     ]

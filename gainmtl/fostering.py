@@ -17,6 +17,10 @@ b_o`, where a cell is positive if a part that looks like it all over would be gi
 sample that is given to its class has such a cell, because no pooling exceeds the highest cell. The
 map's own zero is the paper's and stays available.
 
+A map is worth sharpening once the verdict that it stands for is right. Before that the entropy pulls
+at cells that nothing has chosen yet, and a network that is pulled too early learns nothing else. So
+the loss rises after the classifier has settled, and each map counts by its verdict's `certainty`.
+
 The paper takes the map of the logit of the true class among 20 objects; against *normal* is what a
 verdict about defects depends on.
 """
@@ -39,6 +43,15 @@ def true_score(logits: Tensor, labels: Tensor) -> Tensor:
     """`logit_y - logit_o`, (B,)."""
     against = opponents(logits, labels)
     return (logits.gather(1, labels[:, None]) - logits.gather(1, against[:, None]))[:, 0]
+
+
+def certainty(logits: Tensor, labels: Tensor) -> Tensor:
+    """How sure the verdict is of the true class, (B,) in [0, 1): `max(2 p - 1, 0)`.
+
+    p is the probability of the true class against its opponent alone, `sigmoid(true_score)`; 0 for
+    a verdict that is wrong.
+    """
+    return (true_score(logits, labels) / 2).tanh().clamp_min(0)
 
 
 ZEROS = ("verdict", "map")

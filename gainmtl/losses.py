@@ -155,19 +155,24 @@ def counterfactual_loss(removed_logits: Tensor, kept_logits: Tensor, targets: Te
     return 0.5 * (removed + functional.cross_entropy(kept_logits, targets))
 
 
-def fostering_loss(maps: Tensor, fostered: Tensor, measure: str = "ce") -> Tensor:
+def fostering_loss(
+    maps: Tensor, fostered: Tensor, measure: str = "ce", certainty: Tensor | None = None
+) -> Tensor:
     """Mean `relative_spread` of the maps (B, 1, h, w) of the samples `fostered` (B,) bool; scalar.
 
     maps in logits. A map that vanished has no spread: it enters neither the mean nor the gradient,
     and another term has to bring it back. The spread knows no scale, so its gradient grows without
     bound as a map fades, past that of any classification; a map whose positive cells have a mean
-    height below 1 counts as much as that height, a constant to the gradient. Source: Schöttl,
-    Procedia Computer Science, 2022. Deviations: this guard, and the spread over that of even cells,
-    so that a weight means the same on every grid.
+    height below 1 counts as much as that height, a constant to the gradient. `certainty` (B,) in
+    [0, 1], see `fostering.certainty`, is such a factor too. Source: Schöttl, Procedia Computer
+    Science, 2022. Deviations: these two guards, and the spread over that of even cells, so that a
+    weight means the same on every grid.
     """
     alive = fostered & ~vanished(maps)
     spread = relative_spread(maps, measure)
     positive = maps.detach().relu().flatten(1).to(spread.dtype)
     height = positive.sum(1) / (positive > 0).sum(1).clamp_min(1)
     counted = spread * height.clamp(max=1)
+    if certainty is not None:
+        counted = counted * certainty.detach().to(spread.dtype)
     return _gated_mean(counted.where(alive, torch.zeros_like(counted)), alive)

@@ -48,11 +48,11 @@ STAGED: dict[str, Window] = {
     "localization": Window(0.0, 0.2),
     "consistency": Window(0.3),
     "counterfactual": Window(0.5),
-    "fostering": Window(0.1, 0.3),
+    "fostering": Window(0.4, 0.3),
 }
 """Default stages: classifiers and guidance from the start, localization warming up, then mining and
 consistency once there are maps worth mining, the counterfactual in the second half; fostering
-rises once the maps say something, for the first cells to stand out are nobody's choice."""
+rises once the verdicts have settled, for the first cells to stand out are nobody's choice."""
 
 
 LOCALIZATION_LOSSES = ("bce+dice", "bce", "dice")

@@ -28,6 +28,11 @@ def _layer(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
+def _fostered(measure: str, beta: str, layer: str | None, mean: str | None) -> System:
+    plain = components.AVERAGED if mean else components.PLAIN
+    return fostered.fostered(float(beta), measure, _layer(layer), plain)
+
+
 def _branch(beta: str, epochs: str | None) -> System:
     return fostered.fostered_branch(float(beta), int(epochs or 1), 1)
 
@@ -37,14 +42,12 @@ FAMILIES: dict[str, Callable[..., System]] = {
         float(share), int(draw)
     ),
     r"GAIN-(dilated|box)": components.with_quality,
-    rf"S1-fostered-{_SPREAD}{_N}(?:-layer(\d+))?": lambda measure, beta, layer: fostered.fostered(
-        float(beta), measure, _layer(layer)
-    ),
+    rf"S1-fostered-{_SPREAD}{_N}(?:-layer(\d+))?(-mean)?": _fostered,
     rf"GAIN-fostered-ce{_N}-masks{_N}-draw(\d+)": lambda beta, share, draw: (
         fostered.fostered_with_share(float(beta), float(share), int(draw))
     ),
-    r"S1-types": lambda: fostered.fostered_types(0.0),
-    rf"S1-types-fostered-ce{_N}": lambda beta: fostered.fostered_types(float(beta)),
+    r"S1-types-mean": lambda: fostered.fostered_types(0.0),
+    rf"S1-types-fostered-ce{_N}-mean": lambda beta: fostered.fostered_types(float(beta)),
     r"attention-branch-epochs(\d+)": lambda epochs: fostered.branch(int(epochs), 1),
     rf"attention-branch-fostered-ce{_N}(?:-epochs(\d+))?": _branch,
 }

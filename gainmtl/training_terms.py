@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gainmtl import losses
 from gainmtl.cam import erase, soft_mask
 from gainmtl.counterfactual import cell_mask, keep_only, remove
-from gainmtl.fostering import layer_map, true_map, true_score
+from gainmtl.fostering import certainty, layer_map, true_map, true_score
 from gainmtl.heads import Verdict
 from gainmtl.metrics.sharpness import vanished
 from gainmtl.types import Batch
@@ -122,7 +122,9 @@ def _fostering(model: GAINMTL, verdict: Verdict, labels: Tensor, layer: Tensor |
     if not model.strategy.fostering_normal:
         asked = labels > 0
     model.fostering_tally.add(vanished(maps.detach()), asked)
-    return losses.fostering_loss(maps, asked, model.strategy.fostering_measure)
+    return losses.fostering_loss(
+        maps, asked, model.strategy.fostering_measure, certainty(verdict.logits, labels)
+    )
 
 
 def _mining(model: GAINMTL, images: Tensor, cam: Tensor, defective: Tensor) -> Tensor:

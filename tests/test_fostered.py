@@ -27,6 +27,7 @@ SYSTEMS = [
     *(fostered(beta) for beta in BETAS),
     *(fostered(1.0, measure) for measure in ("ca", "cd")),
     fostered(1.0, layer=16),
+    *(fostered(beta, plain=components.PLAIN) for beta in (0.0, 1.0)),
     *(fostered_with_share(beta, share) for beta in (0.0, 1.0) for share in (0.05, 0.2)),
     *(fostered_types(beta) for beta in (0.0, 1.0)),
     *(branch(rounds) for rounds in (1, 2, 3)),
@@ -35,7 +36,8 @@ SYSTEMS = [
 
 
 def test_no_weight_is_what_other_chapters_train() -> None:
-    assert fostered(0.0) is components.PLAIN
+    assert fostered(0.0) is components.AVERAGED
+    assert fostered(0.0, plain=components.PLAIN) is components.PLAIN
     assert fostered_with_share(0.0, 0.2, 1) == components.with_share(0.2, 1)
 
 
@@ -46,13 +48,17 @@ def test_every_system_has_a_folder_and_a_row_of_its_own() -> None:
 
 def test_they_differ_in_the_fostering_alone() -> None:
     system: System = fostered(0.3, "ca")
-    assert system.condition == {"output_stride": 4, "beta": 0.3, "measure": "ca"}
+    assert system.condition == {
+        "output_stride": 4, "pooling": "mean", "beta": 0.3, "measure": "ca"
+    }  # fmt: skip
     assert isinstance(system.strategy, Strategy)
     assert system.strategy.weights.asdict() | {"fostering": 0.0} == {
         **dict.fromkeys(system.strategy.weights.asdict(), 0.0),
         "classification": 1.0,
     }
-    assert (system.options, system.changes, system.masks) == ((), (), ())
+    assert (system.options, system.changes, system.masks) == (components.AVERAGED.options, (), ())
+    other = fostered(0.3, "ca", plain=components.PLAIN)
+    assert (other.strategy, other.options) == (system.strategy, ())
     some = fostered_with_share(0.3, 0.05)
     assert some.masks == components.with_share(0.05, 0).masks
     assert isinstance(some.strategy, Strategy)

@@ -28,7 +28,7 @@ def test_beta_is_the_largest_that_keeps_validation() -> None:
         ]
     )
     assert claims.choose_beta(rows, sweep) == 1.0
-    assert claims.choose_beta(rows, {0.0: PLAIN, 3.0: sweep[3.0]}) == 0.0
+    assert claims.choose_beta(rows, {0.0: sweep[0.0], 3.0: sweep[3.0]}) == 0.0
     with pytest.raises(LookupError, match="expected one validation AUROC of S1-fostered-ce1"):
         claims.choose_beta(rows[rows["value"] != 0.895], sweep)
 
