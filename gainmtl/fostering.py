@@ -17,8 +17,8 @@ b_o`, where a cell is positive if a part that looks like it all over would be gi
 sample that is given to its class has such a cell, because no pooling exceeds the highest cell. The
 map's own zero is the paper's and stays available.
 
-A map is worth sharpening once the verdict that it stands for is right. Before that the entropy pulls
-at cells that nothing has chosen yet, and a network that is pulled too early learns nothing else. So
+A map is worth sharpening once the verdict that it stands for is right. Before that the entropy
+pulls at cells that nothing has chosen yet, and a network pulled too early learns nothing else. So
 the loss rises after the classifier has settled, and each map counts by its verdict's `certainty`.
 
 The paper takes the map of the logit of the true class among 20 objects; against *normal* is what a

@@ -7,7 +7,6 @@ import pytest
 
 from gainmtl import fostering_claims as claims
 from gainmtl import runs
-from gainmtl.components import PLAIN
 from gainmtl.fostered import fostered
 from gainmtl.tables import Value
 
