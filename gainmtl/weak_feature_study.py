@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +18,14 @@ import pandas as pd
 import torch
 
 from gainmtl.datasets.two_features import two_features
-from gainmtl.files import read_json, write_json
 from gainmtl.fostered import fostered
 from gainmtl.fostering_claims import AUROC_MARGIN
 from gainmtl.model import GAINMTL
 from gainmtl.reference import WEIGHTS, System, find_weights
 from gainmtl.runs import git_commit, reference, row
 from gainmtl.stats import student_interval
+from gainmtl.study_runs import read_or_run, train
 from gainmtl.tables import Value, find
-from gainmtl.train import fit
 from gainmtl.weak_feature import ask, measure
 
 NAME = "12_weak_feature"
@@ -74,10 +73,34 @@ def grid(
     return [Run(b, a, seed) for seed, a, b in itertools.product(seeds, alone, betas)]
 
 
-def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]:
-    """Train and ask one run, write its record; a record of the same settings is read instead.
+def run_cell(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Train and ask one run: the content of its file.
 
     Equal seeds share parts, first weights and the order of images, whatever the beta.
+    """
+    # Of the code that is loaded; the checkout may move on while a long study goes.
+    started, commit = time.process_time(), git_commit()
+    sizes = {key: settings[key] for key in ("image_size", "train", "val", "test")}
+    data = two_features(seed=run.seed, weak_alone=run.alone, **sizes)
+    torch.manual_seed(run.seed)
+    model = GAINMTL(
+        settings["backbone"],
+        fostered(run.beta).strategy,
+        find_weights(settings["weights"]),
+        output_stride=settings["output_stride"],
+    )
+    history = train(model, data, run.seed, settings)
+    figures = measure(ask(model, data.test), model.threshold)  # type: ignore[arg-type]
+    return {
+        "beta": run.beta, "alone": run.alone, "seed": run.seed, "settings": dict(settings),
+        "figures": figures, "validation_auroc": float(history["auroc"].iloc[-1]),
+        "data": data.fingerprint, "commit": commit,
+        "seconds": round(time.process_time() - started, 2),
+    }  # fmt: skip
+
+
+def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]:
+    """`run_cell`, written under the folder; a file of the same settings is read instead.
 
     Args:
         settings: changes of `SETTINGS`.
@@ -85,40 +108,7 @@ def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]
     Raises:
         ValueError: the folder holds this run with other settings.
     """
-    path = Path(output_dir) / run.file
-    given = {**SETTINGS, **settings}
-    if path.is_file():
-        found = dict(read_json(path))
-        if found["settings"] != given:
-            raise ValueError(
-                f"{path}: holds a run with other settings; give another folder or delete this one"
-            )
-        return found
-    # Of the code that is loaded; the checkout may move on while a long study goes.
-    started, commit = time.process_time(), git_commit()
-    sizes = {key: given[key] for key in ("image_size", "train", "val", "test")}
-    data = two_features(seed=run.seed, weak_alone=run.alone, **sizes)
-    torch.manual_seed(run.seed)
-    model = GAINMTL(
-        given["backbone"],
-        fostered(run.beta).strategy,
-        find_weights(given["weights"]),
-        output_stride=given["output_stride"],
-    )
-    recipe = ("epochs", "batch_size", "learning_rate", "average_decay")
-    history = fit(
-        model, data, accelerator="cpu", seed=run.seed, progress=False,
-        **{key: given[key] for key in recipe},
-    )  # fmt: skip
-    figures = measure(ask(model, data.test), model.threshold)  # type: ignore[arg-type]
-    record: dict[str, Any] = {
-        "beta": run.beta, "alone": run.alone, "seed": run.seed, "settings": given,
-        "figures": figures, "validation_auroc": float(history["auroc"].iloc[-1]),
-        "data": data.fingerprint, "commit": commit,
-        "seconds": round(time.process_time() - started, 2),
-    }  # fmt: skip
-    write_json(path, record)
-    return dict(read_json(path))
+    return read_or_run(output_dir, {**SETTINGS, **settings}, run, run_cell)
 
 
 def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
