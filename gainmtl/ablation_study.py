@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gainmtl import datasets, runs, study_runs
+from gainmtl import datasets, study_runs
 from gainmtl.ablation import SIX
 from gainmtl.evaluate import tidy
 from gainmtl.findings import Results
@@ -31,6 +31,8 @@ from gainmtl.stats import Interval, student_interval
 
 NAME = "10_synthetic"
 COMMAND = "python tools/ablation_study.py --output-dir runs/ablation --workers 2"
+REPEAT = f"```bash\n{COMMAND}\ncp runs/ablation/results.json book/results/{NAME}.json\n```"
+"""How the stored results are made, in Markdown."""
 SEEDS = (0, 1, 2, 3, 4)
 SETTINGS_OF: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -197,16 +199,4 @@ def _row(
 
 def stored_study() -> Results:
     """The committed study, or a note on how to make it."""
-    repeat = f"```bash\n{COMMAND}\ncp runs/ablation/results.json book/results/{NAME}.json\n```"
-    try:
-        stored = runs.reference(NAME)
-    except FileNotFoundError:
-        return Results(None, f"The synthetic study is **missing**. It is made by\n\n{repeat}", {})
-    given, origin = stored.parameters, stored.provenance
-    note = (
-        f"The figures below come from **the synthetic study**, `book/results/{NAME}.json`: seeds: "
-        f"{', '.join(map(str, given['seeds']))}; {given['train']} training parts, "
-        f"{given['image_size']} px, {given['backbone']}, {given['epochs']} epochs; one core's "
-        f"{origin['duration_s'] / 60:.0f} minutes for all runs. This repeats it:\n\n{repeat}"
-    )
-    return Results(stored.rows, note, {})
+    return study_runs.stored_study(NAME, "the synthetic study", REPEAT, timed=True)

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from gainmtl import metrics, runs
+from gainmtl import metrics
 from gainmtl.components import BRIGHT, PLAIN, PLAIN_DARK, S5_DARK
 from gainmtl.datasets.exposure import exposure_of
-from gainmtl.findings import Results, as_text, merge, own_note
+from gainmtl.findings import Results, merge, own_note, stored_results
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import Pooled
 from gainmtl.reference import System, run
@@ -143,23 +143,4 @@ def shift_results(
         for a, b in ((S5_DARK, PLAIN_DARK), (PLAIN, PLAIN_DARK)):
             rows += shift_differences(a, b, whole, p.dataset)
         return Results(pd.DataFrame(rows), own_note(p), pooled)
-    command = (
-        "```bash\n"
-        f"papermill notebooks/{p.notebook}.ipynb out.ipynb \\\n"
-        "    -f notebooks/profiles/components.yaml -p real_part exposures \\\n"
-        "    -p data_root path/to/magnetic-tile -p output_dir runs/components\n"
-        f"cp runs/components/results.json book/results/{NAME}.json\n"
-        "```"
-    )
-    try:
-        stored = runs.reference(NAME)
-    except FileNotFoundError:
-        return Results(None, f"This run is **not there yet**. It is made by\n\n{command}", {})
-    given, origin = stored.parameters, stored.provenance
-    note = (
-        f"The figures below come from **the reference run**, `book/results/{NAME}.json`: "
-        f"{given['dataset']}, folds: {given['folds']}, seeds: {as_text(given['seeds'])}, "
-        f"{given['backbone']}, {given['image_size']} px, {given['epochs']} epochs, trained at "
-        f"commit {as_text(origin['trained_at_commits'])}. This repeats it:\n\n{command}"
-    )
-    return Results(stored.rows[stored.rows["dataset"] == given["dataset"]], note, {})
+    return stored_results(NAME, absent="The results of this run are **not there yet**.")

@@ -16,17 +16,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gainmtl import metrics
+from gainmtl import metrics, study_runs
 from gainmtl.datasets import load
 from gainmtl.focal import focal_factor, shift_prior
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.reference import WEIGHTS, find_weights
-from gainmtl.runs import git_commit, reference, row
+from gainmtl.runs import git_commit, row
 from gainmtl.scoring import defect_scores
 from gainmtl.stats import student_interval
 from gainmtl.strategies import Strategy
-from gainmtl.study_runs import read_or_run, train
 from gainmtl.tables import Value
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
@@ -97,7 +96,7 @@ def run_cell(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
         output_stride=settings["output_stride"],
         width=settings["width"],
     )
-    history = train(model, data, run.seed, settings)
+    history = study_runs.train(model, data, run.seed, settings)
     record: dict[str, Any] = {
         "gamma": run.gamma, "rate": run.rate, "seed": run.seed, "settings": dict(settings),
         "defects": data.counts["train"]["defective"],
@@ -119,7 +118,7 @@ def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]
     Raises:
         ValueError: the folder holds this run with other settings.
     """
-    return read_or_run(output_dir, {**SETTINGS, **settings}, run, run_cell)
+    return study_runs.read_or_run(output_dir, {**SETTINGS, **settings}, run, run_cell)
 
 
 def measure(record: dict[str, Any]) -> dict[str, float]:
@@ -194,22 +193,14 @@ def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 COMMAND = "python tools/focal_study.py --output-dir runs/focal --workers 2"
+REPEAT = f"```bash\n{COMMAND}\n```"
+"""How the stored results are made, in Markdown."""
 
 
 def stored_study() -> tuple[pd.DataFrame | None, str]:
     """The rows that come with the book and where they are from, or how to make them."""
-    try:
-        stored = reference(NAME)
-    except FileNotFoundError:
-        note = "There are **no results of the study yet**. This makes them:"
-        return None, f"{note}\n\n```bash\n{COMMAND}\n```"
-    given = stored.parameters
-    note = (
-        f"The figures below come from **the focal study**, `book/results/{NAME}.json`: "
-        f"{given['train']} synthetic training parts of {given['image_size']} px, {given['epochs']} "
-        f"epochs, seeds: {', '.join(map(str, given['seeds']))}. This repeats it:"
-    )
-    return stored.rows, f"{note}\n\n```bash\n{COMMAND}\n```"
+    found = study_runs.stored_study(NAME, "the focal study", REPEAT)
+    return found.rows, found.note
 
 
 def study_value(rows: pd.DataFrame, metric: str, gamma: float, rate: float) -> Value:

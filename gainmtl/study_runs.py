@@ -22,6 +22,7 @@ import torch
 from gainmtl import runs
 from gainmtl.datasets.data import Data
 from gainmtl.files import read_json, write_json
+from gainmtl.findings import Results, stored
 from gainmtl.model import GAINMTL
 from gainmtl.reference import WEIGHTS
 from gainmtl.train import fit
@@ -217,3 +218,22 @@ def write(
         path, notebook=name, parameters=parameters, provenance=facts, rows=rows
     )
     print(f"{len(rows)} rows of {len(contents)} runs in {written}")
+
+
+def stored_study(name: str, made_by: str, repeat: str, timed: bool = False) -> Results:
+    """The committed results of a study, or a note on how to make them; see `findings.stored`.
+
+    `timed`: the seconds of its runs are those of one core, and the note says their sum.
+    """
+
+    def about(found: runs.ResultsFile) -> str:
+        given = found.parameters
+        text = (
+            f"seeds: {', '.join(map(str, given['seeds']))}; {given['train']} training parts, "
+            f"{given['image_size']} px, {given['backbone']}, {given['epochs']} epochs"
+        )
+        minutes = found.provenance["duration_s"] / 60
+        return text + f"; one core's {minutes:.0f} minutes for all runs" * timed
+
+    absent = "There are **no results of the study yet**."
+    return stored(name, made_by, about, repeat, absent)

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
+from gainmtl import study_runs
 from gainmtl.datasets.two_features import two_features
 from gainmtl.fostered import fostered
 from gainmtl.fostering_claims import AUROC_MARGIN
 from gainmtl.model import GAINMTL
 from gainmtl.reference import WEIGHTS, System, find_weights
-from gainmtl.runs import git_commit, reference, row
+from gainmtl.runs import git_commit, row
 from gainmtl.stats import student_interval
-from gainmtl.study_runs import read_or_run, train
 from gainmtl.tables import Value, find
 from gainmtl.weak_feature import ask, measure
 
@@ -51,6 +51,8 @@ SETTINGS: dict[str, Any] = {
 }
 """What all runs share."""
 COMMAND = "python tools/weak_feature_study.py --output-dir runs/features --workers 2"
+REPEAT = f"```bash\n{COMMAND}\n```"
+"""How the stored results are made, in Markdown."""
 
 
 class Run(NamedTuple):
@@ -89,7 +91,7 @@ def run_cell(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
         find_weights(settings["weights"]),
         output_stride=settings["output_stride"],
     )
-    history = train(model, data, run.seed, settings)
+    history = study_runs.train(model, data, run.seed, settings)
     figures = measure(ask(model, data.test), model.threshold)  # type: ignore[arg-type]
     return {
         "beta": run.beta, "alone": run.alone, "seed": run.seed, "settings": dict(settings),
@@ -108,7 +110,7 @@ def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]
     Raises:
         ValueError: the folder holds this run with other settings.
     """
-    return read_or_run(output_dir, {**SETTINGS, **settings}, run, run_cell)
+    return study_runs.read_or_run(output_dir, {**SETTINGS, **settings}, run, run_cell)
 
 
 def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -207,15 +209,5 @@ def chosen_beta(rows: pd.DataFrame, alone: float) -> float:
 
 def stored_study() -> tuple[pd.DataFrame | None, str]:
     """The rows that come with the book and where they are from, or how to make them."""
-    try:
-        stored = reference(NAME)
-    except FileNotFoundError:
-        note = "There are **no results of the study yet**. This makes them:"
-        return None, f"{note}\n\n```bash\n{COMMAND}\n```"
-    given = stored.parameters
-    note = (
-        f"The figures below come from **the weak-feature study**, `book/results/{NAME}.json`: "
-        f"{given['train']} training parts of {given['image_size']} px, {given['epochs']} epochs, "
-        f"seeds: {', '.join(map(str, given['seeds']))}. This repeats it:"
-    )
-    return stored.rows, f"{note}\n\n```bash\n{COMMAND}\n```"
+    found = study_runs.stored_study(NAME, "the weak-feature study", REPEAT)
+    return found.rows, found.note

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gainmtl import ablation_study, runs, study_runs
+from gainmtl import runs, study_runs
 from gainmtl.ablation import S1, S2, SIX
 from gainmtl.ablation_results import difference
 from gainmtl.ablation_study import Settings, Task, run_task, stored_study, study_rows, tasks
@@ -58,7 +58,7 @@ def test_a_missing_study_names_its_command(monkeypatch: pytest.MonkeyPatch) -> N
     def missing(name: str) -> None:
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(ablation_study.runs, "reference", missing)
+    monkeypatch.setattr(runs, "reference", missing)
     found = stored_study()
     assert found.rows is None
     assert "tools/ablation_study.py" in found.note

@@ -59,5 +59,5 @@ def test_one_run_is_written_once_and_refuses_other_settings(tmp_path: Path) -> N
     assert calls == [cell]
     for wanted in (study_runs.read_or_run, study_runs.run):
         cells: Any = cell if wanted is study_runs.read_or_run else [cell]
-        with pytest.raises(ValueError, match=r"other settings \(epochs\); expected \{'epochs': 2\}"):
+        with pytest.raises(ValueError, match=r"settings \(epochs\); expected \{'epochs': 2\}"):
             wanted(tmp_path, {"epochs": 2}, cells, execute)

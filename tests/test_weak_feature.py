@@ -133,7 +133,7 @@ def test_without_a_file_the_page_says_how_to_make_it(monkeypatch: pytest.MonkeyP
     def missing(name: str) -> Any:
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(study, "reference", missing)
+    monkeypatch.setattr(runs, "reference", missing)
     rows, note = study.stored_study()
     assert rows is None
     assert study.COMMAND in note
