@@ -78,7 +78,7 @@ def _row(
 ) -> dict[str, Any]:
     return row(
         dataset, system.name, metric, found.value, condition={**system.condition, **more},
-        map=map_name, ci_low=found.low, ci_high=found.high, n=found.n,
+        map=map_name, **found.ends,
     )  # fmt: skip
 
 

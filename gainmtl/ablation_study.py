@@ -176,9 +176,7 @@ def study_rows(
 
 
 def _pooled(system: System, key: tuple[Any, ...], found: Interval, **more: Any) -> dict[str, Any]:
-    return _row(
-        system, key, found.value, ci_low=found.low, ci_high=found.high, n=found.n, more=more
-    )
+    return _row(system, key, found.value, **found.ends, more=more)
 
 
 def _row(

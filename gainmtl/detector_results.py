@@ -79,9 +79,7 @@ def difference_rows(
                 "map": None,
                 "metric": "auroc_difference",
                 "value": found.value,
-                "ci_low": found.low,
-                "ci_high": found.high,
-                "n": found.n,
+                **found.ends,
             }
         )
     return pd.concat([rows, pd.DataFrame(extra)], ignore_index=True)

@@ -93,9 +93,7 @@ def wrong_reason(
                 "fold": None,
                 "metric": "wrong_reason",
                 "value": interval.value,
-                "ci_low": interval.low,
-                "ci_high": interval.high,
-                "n": interval.n,
+                **interval.ends,
             }
         )
     return pd.DataFrame(rows)

@@ -60,10 +60,17 @@ def sharpness_differences(
     rows: list[dict[str, Any]] = []
 
     def add(metric: str, found: Any, **about: Any) -> None:
-        ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
         condition = {**first.condition, **second.as_other, **about}
         rows.append(
-            row(dataset, first.name, metric, found.value, condition=condition, map="cam", **ends)
+            row(
+                dataset,
+                first.name,
+                metric,
+                found.value,
+                condition=condition,
+                map="cam",
+                **found.ends,
+            )
         )
 
     def pair(column: str) -> tuple[Array, Array, Array]:
@@ -137,9 +144,7 @@ def pixel_ap_difference(
         value,
         condition={**first.condition, **second.as_other},
         map="cam",
-        ci_low=found.low,
-        ci_high=found.high,
-        n=found.n,
+        **found.ends,
     )
 
 

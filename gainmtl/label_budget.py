@@ -175,7 +175,5 @@ def _row(
         found.value,
         condition=condition,
         map=map_name,
-        ci_low=found.low,
-        ci_high=found.high,
-        n=found.n,
+        **found.ends,
     )

@@ -86,5 +86,5 @@ def overlap_rows(
 def _row(dataset: str, system: System, metric: str, found: Any, **more: Any) -> dict[str, Any]:
     return row(
         dataset, system.name, metric, found.value, condition={**system.condition, **more},
-        ci_low=found.low, ci_high=found.high, n=found.n,
+        **found.ends,
     )  # fmt: skip

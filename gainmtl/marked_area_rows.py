@@ -50,8 +50,7 @@ def marked_area_rows(
             np.mean, answers["group"][keep], values[keep].to_numpy(), resamples=resamples
         )
         about: dict[str, Any] = {"condition": {**system.condition, **extra}, "map": map_name}
-        ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
-        rows.append(row(dataset, system.name, metric, found.value, **about, **ends))
+        rows.append(row(dataset, system.name, metric, found.value, **about, **found.ends))
     return rows
 
 
@@ -84,7 +83,7 @@ def marked_area_differences(
             resamples=resamples,
         )
         condition = {**first.condition, **second.as_other, **extra}
+        name = f"{metric}_difference"
         about: dict[str, Any] = {"condition": condition, "map": map_name}
-        ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
-        rows.append(row(dataset, first.name, f"{metric}_difference", found.value, **about, **ends))
+        rows.append(row(dataset, first.name, name, found.value, **about, **found.ends))
     return rows

@@ -186,9 +186,7 @@ def _row(
         found.value,
         condition={**system.condition, **condition},
         map="cam",
-        ci_low=found.low,
-        ci_high=found.high,
-        n=found.n,
+        **found.ends,
     )
 
 

@@ -80,7 +80,7 @@ def study_rows(
                 row(
                     "synthetic", system.name, name, interval.value, map=map_name,
                     condition={**_condition(system, key), **more},
-                    ci_low=interval.low, ci_high=interval.high, n=interval.n,
+                    **interval.ends,
                 )
             )  # fmt: skip
     return rows

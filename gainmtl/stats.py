@@ -33,6 +33,11 @@ class Interval(NamedTuple):
     """Resamples on which the statistic was NaN (one class only, say); the interval leaves them
     out, and is too narrow if they are many."""
 
+    @property
+    def ends(self) -> dict[str, Any]:
+        """What a result row says of it beside its value; see `runs.row`."""
+        return {"ci_low": self.low, "ci_high": self.high, "n": self.n}
+
 
 class PairedInterval(NamedTuple):
     """A difference between two systems on the same images."""
@@ -45,6 +50,11 @@ class PairedInterval(NamedTuple):
     p_value: float
     """Two-sided, that the difference is zero."""
     dropped: int = 0
+
+    @property
+    def ends(self) -> dict[str, Any]:
+        """As of an `Interval`."""
+        return {"ci_low": self.low, "ci_high": self.high, "n": self.n}
 
 
 def resample_weights(groups: ArrayLike, resamples: int = 2000, seed: int = 0) -> Array:

@@ -153,8 +153,7 @@ def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             add(*key[:4], value, about, seed=record["seed"], fold=0, n=figure["n"])
     for (beta, alone, metric, map, text), by_seed in found.items():
         mean = student_interval(list(by_seed.values()))
-        ends = {"ci_low": mean.low, "ci_high": mean.high, "n": mean.n}
-        add(beta, alone, metric, map, mean.value, conditions[text], **ends)
+        add(beta, alone, metric, map, mean.value, conditions[text], **mean.ends)
         other = found.get((0.0, alone, metric, map, text))
         if beta and other:
             _add_difference(add, beta, alone, metric, map, by_seed, other, conditions[text])
@@ -181,9 +180,8 @@ def _add_difference(
     about: dict[str, Any],
 ) -> None:
     gap = student_interval([a[seed] - b[seed] for seed in sorted(set(a) & set(b))])
-    ends = {"ci_low": gap.low, "ci_high": gap.high, "n": gap.n}
     against = fostered(0.0).as_other
-    add(beta, alone, f"{metric}_difference", map, gap.value, {**about, **against}, **ends)
+    add(beta, alone, f"{metric}_difference", map, gap.value, {**about, **against}, **gap.ends)
 
 
 def study_value(
