@@ -11,7 +11,6 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -99,18 +98,6 @@ def run_cell(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
         "data": data.fingerprint, "commit": commit,
         "seconds": round(time.process_time() - started, 2),
     }  # fmt: skip
-
-
-def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]:
-    """`run_cell`, written under the folder; a file of the same settings is read instead.
-
-    Args:
-        settings: changes of `SETTINGS`.
-
-    Raises:
-        ValueError: the folder holds this run with other settings.
-    """
-    return study_runs.read_or_run(output_dir, {**SETTINGS, **settings}, run, run_cell)
 
 
 def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
