@@ -21,7 +21,7 @@ from gainmtl.reference import System
 from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval
 from gainmtl.strategies import get_strategy
-from gainmtl.tables import Value, find
+from gainmtl.tables import Value, find, pooled_row
 
 KEPT = (
     "auroc", "average_precision", "recall_at_fpr05", "accuracy", "recall", "iou", "point_game",
@@ -63,7 +63,7 @@ def ratio_rows(
         found = bootstrap_interval(
             ratio, left["group"].to_numpy()[keep], x[keep], y[keep], resamples=resamples
         )
-        rows.append(_row(dataset, a, f"{metric}_ratio", found, "defect_map", **b.as_other))
+        rows.append(pooled_row(dataset, a, f"{metric}_ratio", found, "defect_map", **b.as_other))
     return rows
 
 
@@ -71,15 +71,6 @@ def ratio(x: NDArray[Any], y: NDArray[Any]) -> float:
     """mean(x) / mean(y); NaN where the latter is 0."""
     below = float(y.mean())
     return float(x.mean()) / below if below else float("nan")
-
-
-def _row(
-    dataset: str, system: System, metric: str, found: Any, map_name: str | None = None, **more: Any
-) -> dict[str, Any]:
-    return row(
-        dataset, system.name, metric, found.value, condition={**system.condition, **more},
-        map=map_name, **found.ends,
-    )  # fmt: skip
 
 
 def pair_rows(

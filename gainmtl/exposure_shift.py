@@ -20,8 +20,8 @@ from gainmtl.findings import Results, merge, own_note, stored_results
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import Pooled
 from gainmtl.reference import System, run
-from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
+from gainmtl.tables import pooled_row
 
 NAME = "03_exposure_shift"
 SYSTEMS = (PLAIN_DARK, S5_DARK, PLAIN._replace(label="S1, all exposures"))
@@ -78,9 +78,9 @@ def shift_rows(system: System, pooled: Pooled, dataset: str, resamples: int = 20
             found = bootstrap_interval(
                 statistic, groups[kept], values[kept], labels[kept], resamples=resamples
             )
-            rows.append(_row(dataset, system, metric, map_name, found, light=name))
+            rows.append(pooled_row(dataset, system, metric, found, map_name, light=name))
         found = bootstrap_interval(shift, groups, values, labels, bright, resamples=resamples)
-        rows.append(_row(dataset, system, f"{metric}_shift", map_name, found))
+        rows.append(pooled_row(dataset, system, f"{metric}_shift", found, map_name))
     return rows
 
 
@@ -109,24 +109,16 @@ def shift_differences(
                 statistic, groups[k], x[k], y[k], [labels[k]], resamples=resamples
             )
             extra = {**b.as_other, "light": name}
-            rows.append(_row(dataset, a, f"{metric}_difference", map_name, found, **extra))
+            rows.append(pooled_row(dataset, a, f"{metric}_difference", found, map_name, **extra))
         found = paired_interval(shift, groups, x, y, [labels, bright], resamples=resamples)
-        rows.append(_row(dataset, a, f"{metric}_shift_difference", map_name, found, **b.as_other))
+        name = f"{metric}_shift_difference"
+        rows.append(pooled_row(dataset, a, name, found, map_name, **b.as_other))
     return rows
 
 
 def _in(statistic: Any, values: Array, labels: Array, kept: Array) -> float:
     """NaN where a resample left nothing in this light."""
     return float(statistic(values[kept], labels[kept])) if kept.any() else math.nan
-
-
-def _row(
-    dataset: str, system: System, metric: str, map_name: str | None, found: Any, **condition: Any
-) -> dict[str, Any]:
-    return row(
-        dataset, system.name, metric, found.value, condition={**system.condition, **condition},
-        map=map_name, **found.ends,
-    )  # fmt: skip
 
 
 def shift_results(

@@ -9,8 +9,8 @@ import pandas as pd
 
 from gainmtl.marked_area import QUESTIONS, REASONS
 from gainmtl.reference import System
-from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
+from gainmtl.tables import pooled_row
 
 Column = tuple[str, str | None, dict[str, str], pd.Series]
 _IMAGE = {"level": "image"}
@@ -49,8 +49,7 @@ def marked_area_rows(
         found = bootstrap_interval(
             np.mean, answers["group"][keep], values[keep].to_numpy(), resamples=resamples
         )
-        about: dict[str, Any] = {"condition": {**system.condition, **extra}, "map": map_name}
-        rows.append(row(dataset, system.name, metric, found.value, **about, **found.ends))
+        rows.append(pooled_row(dataset, system, metric, found, map_name, **extra))
     return rows
 
 
@@ -82,8 +81,6 @@ def marked_area_differences(
             y[keep].to_numpy(),
             resamples=resamples,
         )
-        condition = {**first.condition, **second.as_other, **extra}
-        name = f"{metric}_difference"
-        about: dict[str, Any] = {"condition": condition, "map": map_name}
-        rows.append(row(dataset, first.name, name, found.value, **about, **found.ends))
+        about = {**second.as_other, **extra}
+        rows.append(pooled_row(dataset, first, f"{metric}_difference", found, map_name, **about))
     return rows
