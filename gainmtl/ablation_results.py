@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gainmtl import runs
 from gainmtl.ablation import PARTS, Step, pairs_of, systems_of
 from gainmtl.approach_results import cost_rows
-from gainmtl.findings import Results, as_text, command, merge, results
+from gainmtl.findings import Results, command, merge, results, stored_results
 from gainmtl.flips import ask_folds, flip_differences, flip_rows
 from gainmtl.joint import pixel_ap_difference
 from gainmtl.map_overlaps import overlap_folds, overlap_rows
@@ -22,7 +21,7 @@ from gainmtl.reference import System
 from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval
 from gainmtl.strategies import get_strategy
-from gainmtl.tables import Value, find
+from gainmtl.tables import Value, find, pooled_row
 
 KEPT = (
     "auroc", "average_precision", "recall_at_fpr05", "accuracy", "recall", "iou", "point_game",
@@ -64,7 +63,7 @@ def ratio_rows(
         found = bootstrap_interval(
             ratio, left["group"].to_numpy()[keep], x[keep], y[keep], resamples=resamples
         )
-        rows.append(_row(dataset, a, f"{metric}_ratio", found, "defect_map", **b.as_other))
+        rows.append(pooled_row(dataset, a, f"{metric}_ratio", found, "defect_map", **b.as_other))
     return rows
 
 
@@ -72,15 +71,6 @@ def ratio(x: NDArray[Any], y: NDArray[Any]) -> float:
     """mean(x) / mean(y); NaN where the latter is 0."""
     below = float(y.mean())
     return float(x.mean()) / below if below else float("nan")
-
-
-def _row(
-    dataset: str, system: System, metric: str, found: Any, map_name: str | None = None, **more: Any
-) -> dict[str, Any]:
-    return row(
-        dataset, system.name, metric, found.value, condition={**system.condition, **more},
-        map=map_name, ci_low=found.low, ci_high=found.high, n=found.n,
-    )  # fmt: skip
 
 
 def pair_rows(
@@ -153,19 +143,8 @@ def part_command(part: str) -> str:
 
 def stored_part(part: str) -> Results:
     """The committed results of a part, or a note on how to make them."""
-    name, repeat = PARTS[part], part_command(part)
-    try:
-        stored = runs.reference(name)
-    except FileNotFoundError:
-        return Results(None, f"This part of the reference run is **missing**:\n\n{repeat}", {})
-    given, origin = stored.parameters, stored.provenance
-    note = (
-        f"The figures below come from **the reference run**, `book/results/{name}.json`: "
-        f"{given['dataset']}, folds: {given['folds']}, seeds: {as_text(given['seeds'])}, "
-        f"{given['backbone']}, {given['image_size']} px, {given['epochs']} epochs, trained at "
-        f"commit {as_text(origin['trained_at_commits'])}. This repeats it:\n\n{repeat}"
-    )
-    return Results(stored.rows[stored.rows["dataset"] == given["dataset"]], note, {})
+    absent = "The results of this part are **missing**."
+    return stored_results(PARTS[part], part_command(part), absent)
 
 
 def difference(

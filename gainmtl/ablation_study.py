@@ -1,7 +1,7 @@
 """The ablation on synthetic parts: S1 to S6 x two settings x seeds, one small file per run.
 
 Where the magnetic tiles have one data set and one seed per fold, here the training itself is
-repeated. A run is a file `<tag>/<setting>/seed<k>.json`; see `shortcut_study.run`.
+repeated. A run is a file `<tag>/<setting>/seed<k>.json`; see `study_runs.run`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from gainmtl import datasets, runs, shortcut_study
+from gainmtl import datasets, study_runs
 from gainmtl.ablation import SIX
 from gainmtl.evaluate import tidy
 from gainmtl.findings import Results
@@ -29,10 +28,11 @@ from gainmtl.reference import System, find_weights
 from gainmtl.runs import git_commit, row
 from gainmtl.scoring import score
 from gainmtl.stats import Interval, student_interval
-from gainmtl.train import fit
 
 NAME = "10_synthetic"
 COMMAND = "python tools/ablation_study.py --output-dir runs/ablation --workers 2"
+REPEAT = f"```bash\n{COMMAND}\ncp runs/ablation/results.json book/results/{NAME}.json\n```"
+"""How the stored results are made, in Markdown."""
 SEEDS = (0, 1, 2, 3, 4)
 SETTINGS_OF: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -46,19 +46,12 @@ MEASURED = ("auroc", "average_precision", "recall_at_fpr05", "recall", "iou", "p
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(study_runs.Settings):
     """What all runs have in common."""
 
-    image_size: int = 64
     train: int = 256
     val: int = 96
-    test: int = 200
-    backbone: str = shortcut_study.Settings.backbone
-    weights: str | None = shortcut_study.Settings.weights
-    epochs: int = 10
     batch_size: int = 8
-    learning_rate: float = 4e-3
-    average_decay: float = 0.95
 
 
 class Task(NamedTuple):
@@ -68,9 +61,10 @@ class Task(NamedTuple):
     setting: str
     seed: int
 
-    def path(self, folder: Path) -> Path:
-        """Where its file lies."""
-        return folder / self.system.tag / self.setting / f"seed{self.seed}.json"
+    @property
+    def file(self) -> str:
+        """Its file under the study's folder."""
+        return f"{self.system.tag}/{self.setting}/seed{self.seed}.json"
 
 
 def tasks(
@@ -95,11 +89,7 @@ def run_task(settings: Settings, task: Task) -> dict[str, Any]:
         settings.backbone, task.system.strategy, find_weights(settings.weights),
         output_stride=task.system.output_stride,
     )  # fmt: skip
-    fit(
-        model, data, settings.epochs, accelerator="cpu", seed=task.seed,
-        batch_size=settings.batch_size, learning_rate=settings.learning_rate,
-        average_decay=settings.average_decay, progress=False,
-    )  # fmt: skip
+    study_runs.train(model, data, task.seed, dataclasses.asdict(settings))
     training = time.process_time() - started
     return {
         "settings": dataclasses.asdict(settings),
@@ -186,9 +176,7 @@ def study_rows(
 
 
 def _pooled(system: System, key: tuple[Any, ...], found: Interval, **more: Any) -> dict[str, Any]:
-    return _row(
-        system, key, found.value, ci_low=found.low, ci_high=found.high, n=found.n, more=more
-    )
+    return _row(system, key, found.value, **found.ends, more=more)
 
 
 def _row(
@@ -209,16 +197,4 @@ def _row(
 
 def stored_study() -> Results:
     """The committed study, or a note on how to make it."""
-    repeat = f"```bash\n{COMMAND}\ncp runs/ablation/results.json book/results/{NAME}.json\n```"
-    try:
-        stored = runs.reference(NAME)
-    except FileNotFoundError:
-        return Results(None, f"The synthetic study is **missing**. It is made by\n\n{repeat}", {})
-    given, origin = stored.parameters, stored.provenance
-    note = (
-        f"The figures below come from **the synthetic study**, `book/results/{NAME}.json`: seeds: "
-        f"{', '.join(map(str, given['seeds']))}; {given['train']} training parts, "
-        f"{given['image_size']} px, {given['backbone']}, {given['epochs']} epochs; one core's "
-        f"{origin['duration_s'] / 60:.0f} minutes for all runs. This repeats it:\n\n{repeat}"
-    )
-    return Results(stored.rows, note, {})
+    return study_runs.stored_study(NAME, "the synthetic study", REPEAT, timed=True)

@@ -138,9 +138,8 @@ def calibration_rows(
         images["is_defective"].to_numpy(bool),
         resamples=resamples,
     )
-    ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
     about: dict[str, Any] = {"condition": system.condition}
-    return [row(dataset, system.name, "ece_platt", found.value, **about, **ends)]
+    return [row(dataset, system.name, "ece_platt", found.value, **about, **found.ends)]
 
 
 def ask_folds(

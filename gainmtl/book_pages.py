@@ -143,17 +143,8 @@ class ReferenceRun(NamedTuple):
 
 
 _TOOLS = {
-    shortcut_findings.NAME: (
-        f"```bash\n{shortcut_findings.COMMAND}\n"
-        f"cp runs/shortcut/results.json book/results/{shortcut_findings.NAME}.json\n"
-        f"cp runs/shortcut/maps.json book/results/{shortcut_findings.NAME}_maps.json\n```"
-    ),
-    focal_study.NAME: f"```bash\n{focal_study.COMMAND}\n```",
-    ablation_study.NAME: (
-        f"```bash\n{ablation_study.COMMAND}\n"
-        f"cp runs/ablation/results.json book/results/{ablation_study.NAME}.json\n```"
-    ),
-    weak_feature_study.NAME: f"```bash\n{weak_feature_study.COMMAND}\n```",
+    study.NAME: study.REPEAT
+    for study in (shortcut_findings, focal_study, ablation_study, weak_feature_study)
 }
 
 

@@ -101,7 +101,7 @@ def settle(parameters: Parameters, plain: System, rounds: int, more: bool = Fals
             row(
                 p.dataset, system.name, METRIC, found.value, split="val",
                 condition={**system.condition, **plain.as_other, "round": number},
-                ci_low=found.low, ci_high=found.high, n=found.n,
+                **found.ends,
             )
         )  # fmt: skip
         if is_level(found):

@@ -67,7 +67,6 @@ LOCALIZATION_ALONE = _system(LOCALIZATION, "localization alone")
 TOGETHER = _system(JOINT, "both together")
 
 MASK_SHARES = (0.05, 0.2)
-MASK_DRAWS = (0, 1, 2)
 
 
 def with_share(share: float, draw: int) -> System:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gainmtl import metrics, runs
 from gainmtl.detector_systems import DetectorSystem, compare_detectors, run_detector
-from gainmtl.findings import Results, as_text, merge, own_note
+from gainmtl.findings import Results, merge, own_note, stored_results
 from gainmtl.protocol import Pooled, pooled_rows
 from gainmtl.stats import paired_interval
 from gainmtl.tables import find, markdown
@@ -79,9 +79,7 @@ def difference_rows(
                 "map": None,
                 "metric": "auroc_difference",
                 "value": found.value,
-                "ci_low": found.low,
-                "ci_high": found.high,
-                "n": found.n,
+                **found.ends,
             }
         )
     return pd.concat([rows, pd.DataFrame(extra)], ignore_index=True)
@@ -108,19 +106,7 @@ def detector_results(
 
 def stored_detectors(notebook: str) -> Results:
     """The committed results of a notebook about detectors, or a note on how to make them."""
-    try:
-        stored = runs.reference(notebook)
-    except FileNotFoundError:
-        note = "There are **no reference results yet**. This makes them:\n\n" + command(notebook)
-        return Results(None, note, {})
-    given, origin = stored.parameters, stored.provenance
-    note = (
-        f"The figures below come from **the reference run**, `book/results/{notebook}.json`: "
-        f"{given['dataset']}, folds: {given['folds']}, seeds: {as_text(given['seeds'])}, "
-        f"{given['backbone']}, {given['image_size']} px, {given['epochs']} epochs, trained at "
-        f"commit {as_text(origin['trained_at_commits'])}. This repeats it:\n\n" + command(notebook)
-    )
-    return Results(stored.rows[stored.rows["dataset"] == given["dataset"]], note, {})
+    return stored_results(notebook, command(notebook))
 
 
 def command(notebook: str) -> str:

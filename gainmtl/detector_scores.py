@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gainmtl import metrics
 from gainmtl.detector import AnomalyOutputs, Detector
-from gainmtl.scoring import LOGIT_RANGE, MAP_MEASURES, Scores
+from gainmtl.scoring import LOGIT_RANGE, MAP_MEASURES, Scores, facts
 from gainmtl.types import Sample, collate
 
 
@@ -63,11 +63,7 @@ def score_detector(detector: Detector, dataset: Dataset[Sample], batch_size: int
         bad, known = batch.is_defective.numpy(), batch.has_mask.numpy()
         maps = out.defect_map
         row: dict[str, NDArray[Any]] = {
-            "name": np.array(batch.name),
-            "group": np.array(batch.group),
-            "defect_type": np.array(batch.defect_type),
-            "is_defective": bad,
-            "has_mask": known,
+            **facts(batch),
             "defect_probability": out.logits.double().sigmoid().numpy(),
             "is_flagged": out.anomaly_score.double().numpy() >= detector.threshold,
             "anomaly_score": out.anomaly_score.double().numpy(),

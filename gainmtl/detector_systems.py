@@ -180,9 +180,7 @@ def compare_detectors(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000)
                 "map": map_name,
                 "metric": f"{metric}_difference",
                 "value": interval.value,
-                "ci_low": interval.low,
-                "ci_high": interval.high,
-                "n": interval.n,
+                **interval.ends,
                 "p_value": p_value,
             }
         )

@@ -13,15 +13,15 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from gainmtl import metrics, runs
+from gainmtl import metrics
 from gainmtl.components import BRIGHT, PLAIN, PLAIN_DARK, S5_DARK
 from gainmtl.datasets.exposure import exposure_of
-from gainmtl.findings import Results, as_text, merge, own_note
+from gainmtl.findings import Results, merge, own_note, stored_results
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import Pooled
 from gainmtl.reference import System, run
-from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
+from gainmtl.tables import pooled_row
 
 NAME = "03_exposure_shift"
 SYSTEMS = (PLAIN_DARK, S5_DARK, PLAIN._replace(label="S1, all exposures"))
@@ -78,9 +78,9 @@ def shift_rows(system: System, pooled: Pooled, dataset: str, resamples: int = 20
             found = bootstrap_interval(
                 statistic, groups[kept], values[kept], labels[kept], resamples=resamples
             )
-            rows.append(_row(dataset, system, metric, map_name, found, light=name))
+            rows.append(pooled_row(dataset, system, metric, found, map_name, light=name))
         found = bootstrap_interval(shift, groups, values, labels, bright, resamples=resamples)
-        rows.append(_row(dataset, system, f"{metric}_shift", map_name, found))
+        rows.append(pooled_row(dataset, system, f"{metric}_shift", found, map_name))
     return rows
 
 
@@ -109,24 +109,16 @@ def shift_differences(
                 statistic, groups[k], x[k], y[k], [labels[k]], resamples=resamples
             )
             extra = {**b.as_other, "light": name}
-            rows.append(_row(dataset, a, f"{metric}_difference", map_name, found, **extra))
+            rows.append(pooled_row(dataset, a, f"{metric}_difference", found, map_name, **extra))
         found = paired_interval(shift, groups, x, y, [labels, bright], resamples=resamples)
-        rows.append(_row(dataset, a, f"{metric}_shift_difference", map_name, found, **b.as_other))
+        name = f"{metric}_shift_difference"
+        rows.append(pooled_row(dataset, a, name, found, map_name, **b.as_other))
     return rows
 
 
 def _in(statistic: Any, values: Array, labels: Array, kept: Array) -> float:
     """NaN where a resample left nothing in this light."""
     return float(statistic(values[kept], labels[kept])) if kept.any() else math.nan
-
-
-def _row(
-    dataset: str, system: System, metric: str, map_name: str | None, found: Any, **condition: Any
-) -> dict[str, Any]:
-    return row(
-        dataset, system.name, metric, found.value, condition={**system.condition, **condition},
-        map=map_name, ci_low=found.low, ci_high=found.high, n=found.n,
-    )  # fmt: skip
 
 
 def shift_results(
@@ -143,23 +135,4 @@ def shift_results(
         for a, b in ((S5_DARK, PLAIN_DARK), (PLAIN, PLAIN_DARK)):
             rows += shift_differences(a, b, whole, p.dataset)
         return Results(pd.DataFrame(rows), own_note(p), pooled)
-    command = (
-        "```bash\n"
-        f"papermill notebooks/{p.notebook}.ipynb out.ipynb \\\n"
-        "    -f notebooks/profiles/components.yaml -p real_part exposures \\\n"
-        "    -p data_root path/to/magnetic-tile -p output_dir runs/components\n"
-        f"cp runs/components/results.json book/results/{NAME}.json\n"
-        "```"
-    )
-    try:
-        stored = runs.reference(NAME)
-    except FileNotFoundError:
-        return Results(None, f"This run is **not there yet**. It is made by\n\n{command}", {})
-    given, origin = stored.parameters, stored.provenance
-    note = (
-        f"The figures below come from **the reference run**, `book/results/{NAME}.json`: "
-        f"{given['dataset']}, folds: {given['folds']}, seeds: {as_text(given['seeds'])}, "
-        f"{given['backbone']}, {given['image_size']} px, {given['epochs']} epochs, trained at "
-        f"commit {as_text(origin['trained_at_commits'])}. This repeats it:\n\n{command}"
-    )
-    return Results(stored.rows[stored.rows["dataset"] == given["dataset"]], note, {})
+    return stored_results(NAME, absent="The results of this run are **not there yet**.")

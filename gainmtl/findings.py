@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,9 +93,7 @@ def wrong_reason(
                 "fold": None,
                 "metric": "wrong_reason",
                 "value": interval.value,
-                "ci_low": interval.low,
-                "ci_high": interval.high,
-                "n": interval.n,
+                **interval.ends,
             }
         )
     return pd.DataFrame(rows)
@@ -143,25 +141,50 @@ def own_note(parameters: Parameters) -> str:
     )
 
 
-def stored_results(notebook: str) -> Results:
-    """The committed reference results of a notebook or study, or a note on how to make them."""
+def stored(
+    name: str,
+    made_by: str,
+    about: Callable[[runs.ResultsFile], str],
+    repeat: str,
+    absent: str,
+) -> Results:
+    """The committed results `book/results/<name>.json`, or a note on how to make them.
+
+    Args:
+        made_by: the run or study that they are from.
+        about: what that was like, from the file; ends up in the note.
+        repeat: what makes them, in Markdown.
+        absent: says that there are none.
+    """
     try:
-        stored = runs.reference(notebook)
+        found = runs.reference(name)
     except FileNotFoundError:
-        note = "There are **no reference results yet**. This makes them:\n\n"
-        note += command(notebook)
-        return Results(None, note, {})
-    given, origin = stored.parameters, stored.provenance
+        return Results(None, f"{absent} This makes them:\n\n{repeat}", {})
     note = (
-        f"The figures below come from **the reference run**, `book/results/{notebook}.json`: "
+        f"The figures below come from **{made_by}**, `book/results/{name}.json`: {about(found)}. "
+        f"This repeats it:\n\n{repeat}"
+    )
+    rows = found.rows
+    if "dataset" in found.parameters:
+        # The file may also hold the chapter's live part, which is about other data.
+        rows = rows[rows["dataset"] == found.parameters["dataset"]]
+    return Results(rows, note, {})
+
+
+def stored_results(
+    name: str, repeat: str = "", absent: str = "There are **no reference results yet**."
+) -> Results:
+    """`stored` results of a reference run; without `repeat`, `command` makes them."""
+    return stored(name, "the reference run", _conditions, repeat or command(name), absent)
+
+
+def _conditions(found: runs.ResultsFile) -> str:
+    given = found.parameters
+    return (
         f"{given['dataset']}, folds: {given['folds']}, seeds: {as_text(given['seeds'])}, "
         f"{given['backbone']}, {given['image_size']} px, {given['epochs']} epochs, trained at "
-        f"commit {as_text(origin['trained_at_commits'])}. "
-        "This repeats it:\n\n" + command(notebook)
+        f"commit {as_text(found.provenance['trained_at_commits'])}"
     )
-    # The file also holds the chapter's live part, which is about other data.
-    rows = stored.rows[stored.rows["dataset"] == given["dataset"]]
-    return Results(rows, note, {})
 
 
 def tried(name: str = "tuning") -> list[dict[str, Any]]:

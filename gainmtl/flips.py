@@ -65,8 +65,7 @@ def flip_rows(
                 )
                 extra_kind = {} if kind is None else {"defect_type": kind}
                 about["condition"] = {**(condition or {}), **extra, **extra_kind}
-                ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
-                rows.append(row(dataset, system, metric, found.value, **about, **ends))
+                rows.append(row(dataset, system, metric, found.value, **about, **found.ends))
     return rows
 
 
@@ -109,7 +108,6 @@ def flip_differences(
             metric = "flip_rate_difference" if single else "selectivity_difference"
             extra = {"level": level, **({"intervention": name} if single else {})}
             condition = {**first.condition, **against, **extra}
-            ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
             rows.append(
                 row(
                     dataset,
@@ -118,7 +116,7 @@ def flip_differences(
                     found.value,
                     split=split,
                     condition=condition,
-                    **ends,
+                    **found.ends,
                 )
             )
     return rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,19 +16,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gainmtl import metrics
+from gainmtl import metrics, study_runs
 from gainmtl.datasets import load
-from gainmtl.files import read_json, write_json
 from gainmtl.focal import focal_factor, shift_prior
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.reference import WEIGHTS, find_weights
-from gainmtl.runs import git_commit, reference, row
+from gainmtl.runs import git_commit, row
 from gainmtl.scoring import defect_scores
 from gainmtl.stats import student_interval
 from gainmtl.strategies import Strategy
 from gainmtl.tables import Value
-from gainmtl.train import fit
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 RATES = (0.5, 0.1, 0.02)
@@ -81,45 +79,26 @@ def grid(
     return [Run(gamma, rate, seed) for seed, rate, gamma in itertools.product(seeds, rates, gammas)]
 
 
-def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]:
-    """Train and test one run, write its record; a record of the same settings is read instead.
+def run_cell(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Train and test one run: the content of its file.
 
     Equal seeds share parts, first weights and the order of images, whatever the gamma.
-
-    Args:
-        settings: changes of `SETTINGS`.
-
-    Raises:
-        ValueError: the folder holds this run with other settings.
     """
-    path = Path(output_dir) / run.file
-    given = {**SETTINGS, **settings}
-    if path.is_file():
-        found = dict(read_json(path))
-        if found["settings"] != given:
-            raise ValueError(
-                f"{path}: holds a run with other settings; give another folder or delete this one"
-            )
-        return found
-    sizes = {key: given[key] for key in ("image_size", "train", "val", "test")}
+    sizes = {key: settings[key] for key in ("image_size", "train", "val", "test")}
     data = load(
         "synthetic", seed=run.seed, defect_rate=TEST_RATE, train_defect_rate=run.rate, **sizes
     )
     torch.manual_seed(run.seed)
     model = GAINMTL(
-        given["backbone"],
+        settings["backbone"],
         Strategy("focal", LossWeights(classification=1.0), focal_gamma=run.gamma),
-        find_weights(given["weights"]),
-        output_stride=given["output_stride"],
-        width=given["width"],
+        find_weights(settings["weights"]),
+        output_stride=settings["output_stride"],
+        width=settings["width"],
     )
-    recipe = ("epochs", "batch_size", "learning_rate", "average_decay", "augmentation")
-    history = fit(
-        model, data, accelerator="cpu", seed=run.seed, progress=False,
-        **{key: given[key] for key in recipe},
-    )  # fmt: skip
+    history = study_runs.train(model, data, run.seed, settings)
     record: dict[str, Any] = {
-        "gamma": run.gamma, "rate": run.rate, "seed": run.seed, "settings": given,
+        "gamma": run.gamma, "rate": run.rate, "seed": run.seed, "settings": dict(settings),
         "defects": data.counts["train"]["defective"],
         "seconds": round(float(history["seconds"].sum()), 2),
         "data": data.fingerprint, "commit": git_commit(),
@@ -127,8 +106,19 @@ def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]
     for part, dataset in (("train", data.train), ("test", data.test)):
         scores, labels = defect_scores(model, dataset)
         record[part] = {"scores": np.round(scores, 6), "labels": labels}
-    write_json(path, record)
-    return dict(read_json(path))
+    return record
+
+
+def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]:
+    """`run_cell`, written under the folder; a file of the same settings is read instead.
+
+    Args:
+        settings: changes of `SETTINGS`.
+
+    Raises:
+        ValueError: the folder holds this run with other settings.
+    """
+    return study_runs.read_or_run(output_dir, {**SETTINGS, **settings}, run, run_cell)
 
 
 def measure(record: dict[str, Any]) -> dict[str, float]:
@@ -203,22 +193,14 @@ def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 COMMAND = "python tools/focal_study.py --output-dir runs/focal --workers 2"
+REPEAT = f"```bash\n{COMMAND}\n```"
+"""How the stored results are made, in Markdown."""
 
 
 def stored_study() -> tuple[pd.DataFrame | None, str]:
     """The rows that come with the book and where they are from, or how to make them."""
-    try:
-        stored = reference(NAME)
-    except FileNotFoundError:
-        note = "There are **no results of the study yet**. This makes them:"
-        return None, f"{note}\n\n```bash\n{COMMAND}\n```"
-    given = stored.parameters
-    note = (
-        f"The figures below come from **the focal study**, `book/results/{NAME}.json`: "
-        f"{given['train']} synthetic training parts of {given['image_size']} px, {given['epochs']} "
-        f"epochs, seeds: {', '.join(map(str, given['seeds']))}. This repeats it:"
-    )
-    return stored.rows, f"{note}\n\n```bash\n{COMMAND}\n```"
+    found = study_runs.stored_study(NAME, "the focal study", REPEAT)
+    return found.rows, found.note
 
 
 def study_value(rows: pd.DataFrame, metric: str, gamma: float, rate: float) -> Value:

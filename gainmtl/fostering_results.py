@@ -32,6 +32,7 @@ from gainmtl.stats import (
     percentile_interval,
     resample_weights,
 )
+from gainmtl.tables import pooled_row
 
 Array = NDArray[Any]
 RATIOS = tuple(SHARPNESS)[:4]
@@ -60,11 +61,8 @@ def sharpness_differences(
     rows: list[dict[str, Any]] = []
 
     def add(metric: str, found: Any, **about: Any) -> None:
-        ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
-        condition = {**first.condition, **second.as_other, **about}
-        rows.append(
-            row(dataset, first.name, metric, found.value, condition=condition, map="cam", **ends)
-        )
+        about = {**second.as_other, **about}
+        rows.append(pooled_row(dataset, first, metric, found, "cam", **about))
 
     def pair(column: str) -> tuple[Array, Array, Array]:
         """Groups and both columns where both are defined."""
@@ -130,17 +128,8 @@ def pixel_ap_difference(
     value = float(x.average_precision()) - float(y.average_precision())
     draws = x.average_precision(weights) - y.average_precision(weights)
     found = percentile_interval(value, draws, groups)
-    return row(
-        dataset,
-        first.name,
-        "pixel_ap_difference",
-        value,
-        condition={**first.condition, **second.as_other},
-        map="cam",
-        ci_low=found.low,
-        ci_high=found.high,
-        n=found.n,
-    )
+    against = second.as_other
+    return pooled_row(dataset, first, "pixel_ap_difference", found, "cam", **against)
 
 
 def training_rows(pooled: Sequence[Pooled], dataset: str, system: System) -> list[dict[str, Any]]:

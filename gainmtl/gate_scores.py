@@ -89,9 +89,7 @@ def gate_rows(
             found.value,
             condition=system.condition | ({} if name == "cam" else {"gate": name}),
             map="cam" if name == "cam" else "attention",
-            ci_low=found.low,
-            ci_high=found.high,
-            n=found.n,
+            **found.ends,
         )
         rows.append(one)
     return rows

@@ -47,16 +47,12 @@ def flat_gradients(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter])
     return torch.stack(rows)
 
 
-def gradient_cosines(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:
-    """The cosines (K, K) in [-1, 1] between the gradients of K scalar losses.
+def cosines(gradients: Tensor) -> Tensor:
+    """The cosines (K, K) in [-1, 1] between K gradients (K, P).
 
-    `cos_ij = g_i . g_j / (|g_i| |g_j|)`. NaN, the diagonal included, for a loss whose gradient is
-    zero: it has no direction. A positive weight on a loss changes nothing.
+    `cos_ij = g_i . g_j / (|g_i| |g_j|)`. NaN, the diagonal included, for a gradient that is zero:
+    it has no direction. A positive weight on a loss changes nothing.
     """
-    return _cosines(flat_gradients(losses, parameters))
-
-
-def _cosines(gradients: Tensor) -> Tensor:
     lengths = gradients.norm(dim=1)
     units = gradients / torch.where(lengths > 0, lengths, math.nan)[:, None]
     return (units @ units.T).clamp(-1, 1)
@@ -116,7 +112,7 @@ def conflict(
     gradients = flat_gradients(list(losses.values()), parameters)
     pulls = gradients.norm(dim=1).cpu() * torch.tensor([weights[name] for name in losses])
     return Conflict(
-        tuple(losses), _cosines(gradients).cpu().numpy(), pulls.numpy().astype(np.float64)
+        tuple(losses), cosines(gradients).cpu().numpy(), pulls.numpy().astype(np.float64)
     )
 
 

@@ -76,7 +76,7 @@ def brief_rows(pooled: Pooled, dataset: str, resamples: int = 2000) -> list[dict
     for metric, name, found in figures:
         rows.append(
             row(dataset, pooled.system, metric, found.value, condition=pooled.condition, map=name,
-                ci_low=found.low, ci_high=found.high, n=found.n)
+                **found.ends)
         )  # fmt: skip
     return rows
 
@@ -98,7 +98,7 @@ def size_rows(pooled: Pooled, dataset: str, resamples: int = 2000) -> list[dict[
             )
             rows.append(
                 row(dataset, pooled.system, metric, found.value, condition=condition, map=name,
-                    ci_low=found.low, ci_high=found.high, n=found.n)
+                    **found.ends)
             )  # fmt: skip
     return rows
 
@@ -123,7 +123,7 @@ def size_differences(
             rows.append(
                 row(dataset, a.system, f"{metric}_difference", found.value, map=name,
                     condition={**a.condition, **other, "size": size},
-                    ci_low=found.low, ci_high=found.high, n=found.n)
+                    **found.ends)
             )  # fmt: skip
     return rows
 
@@ -142,7 +142,7 @@ def pixel_ap_difference(
     other = {"against": b.system, **{f"against_{k}": v for k, v in b.condition.items()}}
     return [
         row(dataset, a.system, "pixel_ap_difference", value, condition={**a.condition, **other},
-            map=map, ci_low=found.low, ci_high=found.high, n=found.n)
+            map=map, **found.ends)
     ]  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from gainmtl import components, metrics
 from gainmtl.datasets.data import Data, Described
 from gainmtl.reference import System
-from gainmtl.runs import row
 from gainmtl.scoring import Scores
 from gainmtl.stats import (
     bootstrap_interval,
@@ -26,7 +25,7 @@ from gainmtl.stats import (
     percentile_interval,
     resample_weights,
 )
-from gainmtl.tables import Value
+from gainmtl.tables import Value, pooled_row
 
 _RANKING: dict[str, Callable[..., float]] = {
     "auroc": metrics.auroc,
@@ -86,7 +85,7 @@ def mean_over_draws(
     rows: list[dict[str, Any]] = []
 
     def add(metric: str, found: Any, map_name: str | None = None) -> None:
-        rows.append(_row(dataset, system, metric, found, map_name, system.condition))
+        rows.append(pooled_row(dataset, system, metric, found, map_name))
 
     said = _columns(tables, "defect_probability")
     for metric, function in _RANKING.items():
@@ -119,13 +118,13 @@ def draws_minus(
     tables = [one.images for one in runs]
     first = _same_images([*tables, other.images])
     groups, labels = first["group"].to_numpy(), first["is_defective"].to_numpy(bool)
-    about = {**system.condition, **second.as_other}
+    against = second.as_other
     rows: list[dict[str, Any]] = []
     for metric, function in _RANKING.items():
         a = _columns(tables, "defect_probability")
         b = _columns([other.images], "defect_probability")
         found = paired_interval(_mean_of(function), groups, a, b, [labels], resamples=resamples)
-        rows.append(_row(dataset, system, f"{metric}_difference", found, None, about))
+        rows.append(pooled_row(dataset, system, f"{metric}_difference", found, **against))
     for name in MAPS:
         for measure in _PER_IMAGE:
             a = _columns(tables, f"{name}.{measure}").mean(1)
@@ -134,7 +133,8 @@ def draws_minus(
             if keep.any():
                 pair = a[keep], b[keep]
                 found = paired_interval(np.mean, groups[keep], *pair, resamples=resamples)
-                rows.append(_row(dataset, system, f"{measure}_difference", found, name, about))
+                metric = f"{measure}_difference"
+                rows.append(pooled_row(dataset, system, metric, found, name, **against))
     return rows
 
 
@@ -158,24 +158,3 @@ def _same_images(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     if any(one != names[0] for one in names):
         raise ValueError("label budget: the runs were not tested on the same images")
     return tables[0]
-
-
-def _row(
-    dataset: str,
-    system: System,
-    metric: str,
-    found: Any,
-    map_name: str | None,
-    condition: dict[str, Any],
-) -> dict[str, Any]:
-    return row(
-        dataset,
-        system.name,
-        metric,
-        found.value,
-        condition=condition,
-        map=map_name,
-        ci_low=found.low,
-        ci_high=found.high,
-        n=found.n,
-    )

@@ -17,8 +17,8 @@ from gainmtl.parameters import Parameters
 from gainmtl.persistence import load
 from gainmtl.protocol import Pooled
 from gainmtl.reference import System, load_fold
-from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
+from gainmtl.tables import pooled_row
 
 
 def map_overlaps(models: Mapping[str, GAINMTL], dataset: Any) -> dict[str, pd.DataFrame]:
@@ -73,18 +73,11 @@ def overlap_rows(
             table = overlaps[system.tag]
             values = table["map_overlap"].to_numpy()
             found = bootstrap_interval(np.nanmean, table["group"], values, resamples=resamples)
-            rows.append(_row(dataset, system, "map_overlap", found))
+            rows.append(pooled_row(dataset, system, "map_overlap", found))
     for a, b in pairs:
         if a.tag in overlaps and b.tag in overlaps:
             first, second = overlaps[a.tag], overlaps[b.tag]
             x, y = (t["map_overlap"].to_numpy() for t in (first, second))
             both = paired_interval(np.nanmean, first["group"], x, y, resamples=resamples)
-            rows.append(_row(dataset, a, "map_overlap_difference", both, **b.as_other))
+            rows.append(pooled_row(dataset, a, "map_overlap_difference", both, **b.as_other))
     return rows
-
-
-def _row(dataset: str, system: System, metric: str, found: Any, **more: Any) -> dict[str, Any]:
-    return row(
-        dataset, system.name, metric, found.value, condition={**system.condition, **more},
-        ci_low=found.low, ci_high=found.high, n=found.n,
-    )  # fmt: skip

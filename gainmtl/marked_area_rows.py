@@ -9,8 +9,8 @@ import pandas as pd
 
 from gainmtl.marked_area import QUESTIONS, REASONS
 from gainmtl.reference import System
-from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
+from gainmtl.tables import pooled_row
 
 Column = tuple[str, str | None, dict[str, str], pd.Series]
 _IMAGE = {"level": "image"}
@@ -49,9 +49,7 @@ def marked_area_rows(
         found = bootstrap_interval(
             np.mean, answers["group"][keep], values[keep].to_numpy(), resamples=resamples
         )
-        about: dict[str, Any] = {"condition": {**system.condition, **extra}, "map": map_name}
-        ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
-        rows.append(row(dataset, system.name, metric, found.value, **about, **ends))
+        rows.append(pooled_row(dataset, system, metric, found, map_name, **extra))
     return rows
 
 
@@ -83,8 +81,6 @@ def marked_area_differences(
             y[keep].to_numpy(),
             resamples=resamples,
         )
-        condition = {**first.condition, **second.as_other, **extra}
-        about: dict[str, Any] = {"condition": condition, "map": map_name}
-        ends: dict[str, Any] = {"ci_low": found.low, "ci_high": found.high, "n": found.n}
-        rows.append(row(dataset, first.name, f"{metric}_difference", found.value, **about, **ends))
+        about = {**second.as_other, **extra}
+        rows.append(pooled_row(dataset, first, f"{metric}_difference", found, map_name, **about))
     return rows

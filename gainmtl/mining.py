@@ -23,9 +23,8 @@ from gainmtl.parameters import Parameters
 from gainmtl.persistence import load
 from gainmtl.protocol import Pooled
 from gainmtl.reference import System, load_fold
-from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
-from gainmtl.tables import Value
+from gainmtl.tables import Value, pooled_row
 from gainmtl.types import Sample, collate
 
 MEASURES = {
@@ -153,7 +152,7 @@ def erased_rows(
         found = bootstrap_interval(
             np.mean, table["group"], table[name].to_numpy(), resamples=resamples
         )
-        rows.append(_row(dataset, system, name, found, condition))
+        rows.append(pooled_row(dataset, system, name, found, "cam", **condition))
     return rows
 
 
@@ -172,24 +171,9 @@ def erased_differences(
     for name in MEASURES:
         pair = a[name].to_numpy(), b[name].to_numpy()
         found = paired_interval(np.mean, a["group"], *pair, resamples=resamples)
-        rows.append(_row(dataset, first, f"{name}_difference", found, second.as_other))
+        metric = f"{name}_difference"
+        rows.append(pooled_row(dataset, first, metric, found, "cam", **second.as_other))
     return rows
-
-
-def _row(
-    dataset: str, system: System, metric: str, found: Any, condition: dict[str, Any]
-) -> dict[str, Any]:
-    return row(
-        dataset,
-        system.name,
-        metric,
-        found.value,
-        condition={**system.condition, **condition},
-        map="cam",
-        ci_low=found.low,
-        ci_high=found.high,
-        n=found.n,
-    )
 
 
 AUROC_MARGIN = 0.02

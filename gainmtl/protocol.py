@@ -249,9 +249,7 @@ def compare(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.Dat
                 "fold": None,
                 "metric": f"{metric}_difference",
                 "value": interval.value,
-                "ci_low": interval.low,
-                "ci_high": interval.high,
-                "n": interval.n,
+                **interval.ends,
                 "p_value": interval.p_value,
             }
         )

@@ -49,6 +49,17 @@ def batches(dataset: Dataset[Sample], batch_size: int) -> Iterator[Batch]:
     return iter(loader)
 
 
+def facts(batch: Batch) -> dict[str, NDArray[Any]]:
+    """The columns of `Scores.images` that no model is asked for, (B,) each."""
+    return {
+        "name": np.array(batch.name),
+        "group": np.array(batch.group),
+        "defect_type": np.array(batch.defect_type),
+        "is_defective": batch.is_defective.numpy(),
+        "has_mask": batch.has_mask.numpy(),
+    }
+
+
 def _images(model: Inspector, images: Tensor) -> Tensor:
     """Move images to where the model is, channels last, normalised."""
     device = next(model.parameters()).device
@@ -123,11 +134,7 @@ def score(
         probability = _probability(out.logits)
         bad, known = batch.is_defective.numpy(), batch.has_mask.numpy()
         row: dict[str, NDArray[Any]] = {
-            "name": np.array(batch.name),
-            "group": np.array(batch.group),
-            "defect_type": np.array(batch.defect_type),
-            "is_defective": bad,
-            "has_mask": known,
+            **facts(batch),
             "defect_probability": probability,
             "is_flagged": probability >= model.threshold,
         }

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gainmtl import runs
+from gainmtl import runs, study_runs
 from gainmtl.files import read_json
 from gainmtl.flips import Judgement
 from gainmtl.reference import System
@@ -21,6 +21,12 @@ from gainmtl.tables import Value, find
 
 NAME = "03_shortcut_study"
 COMMAND = "python tools/shortcut_study.py --output-dir runs/shortcut --workers 2"
+REPEAT = (
+    f"```bash\n{COMMAND}\n"
+    f"cp runs/shortcut/results.json book/results/{NAME}.json\n"
+    f"cp runs/shortcut/maps.json book/results/{NAME}_maps.json\n```"
+)
+"""How the stored results are made, in Markdown."""
 CONTROL = AGREEMENTS[0]
 """Trained with a mark that says nothing: what verdicts hang on a mark by mere disturbance."""
 EXCESS = "verdict_change_excess"
@@ -74,7 +80,7 @@ def study_rows(
                 row(
                     "synthetic", system.name, name, interval.value, map=map_name,
                     condition={**_condition(system, key), **more},
-                    ci_low=interval.low, ci_high=interval.high, n=interval.n,
+                    **interval.ends,
                 )
             )  # fmt: skip
     return rows
@@ -103,32 +109,17 @@ class Study(NamedTuple):
 
 def stored_study() -> Study:
     """The committed study, or a note on how to make it."""
-    repeat = (
-        f"```bash\n{COMMAND}\n"
-        f"cp runs/shortcut/results.json book/results/{NAME}.json\n"
-        f"cp runs/shortcut/maps.json book/results/{NAME}_maps.json\n```"
-    )
-    try:
-        stored = runs.reference(NAME)
-    except FileNotFoundError:
-        return Study(
-            None, (), (), {}, {}, f"The study is **not there yet**. It is made by\n\n{repeat}"
-        )
-    given, origin = stored.parameters, stored.provenance
-    names = set(stored.rows["system"])
-    note = (
-        f"The figures below come from **the study**, `book/results/{NAME}.json`: seeds: "
-        f"{', '.join(map(str, given['seeds']))}; {given['train']} training parts, "
-        f"{given['image_size']} px, {given['backbone']}, {given['epochs']} epochs; one core's "
-        f"{origin['duration_s'] / 60:.0f} minutes for all runs. This repeats it:\n\n{repeat}"
-    )
+    found = study_runs.stored_study(NAME, "the study", REPEAT, timed=True)
+    if found.rows is None:
+        return Study(None, (), (), {}, {}, found.note)
+    names, given = set(found.rows["system"]), runs.reference(NAME).parameters
     return Study(
-        stored.rows,
+        found.rows,
         tuple(system for system in SYSTEMS if system.name in names),
         tuple(given["agreements"]),
         _stored_maps(),
         given,
-        note,
+        found.note,
     )
 
 

@@ -96,8 +96,7 @@ def _row(
         found = _within(metric, found)
     return row(
         dataset, system.name, metric, found.value, split="train",
-        condition={**system.condition, **condition}, ci_low=found.low, ci_high=found.high,
-        n=found.n,
+        condition={**system.condition, **condition}, **found.ends,
     )  # fmt: skip
 
 

@@ -33,6 +33,11 @@ class Interval(NamedTuple):
     """Resamples on which the statistic was NaN (one class only, say); the interval leaves them
     out, and is too narrow if they are many."""
 
+    @property
+    def ends(self) -> dict[str, Any]:
+        """What a result row says of it beside its value; see `runs.row`."""
+        return {"ci_low": self.low, "ci_high": self.high, "n": self.n}
+
 
 class PairedInterval(NamedTuple):
     """A difference between two systems on the same images."""
@@ -45,6 +50,11 @@ class PairedInterval(NamedTuple):
     p_value: float
     """Two-sided, that the difference is zero."""
     dropped: int = 0
+
+    @property
+    def ends(self) -> dict[str, Any]:
+        """As of an `Interval`."""
+        return {"ci_low": self.low, "ci_high": self.high, "n": self.n}
 
 
 def resample_weights(groups: ArrayLike, resamples: int = 2000, seed: int = 0) -> Array:
@@ -129,48 +139,6 @@ def paired_interval(
         fewer = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
         p_value = min(1.0, 2 * (fewer + 1) / (len(defined) + 1))
     return PairedInterval(*interval[:4], p_value, interval.dropped)
-
-
-def paired_permutation_test(
-    statistic: Statistic,
-    groups: ArrayLike,
-    a: ArrayLike,
-    b: ArrayLike,
-    shared: Sequence[ArrayLike] = (),
-    resamples: int = 2000,
-    seed: int = 0,
-) -> float:
-    """Two-sided p-value that systems a and b are interchangeable on every group.
-
-    Under that hypothesis, swapping a and b on whole groups changes nothing but chance: p is the
-    share of swaps with |difference| at least as large as observed. All 2^G swaps where they
-    are at most `resamples`, else as many random ones, counted (count + 1) / (R + 1). NaN if the
-    statistic is; undefined swaps are left out.
-
-    Swapped values must mean the same: where the statistic ranks images (AUROC), give ranks or
-    calibrated probabilities, for raw scores of two systems share no scale.
-    """
-    names, (first, second, *rest) = _columns(groups, (a, b, *shared))
-    if first.shape != second.shape:
-        raise ValueError(f"a and b must have one shape, found {first.shape} and {second.shape}")
-    parts, place = np.unique(names, return_inverse=True)
-    exhaustive = 2 ** len(parts) <= resamples
-    if exhaustive:
-        swaps = (np.arange(2 ** len(parts))[:, None] >> np.arange(len(parts))) % 2 == 1
-    else:
-        swaps = np.random.default_rng(seed).random((resamples, len(parts))) < 0.5
-    observed = abs(statistic(first, *rest) - statistic(second, *rest))
-    if math.isnan(observed):
-        return math.nan
-    larger = defined = 0 if exhaustive else 1
-    for swap in swaps[:, place]:
-        taken = swap.reshape(-1, *[1] * (first.ndim - 1))
-        here, there = np.where(taken, second, first), np.where(taken, first, second)
-        difference = statistic(here, *rest) - statistic(there, *rest)
-        # Equal differences may differ in the last bits when terms add up in another order.
-        larger += int(abs(difference) >= observed - 1e-12)
-        defined += int(not math.isnan(difference))
-    return larger / defined
 
 
 def student_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from gainmtl import runs
 from gainmtl.evaluate import TYPE_MEAN
 from gainmtl.reference import System
+from gainmtl.stats import Interval, PairedInterval
 
 VERDICT_COLUMNS = {
     "AUROC": "auroc",
@@ -46,6 +48,19 @@ class Value(NamedTuple):
         if math.isnan(self.low) or math.isnan(self.high):
             return value
         return f"{value} [{self.low:{sign}.{digits}f}, {self.high:{sign}.{digits}f}]"
+
+
+def pooled_row(
+    dataset: str,
+    system: System,
+    metric: str,
+    found: Interval | PairedInterval,
+    map: str | None = None,
+    **condition: Any,
+) -> dict[str, Any]:
+    """The result row that `find` finds by the same words: no seed, no fold, with its interval."""
+    about: dict[str, Any] = {"condition": {**system.condition, **condition}, "map": map}
+    return runs.row(dataset, system.name, metric, found.value, **about, **found.ends)
 
 
 def find(

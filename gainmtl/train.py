@@ -100,7 +100,7 @@ def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
 
 def _check_classes(data: Data) -> None:
     count = data.counts["train"]
-    if not (count["defective"] and count["normal"]):
+    if len(data.classes_in_train()) < 2:
         raise ValueError(
             f"fit: {data.name}: the training set holds {count['defective']} defective and "
             f"{count['normal']} normal images; a classifier needs both. Add the missing class, "

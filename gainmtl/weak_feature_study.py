@@ -10,23 +10,21 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
+from gainmtl import study_runs
 from gainmtl.datasets.two_features import two_features
-from gainmtl.files import read_json, write_json
 from gainmtl.fostered import fostered
 from gainmtl.fostering_claims import AUROC_MARGIN
 from gainmtl.model import GAINMTL
 from gainmtl.reference import WEIGHTS, System, find_weights
-from gainmtl.runs import git_commit, reference, row
+from gainmtl.runs import git_commit, row
 from gainmtl.stats import student_interval
 from gainmtl.tables import Value, find
-from gainmtl.train import fit
 from gainmtl.weak_feature import ask, measure
 
 NAME = "12_weak_feature"
@@ -52,6 +50,8 @@ SETTINGS: dict[str, Any] = {
 }
 """What all runs share."""
 COMMAND = "python tools/weak_feature_study.py --output-dir runs/features --workers 2"
+REPEAT = f"```bash\n{COMMAND}\n```"
+"""How the stored results are made, in Markdown."""
 
 
 class Run(NamedTuple):
@@ -74,51 +74,30 @@ def grid(
     return [Run(b, a, seed) for seed, a, b in itertools.product(seeds, alone, betas)]
 
 
-def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]:
-    """Train and ask one run, write its record; a record of the same settings is read instead.
+def run_cell(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Train and ask one run: the content of its file.
 
     Equal seeds share parts, first weights and the order of images, whatever the beta.
-
-    Args:
-        settings: changes of `SETTINGS`.
-
-    Raises:
-        ValueError: the folder holds this run with other settings.
     """
-    path = Path(output_dir) / run.file
-    given = {**SETTINGS, **settings}
-    if path.is_file():
-        found = dict(read_json(path))
-        if found["settings"] != given:
-            raise ValueError(
-                f"{path}: holds a run with other settings; give another folder or delete this one"
-            )
-        return found
     # Of the code that is loaded; the checkout may move on while a long study goes.
     started, commit = time.process_time(), git_commit()
-    sizes = {key: given[key] for key in ("image_size", "train", "val", "test")}
+    sizes = {key: settings[key] for key in ("image_size", "train", "val", "test")}
     data = two_features(seed=run.seed, weak_alone=run.alone, **sizes)
     torch.manual_seed(run.seed)
     model = GAINMTL(
-        given["backbone"],
+        settings["backbone"],
         fostered(run.beta).strategy,
-        find_weights(given["weights"]),
-        output_stride=given["output_stride"],
+        find_weights(settings["weights"]),
+        output_stride=settings["output_stride"],
     )
-    recipe = ("epochs", "batch_size", "learning_rate", "average_decay")
-    history = fit(
-        model, data, accelerator="cpu", seed=run.seed, progress=False,
-        **{key: given[key] for key in recipe},
-    )  # fmt: skip
+    history = study_runs.train(model, data, run.seed, settings)
     figures = measure(ask(model, data.test), model.threshold)  # type: ignore[arg-type]
-    record: dict[str, Any] = {
-        "beta": run.beta, "alone": run.alone, "seed": run.seed, "settings": given,
+    return {
+        "beta": run.beta, "alone": run.alone, "seed": run.seed, "settings": dict(settings),
         "figures": figures, "validation_auroc": float(history["auroc"].iloc[-1]),
         "data": data.fingerprint, "commit": commit,
         "seconds": round(time.process_time() - started, 2),
     }  # fmt: skip
-    write_json(path, record)
-    return dict(read_json(path))
 
 
 def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -161,8 +140,7 @@ def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             add(*key[:4], value, about, seed=record["seed"], fold=0, n=figure["n"])
     for (beta, alone, metric, map, text), by_seed in found.items():
         mean = student_interval(list(by_seed.values()))
-        ends = {"ci_low": mean.low, "ci_high": mean.high, "n": mean.n}
-        add(beta, alone, metric, map, mean.value, conditions[text], **ends)
+        add(beta, alone, metric, map, mean.value, conditions[text], **mean.ends)
         other = found.get((0.0, alone, metric, map, text))
         if beta and other:
             _add_difference(add, beta, alone, metric, map, by_seed, other, conditions[text])
@@ -189,9 +167,8 @@ def _add_difference(
     about: dict[str, Any],
 ) -> None:
     gap = student_interval([a[seed] - b[seed] for seed in sorted(set(a) & set(b))])
-    ends = {"ci_low": gap.low, "ci_high": gap.high, "n": gap.n}
     against = fostered(0.0).as_other
-    add(beta, alone, f"{metric}_difference", map, gap.value, {**about, **against}, **ends)
+    add(beta, alone, f"{metric}_difference", map, gap.value, {**about, **against}, **gap.ends)
 
 
 def study_value(
@@ -217,15 +194,5 @@ def chosen_beta(rows: pd.DataFrame, alone: float) -> float:
 
 def stored_study() -> tuple[pd.DataFrame | None, str]:
     """The rows that come with the book and where they are from, or how to make them."""
-    try:
-        stored = reference(NAME)
-    except FileNotFoundError:
-        note = "There are **no results of the study yet**. This makes them:"
-        return None, f"{note}\n\n```bash\n{COMMAND}\n```"
-    given = stored.parameters
-    note = (
-        f"The figures below come from **the weak-feature study**, `book/results/{NAME}.json`: "
-        f"{given['train']} training parts of {given['image_size']} px, {given['epochs']} epochs, "
-        f"seeds: {', '.join(map(str, given['seeds']))}. This repeats it:"
-    )
-    return stored.rows, f"{note}\n\n```bash\n{COMMAND}\n```"
+    found = study_runs.stored_study(NAME, "the weak-feature study", REPEAT)
+    return found.rows, found.note

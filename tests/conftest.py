@@ -1,12 +1,16 @@
-"""A small batch that holds every kind of sample: normal, annotated and not annotated."""
+"""What tests share: a small batch with every kind of sample, and a data set in a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from gainmtl.datasets import load
 from gainmtl.types import NORMAL, Batch, Sample, collate
 
 
@@ -36,3 +40,25 @@ def make_batch() -> Callable[..., Batch]:
         return collate([_sample(index, size) for index in indices])
 
     return make
+
+
+@pytest.fixture
+def folder_of_parts() -> Callable[[Path], Path]:
+    """`folder_of_parts(root)`: a folder data set of synthetic parts, each defect with its mask."""
+
+    def write(root: Path) -> Path:
+        part: Any = load("synthetic", image_size=32, train=48, val=8, test=8).train
+        for index in range(len(part)):
+            sample = part[index]
+            kind = "defective" if sample.is_defective else "normal"
+            shown = {"images": sample.image}
+            if sample.is_defective:
+                shown["masks"] = sample.mask
+            for place, values in shown.items():
+                path = root / "parts" / place / kind / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = (values * 255).byte().permute(1, 2, 0).numpy()
+                Image.fromarray(pixels.squeeze()).save(path)
+        return root / "parts"
+
+    return write

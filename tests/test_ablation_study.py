@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gainmtl import ablation_study, runs, shortcut_study
+from gainmtl import runs, study_runs
 from gainmtl.ablation import S1, S2, SIX
 from gainmtl.ablation_results import difference
 from gainmtl.ablation_study import Settings, Task, run_task, stored_study, study_rows, tasks
@@ -33,7 +33,7 @@ def test_the_grid_is_whole_seed_by_seed() -> None:
     assert len(every) == len(set(every)) == 60
     assert [task.system for task in every[:6]] == list(SIX)
     assert {task.seed for task in every[:12]} == {0}
-    assert len({task.path(Path()) for task in every}) == 60
+    assert len({task.file for task in every}) == 60
 
 
 def test_rows_are_by_seed_over_seeds_and_in_pairs() -> None:
@@ -58,7 +58,7 @@ def test_a_missing_study_names_its_command(monkeypatch: pytest.MonkeyPatch) -> N
     def missing(name: str) -> None:
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(ablation_study.runs, "reference", missing)
+    monkeypatch.setattr(runs, "reference", missing)
     found = stored_study()
     assert found.rows is None
     assert "tools/ablation_study.py" in found.note
@@ -74,10 +74,10 @@ def test_a_run_measures_verdict_map_and_reasons() -> None:
 @pytest.mark.slow
 def test_a_study_goes_on_where_it_was_and_refuses_other_settings(tmp_path: Path) -> None:
     wanted = tasks((S1,), ("plain",), (0, 1))
-    first = shortcut_study.run(tmp_path, TINY, wanted, execute=run_task)
-    wanted[1].path(tmp_path).unlink()
-    again = shortcut_study.run(tmp_path, TINY, wanted, execute=run_task)
+    first = study_runs.run(tmp_path, TINY, wanted, run_task)
+    (tmp_path / wanted[1].file).unlink()
+    again = study_runs.run(tmp_path, TINY, wanted, run_task)
     assert first[0] == again[0]
     assert [c["figures"][0] for c in first] == [c["figures"][0] for c in again]
     with pytest.raises(ValueError, match="other settings"):
-        shortcut_study.run(tmp_path, Settings(), wanted, execute=run_task)
+        study_runs.run(tmp_path, Settings(), wanted, run_task)

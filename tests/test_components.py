@@ -16,9 +16,7 @@ from gainmtl.strategies import Strategy, get_strategy
 
 SYSTEMS = [value for value in vars(components).values() if isinstance(value, System)]
 MASKED = [
-    components.with_share(share, draw)
-    for share in components.MASK_SHARES
-    for draw in components.MASK_DRAWS
+    components.with_share(share, draw) for share in components.MASK_SHARES for draw in range(3)
 ] + [components.with_quality(quality) for quality in ("dilated", "box")]
 
 

@@ -93,7 +93,7 @@ def test_figures_are_found_and_a_missing_study_says_how_to_make_it(
         path, notebook=focal_study.NAME, parameters=settings, provenance=facts,
         rows=study_rows(records),
     )  # fmt: skip
-    monkeypatch.setattr(focal_study, "reference", lambda name: runs.read_results(path))
+    monkeypatch.setattr(runs, "reference", lambda name: runs.read_results(path))
     rows, note = focal_study.stored_study()
     assert rows is not None
     assert "seeds: 0, 1" in note
@@ -105,7 +105,7 @@ def test_figures_are_found_and_a_missing_study_says_how_to_make_it(
     def missing(name: str) -> None:
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(focal_study, "reference", missing)
+    monkeypatch.setattr(runs, "reference", missing)
     rows, note = focal_study.stored_study()
     assert rows is None
     assert "tools/focal_study.py" in note

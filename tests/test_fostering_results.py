@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from gainmtl import runs, tables
 from gainmtl.components import PLAIN
-from gainmtl.datasets import load
 from gainmtl.fostered import BRANCH, fostered
 from gainmtl.fostering_results import fostering_results
 from gainmtl.parameters import Parameters
@@ -29,21 +28,6 @@ def parameters(**changes: Any) -> Parameters:
     return Parameters(**{**given, **changes})
 
 
-def folder_of_parts(root: Path) -> Path:
-    """A folder data set of synthetic parts, each defect with its mask."""
-    part: Any = load("synthetic", image_size=32, train=48, val=8, test=8).train
-    for index in range(len(part)):
-        sample = part[index]
-        kind = "defective" if sample.is_defective else "normal"
-        shown = {"images": sample.image} | ({"masks": sample.mask} if sample.is_defective else {})
-        for place, values in shown.items():
-            path = root / "parts" / place / kind / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = (values * 255).byte().permute(1, 2, 0).numpy()
-            Image.fromarray(pixels.squeeze()).save(path)
-    return root / "parts"
-
-
 def pairs(beta: float) -> list[tuple[System, System]]:
     assert beta in SWEEP
     return [(BRANCH, PLAIN)]
@@ -55,7 +39,9 @@ def test_without_stored_results_there_are_no_rows() -> None:
 
 
 @pytest.mark.slow
-def test_systems_are_compared_and_others_wait_to_be_asked_for(tmp_path: Path) -> None:
+def test_systems_are_compared_and_others_wait_to_be_asked_for(
+    tmp_path: Path, folder_of_parts: Callable[[Path], Path]
+) -> None:
     root = str(folder_of_parts(tmp_path))
     p = parameters(dataset="folder", data_root=root, output_dir=str(tmp_path / "out"))
     alone = fostering_results(p, SWEEP, pairs, faithful=1)

@@ -17,9 +17,9 @@ from gainmtl.interference import (
     Conflict,
     as_facts,
     conflict,
+    cosines,
     flat_gradients,
     from_facts,
-    gradient_cosines,
     measure,
     probe_batch,
 )
@@ -36,7 +36,7 @@ def quadratics() -> tuple[list[torch.Tensor], list[nn.Parameter]]:
 
 def test_cosines_of_two_quadratic_losses() -> None:
     losses, parameters = quadratics()
-    found = gradient_cosines(losses, parameters)
+    found = cosines(flat_gradients(losses, parameters))
     # (3, 4) . (-4, 0) / (5 * 4) = -0.6
     torch.testing.assert_close(found[:2, :2], torch.tensor([[1.0, -0.6], [-0.6, 1.0]]).double())
     assert found[2].isnan().all()
@@ -47,7 +47,7 @@ def test_cosines_of_two_quadratic_losses() -> None:
 def test_a_positive_weight_changes_no_cosine_and_a_parameter_may_be_out_of_reach() -> None:
     losses, parameters = quadratics()
     unreached = nn.Parameter(torch.ones(3))
-    found = gradient_cosines([losses[0], 10 * losses[1]], [*parameters, unreached])
+    found = cosines(flat_gradients([losses[0], 10 * losses[1]], [*parameters, unreached]))
     assert found[0, 1].item() == pytest.approx(-0.6)
     assert flat_gradients(losses[:1], [*parameters, unreached]).tolist() == [[3, 4, 0, 0, 0]]
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from gainmtl import metrics, runs
 from gainmtl.components import LOCALIZATION_ALONE, PLAIN, TOGETHER
-from gainmtl.datasets import load
 from gainmtl.joint import (
     against,
     brief_rows,
@@ -141,19 +140,11 @@ def test_the_verdict_follows_the_criterion(
 
 
 @pytest.mark.slow
-def test_the_three_systems_are_compared_by_the_reference_protocol(tmp_path: Path) -> None:
-    part = load("synthetic", image_size=32, train=48, val=8, test=8).train
-    for index in range(len(part)):  # type: ignore[arg-type]
-        sample = part[index]
-        kind = "defective" if sample.is_defective else "normal"
-        for place, values in (("images", sample.image), ("masks", sample.mask)):
-            path = tmp_path / "parts" / place / kind / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if place == "images" or sample.is_defective:
-                pixels = (values * 255).byte().permute(1, 2, 0).numpy()
-                Image.fromarray(pixels.squeeze()).save(path)
+def test_the_three_systems_are_compared_by_the_reference_protocol(
+    tmp_path: Path, folder_of_parts: Callable[[Path], Path]
+) -> None:
     p = Parameters(
-        notebook="07_localization", dataset="folder", data_root=str(tmp_path / "parts"),
+        notebook="07_localization", dataset="folder", data_root=str(folder_of_parts(tmp_path)),
         image_size=32, backbone="test_efficientnet", weights=None, epochs=1, batch_size=16,
         learning_rate=1e-3, folds=2, seeds=(0,), accelerator="cpu", devices=1, precision="32-true",
         output_dir=str(tmp_path / "out"),

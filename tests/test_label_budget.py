@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from gainmtl import components, datasets, metrics
 from gainmtl.guided_results import absent, guided_results
@@ -107,24 +107,9 @@ def test_the_mean_over_draws_has_rows_of_its_own() -> None:
     assert MEAN.name == components.BOTH.name
 
 
-def folder_of_parts(root: Path) -> Path:
-    part: Any = datasets.load("synthetic", image_size=32, train=48, val=8, test=8).train
-    for index in range(len(part)):
-        sample = part[index]
-        kind = "defective" if sample.is_defective else "normal"
-        for place, values in (("images", sample.image), ("masks", sample.mask)):
-            if place == "masks" and kind == "normal":
-                continue
-            path = root / "parts" / place / kind / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = (values * 255).byte().permute(1, 2, 0).numpy()
-            Image.fromarray(pixels.squeeze()).save(path)
-    return root / "parts"
-
-
-def asked(folder: Path) -> Parameters:
+def asked(folder: Path, parts: Path) -> Parameters:
     given = {
-        "notebook": "none", "dataset": "folder", "data_root": str(folder_of_parts(folder)),
+        "notebook": "none", "dataset": "folder", "data_root": str(parts),
         "image_size": 32, "backbone": "test_efficientnet", "weights": None, "epochs": 1,
         "batch_size": 16, "learning_rate": 1e-3, "folds": 2, "seeds": (0,), "accelerator": "cpu",
         "devices": 1, "precision": "32-true", "output_dir": str(folder / "out"),
@@ -132,8 +117,10 @@ def asked(folder: Path) -> Parameters:
     return Parameters(**given)
 
 
-def test_what_is_not_there_is_named_and_not_trained(tmp_path: Path) -> None:
-    p = asked(tmp_path)
+def test_what_is_not_there_is_named_and_not_trained(
+    tmp_path: Path, folder_of_parts: Callable[[Path], Path]
+) -> None:
+    p = asked(tmp_path, folder_of_parts(tmp_path))
     found = guided_results(p, draws=1, only_finished=True, resamples=20)
     assert "Not there yet" in found.note
     assert "S1-stride4" in found.note
@@ -146,8 +133,8 @@ def test_what_is_not_there_is_named_and_not_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_chapters_rows(tmp_path: Path) -> None:
-    p = asked(tmp_path)
+def test_the_chapters_rows(tmp_path: Path, folder_of_parts: Callable[[Path], Path]) -> None:
+    p = asked(tmp_path, folder_of_parts(tmp_path))
     found = guided_results(p, draws=2, resamples=20)
     assert found.rows is not None
     assert check_rows(found.rows.to_dict("records"))

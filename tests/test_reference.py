@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,9 @@ def test_stored_results_leave_the_live_part_out(
 
 
 @pytest.mark.slow
-def test_a_chapter_runs_its_systems_by_fold_and_reads_them_again(tmp_path: Path) -> None:
+def test_a_chapter_runs_its_systems_by_fold_and_reads_them_again(
+    tmp_path: Path, folder_of_parts: Callable[[Path], Path]
+) -> None:
     p = parameters(
         dataset="folder", data_root=str(folder_of_parts(tmp_path)), folds=2, seeds=(0, 1),
         output_dir=str(tmp_path / "out"),
@@ -202,23 +205,3 @@ def test_a_chapter_runs_its_systems_by_fold_and_reads_them_again(tmp_path: Path)
     assert again.rows is not None
     pd.testing.assert_frame_equal(first.rows, again.rows)
     assert "the run in front of you" in again.note
-
-
-def folder_of_parts(root: Path) -> Path:
-    """A folder data set of synthetic parts."""
-    from PIL import Image
-
-    from gainmtl.datasets import load
-
-    part = load("synthetic", image_size=32, train=48, val=8, test=8).train
-    for index in range(len(part)):  # type: ignore[arg-type]
-        sample = part[index]
-        kind = "defective" if sample.is_defective else "normal"
-        for place, values in (("images", sample.image), ("masks", sample.mask)):
-            if place == "masks" and kind == "normal":
-                continue
-            path = root / "parts" / place / kind / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = (values * 255).byte().permute(1, 2, 0).numpy()
-            Image.fromarray(pixels.squeeze()).save(path)
-    return root / "parts"

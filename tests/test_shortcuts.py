@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from gainmtl import GAINMTL, datasets, runs, shortcut_study
+from gainmtl import GAINMTL, datasets, runs, shortcut_study, study_runs
 from gainmtl.shortcut_findings import EXCESS, judge_guidance, study_rows
-from gainmtl.shortcut_study import PLAIN, STRONG, Settings, Task
+from gainmtl.shortcut_study import PLAIN, STRONG, Settings, Task, run_task
 from gainmtl.shortcuts import Answers, MarkedParts, ask_both, marked_parts, measure
 
 SMALL = Settings(image_size=32, train=16, val=8, test=12, weights=None, epochs=1, batch_size=8)
@@ -155,8 +155,13 @@ def test_seeds_come_first_so_that_a_study_cut_short_has_every_system() -> None:
 def test_a_study_goes_on_where_it_was(tmp_path: Path) -> None:
     wanted = shortcut_study.tasks([PLAIN], [0.9], [0])
     left: list[int] = []
-    first = shortcut_study.run(tmp_path, SMALL, wanted, done=lambda task, n: left.append(n))
-    again = shortcut_study.run(tmp_path, SMALL, wanted, done=lambda task, n: left.append(n))
+
+    def run(settings: Settings) -> list[dict[str, Any]]:
+        return study_runs.run(
+            tmp_path, settings, wanted, run_task, done=lambda task, n: left.append(n)
+        )
+
+    first, again = run(SMALL), run(SMALL)
     assert left == [0]
     assert first == again
     rows = runs.check_rows(study_rows(first, wanted))
@@ -164,7 +169,7 @@ def test_a_study_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(first[0]["maps"]) == shortcut_study.SHOWN_PARTS
     changed = Settings(**{**vars(SMALL), "epochs": 2})
     with pytest.raises(ValueError, match="other settings \\(epochs\\)"):
-        shortcut_study.run(tmp_path, changed, wanted)
+        run(changed)
 
 
 @pytest.mark.parametrize(

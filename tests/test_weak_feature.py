@@ -13,6 +13,7 @@ import torch
 from gainmtl import GAINMTL, runs
 from gainmtl import weak_feature_study as study
 from gainmtl.datasets.two_features import two_features
+from gainmtl.study_runs import read_or_run
 from gainmtl.weak_feature import Answers, ask, grown, measure
 
 
@@ -122,10 +123,15 @@ def test_seeds_come_first_and_a_study_goes_on(tmp_path: Path) -> None:
     assert len(runs_) <= 40
     assert {run.seed for run in runs_[: len(study.BETAS) * len(study.ALONE)]} == {0}
     small = {"train": 16, "val": 8, "test": 8, "epochs": 1, "image_size": 32}
-    first = study.execute(runs_[1], tmp_path, **small)
-    assert study.execute(runs_[1], tmp_path, **small) == first
+
+    def execute(**changes: Any) -> dict[str, Any]:
+        settings = {**study.SETTINGS, **small, **changes}
+        return read_or_run(tmp_path, settings, runs_[1], study.run_cell)
+
+    first = execute()
+    assert execute() == first
     with pytest.raises(ValueError, match="other settings"):
-        study.execute(runs_[1], tmp_path, **small, batch_size=8)
+        execute(batch_size=8)
     runs.check_rows(study.study_rows([first]))
 
 
@@ -133,7 +139,7 @@ def test_without_a_file_the_page_says_how_to_make_it(monkeypatch: pytest.MonkeyP
     def missing(name: str) -> Any:
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(study, "reference", missing)
+    monkeypatch.setattr(runs, "reference", missing)
     rows, note = study.stored_study()
     assert rows is None
     assert study.COMMAND in note
