@@ -28,6 +28,7 @@ _LATER = (
     "fostering_layer",
     "fostering_zero",
     "fostering_normal",
+    "fostering_certain",
 )
 _LATER_WEIGHTS = ("fostering", "attention_branch")
 """Fields of a strategy and of its weights that came after format 3: left out at their defaults,

@@ -84,6 +84,8 @@ class Strategy:
     own."""
     fostering_normal: bool = False
     """Whether normal samples are fostered too, by their evidence for being normal."""
+    fostering_certain: bool = True
+    """Whether a map counts by the certainty of its verdict; see `gainmtl.fostering`."""
 
     def __post_init__(self) -> None:
         unknown = [term for term, _ in self.windows if term not in TERMS]

@@ -122,9 +122,8 @@ def _fostering(model: GAINMTL, verdict: Verdict, labels: Tensor, layer: Tensor |
     if not model.strategy.fostering_normal:
         asked = labels > 0
     model.fostering_tally.add(vanished(maps.detach()), asked)
-    return losses.fostering_loss(
-        maps, asked, model.strategy.fostering_measure, certainty(verdict.logits, labels)
-    )
+    sure = certainty(verdict.logits, labels) if model.strategy.fostering_certain else None
+    return losses.fostering_loss(maps, asked, model.strategy.fostering_measure, sure)
 
 
 def _mining(model: GAINMTL, images: Tensor, cam: Tensor, defective: Tensor) -> Tensor:

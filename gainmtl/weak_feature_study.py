@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 import torch
@@ -21,7 +21,7 @@ from gainmtl.datasets.two_features import two_features
 from gainmtl.fostered import fostered
 from gainmtl.fostering_claims import AUROC_MARGIN
 from gainmtl.model import GAINMTL
-from gainmtl.reference import WEIGHTS, System, find_weights
+from gainmtl.reference import WEIGHTS, System, build, find_weights
 from gainmtl.runs import git_commit, row
 from gainmtl.stats import student_interval
 from gainmtl.tables import Value, find
@@ -84,12 +84,8 @@ def run_cell(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
     sizes = {key: settings[key] for key in ("image_size", "train", "val", "test")}
     data = two_features(seed=run.seed, weak_alone=run.alone, **sizes)
     torch.manual_seed(run.seed)
-    model = GAINMTL(
-        settings["backbone"],
-        fostered(run.beta).strategy,
-        find_weights(settings["weights"]),
-        output_stride=settings["output_stride"],
-    )
+    system = fostered(run.beta)._replace(output_stride=settings["output_stride"])
+    model = cast(GAINMTL, build(system, settings["backbone"], find_weights(settings["weights"])))
     history = study_runs.train(model, data, run.seed, settings)
     figures = measure(ask(model, data.test), model.threshold)  # type: ignore[arg-type]
     return {

@@ -82,6 +82,8 @@ def test_the_papers_two_networks() -> None:
     assert isinstance(sharp.strategy, Strategy)
     assert sharp.strategy.weights.fostering == pytest.approx(100 * math.log(36))
     assert (sharp.strategy.fostering_zero, sharp.output_stride) == ("map", 32)
+    assert not sharp.strategy.fostering_certain
+    assert sharp.strategy.weights_at(0.0) == sharp.strategy.weights
     assert plain.changes == sharp.changes
     assert plain.tag != sharp.tag
     Recipe(**dict(plain.changes))
