@@ -133,8 +133,8 @@ def paper_sweep(image_size: int) -> dict[float, System]:
     """The paper's two networks by its beta, 0 and 100, for one class of VOC against the rest.
 
     On the backbone's last map, averaged; the map is read from its own zero. The paper's term is
-    `beta ce`, ours is over ln n, so its 100 is ours of 100 ln n. It sharpens from the first step and
-    whatever the verdict. Deviations: two classes instead of 20, faint maps count less
+    `beta ce`, ours is over ln n, so its 100 is ours of 100 ln n. It sharpens from the first step
+    and whatever the verdict. Deviations: two classes instead of 20, faint maps count less
     (`losses.fostering_loss`), and the learning rate falls.
     """
     cells = (image_size // 32) ** 2

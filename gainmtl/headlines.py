@@ -124,7 +124,7 @@ HEADLINES: dict[str, Headline] = {
     "12_cam_fostering": Headline(
         "CAM fostering",
         {**VERDICTS, **PLACES},
-        ("beta", "measure", "layer", "epochs", "num_classes"),
+        ("pooling", "beta", "measure", "layer", "epochs", "num_classes"),
     ),
     "12_weak_feature": Headline(
         "A weak feature beside a strong one",
