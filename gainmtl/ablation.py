@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gainmtl.components import S1_LEAKING, S5_LEAKING
+from gainmtl.components import AVERAGED, S1_LEAKING, S5_LEAKING
 from gainmtl.reference import S1_COARSE, S1_FINE, S1_OWN, S5_WITHOUT_TERM, System
 from gainmtl.strategies import Strategy, get_strategy
 
@@ -32,8 +32,10 @@ S4_NO_CONSISTENCY = on_fine_grid("S4-no-consistency")
 SIX = (S1, S2, S3, S4, S5, S6)
 LADDER = (S1, S2, S3_NO_MINING, S3, S4_NO_CONSISTENCY, S4, S5, S6)
 """The six, with S3 and S4 taken apart."""
-STANDARDS = (S1_COARSE, S1_OWN)
-"""S1 on the backbone's own grid, and under the recipe of its own trials."""
+S1_AVERAGED = AVERAGED._replace(label="S1 averaged")
+STANDARDS = (S1_COARSE, S1_OWN, S1_AVERAGED)
+"""S1 on the backbone's own grid, under the recipe of its own trials, and with the head of most
+networks, whose verdict is its map's mean."""
 
 
 class Step(NamedTuple):
@@ -109,8 +111,8 @@ def needs_masks(strategy: str | Strategy) -> bool:
 def ladder_pairs() -> list[tuple[System, System]]:
     """What the page compares, later minus earlier, each pair once.
 
-    All pairs of the six; the steps between; the candidates against the other two readings of S1;
-    and S1 on the two grids.
+    All pairs of the six; the steps between; the candidates against the other readings of S1;
+    and S1 against each of those.
     """
     pairs = [(later, earlier) for earlier, later in itertools.combinations(SIX, 2)]
     pairs += [(step.system, step.before) for step in STEPS]

@@ -91,7 +91,8 @@ def test_the_page_finds_every_pair_it_draws() -> None:
 
 def test_folders_are_shared_with_the_reference_run() -> None:
     assert (S1.tag, S5.tag) == (reference.S1_FINE.tag, reference.S5.tag)
-    assert STANDARDS == (reference.S1_COARSE, reference.S1_OWN)
+    assert STANDARDS == (reference.S1_COARSE, reference.S1_OWN, ablation.S1_AVERAGED)
+    assert ablation.S1_AVERAGED.options == (("pooling", "mean"),)
 
 
 def photographed(root: Path) -> Path:
