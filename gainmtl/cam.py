@@ -23,9 +23,26 @@ TOPK_SHARE = 0.01
 
 
 def check_pooling(pooling: str) -> None:
-    """Raise `ValueError` unless `pooling` is one of `POOLINGS`."""
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
+    """Raise `ValueError` unless `pooling` is one of `POOLINGS`, or `lse:` and its r."""
+    if pooling not in POOLINGS and _sharpness(pooling) is None:
+        raise ValueError(
+            f"pooling: expected one of {', '.join(POOLINGS)}, or as lse:1 with another r > 0, got "
+            f"{pooling!r}"
+        )
+
+
+def _sharpness(pooling: str) -> float | None:
+    """The r of log-sum-exp pooling; `None` for what is none."""
+    name, _, r = pooling.partition(":")
+    if name != "lse":
+        return None
+    if pooling == "lse":
+        return LSE_SHARPNESS
+    try:
+        found = float(r)
+    except ValueError:
+        return None
+    return found if 0 < found < math.inf else None
 
 
 def class_activation_map(features: Tensor, weight: Tensor) -> Tensor:
@@ -41,7 +58,8 @@ def pool_evidence(evidence: Tensor, pooling: str = "mean") -> Tensor:
 
     - `"mean"`: `1/N sum_i E_i`, the original.
     - `"lse"`: `1/r log(1/N sum_i exp(r E_i))` with r = 4, between mean and maximum (Pinheiro and
-      Collobert, CVPR 2015). A constant map pools to its constant.
+      Collobert, CVPR 2015). A constant map pools to its constant. `"lse:1"` is that with r = 1: the
+      smaller, the nearer to the mean.
     - `"topk"`: mean of the highest 1 % of cells, at least one.
 
     Raises:
@@ -51,9 +69,9 @@ def pool_evidence(evidence: Tensor, pooling: str = "mean") -> Tensor:
     cells = evidence.flatten(2)
     if pooling == "mean":
         return cells.mean(2)
-    if pooling == "lse":
-        scaled = torch.logsumexp(LSE_SHARPNESS * cells, dim=2) - math.log(cells.shape[2])
-        return scaled / LSE_SHARPNESS
+    r = _sharpness(pooling)
+    if r is not None:
+        return (torch.logsumexp(r * cells, dim=2) - math.log(cells.shape[2])) / r
     count = max(1, round(TOPK_SHARE * cells.shape[2]))
     return cells.topk(count, dim=2).values.mean(2)
 

@@ -49,6 +49,8 @@ def _system(strategy: str | Strategy, label: str, tag: str | None = None, **more
 PLAIN = _system("S1", "plain")
 AVERAGED = _system("S1", "plain, averaged", "S1-mean", options=(("pooling", "mean"),))
 """The plain classifier whose verdict is its map's mean, the head of most networks."""
+SOFT = _system("S1", "plain, soft log-sum-exp", "S1-lse1", options=(("pooling", "lse:1"),))
+"""Between the two: log-sum-exp with r = 1 instead of 4."""
 WITH_SE = _system("S1", "squeeze-and-excitation", "S1-se", options=(("refinement", "se"),))
 WITH_CBAM = _system("S1", "CBAM", "S1-cbam", options=(("refinement", "cbam"),))
 ATTENTION_BARE = _system(

@@ -16,7 +16,7 @@ from gainmtl.losses import LossWeights
 from gainmtl.reference import System
 from gainmtl.strategies import Strategy, foster
 
-BETAS = (0.0, 0.1, 0.3, 1.0, 3.0)
+BETAS = (0.0, 0.3, 1.0, 3.0, 10.0)
 """The sweep: weights of `relative_spread` in the loss, whose other term is the classification."""
 
 ATTENTION_BRANCH = Strategy(

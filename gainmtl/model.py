@@ -71,7 +71,7 @@ class GAINMTL(Inspector):
         strategy: `"S1"` to `"S6"`, a leave-one-out name as `"S5-no-mining"`, or a `Strategy`.
         weights: see `Backbone`.
         num_classes: K >= 2; class 0 is normal. With K > 2 the others are defect types, `classes`.
-        pooling: `"mean"`, `"lse"` or `"topk"`; `None` is `"mean"` on the backbone's last map and
+        pooling: of `gainmtl.cam.pool_evidence`; `None` is `"mean"` on the backbone's last map and
             `"lse"` on a finer grid, where a mean would drown a single cell.
         output_stride: pixels per cell of the evidence grid. `None` is the backbone's last map for
             S1 and 4 from S2 on, where the map is supervised. A stride finer than the last map is

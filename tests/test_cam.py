@@ -46,6 +46,16 @@ def test_topk_takes_one_percent() -> None:
     assert float(pool_evidence(maps, "topk")) == pytest.approx((399 + 398 + 397 + 396) / 4)
 
 
+def test_the_r_of_log_sum_exp_goes_from_the_mean_to_the_maximum() -> None:
+    maps = torch.tensor([[[[0.0, 0.0], [0.0, math.log(5)]]]])
+    assert float(pool_evidence(maps, "lse:1")) == pytest.approx(math.log(8 / 4))
+    assert float(pool_evidence(maps, f"lse:{R:g}")) == float(pool_evidence(maps, "lse"))
+    found = [float(pool_evidence(maps, f"lse:{r}")) for r in (1e-3, 0.5, 2, 100)]
+    assert found == sorted(found)
+    assert found[0] == pytest.approx(math.log(5) / 4, abs=2e-3)
+    assert found[-1] == pytest.approx(math.log(5), abs=0.02)
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("constant", [-300.0, 0.0, 2.5, 300.0])
 def test_a_constant_map_pools_to_its_constant(pooling: str, constant: float) -> None:
@@ -65,7 +75,13 @@ def test_lse_lies_between_mean_and_maximum_and_hears_one_cell() -> None:
 
 
 def test_unknown_pooling() -> None:
-    for call in (lambda: check_pooling("max"), lambda: pool_evidence(MAP, "max")):
+    for call in (
+        lambda: check_pooling("max"),
+        lambda: pool_evidence(MAP, "max"),
+        lambda: check_pooling("lse:0"),
+        lambda: check_pooling("lse:"),
+        lambda: check_pooling("mean:1"),
+    ):
         with pytest.raises(ValueError, match="expected one of mean, lse, topk, got 'max'"):
             call()
 
