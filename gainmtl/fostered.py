@@ -11,7 +11,7 @@ import dataclasses
 import math
 from typing import Any
 
-from gainmtl.components import AVERAGED, GAIN, PLAIN, with_share
+from gainmtl.components import AVERAGED, GAIN, PLAIN, SOFT, with_share
 from gainmtl.losses import LossWeights
 from gainmtl.reference import System
 from gainmtl.strategies import Strategy, foster
@@ -162,6 +162,7 @@ def extras(
     by_type = [(fostered_types(beta), fostered_types(0.0))] if types else []
     network = branch(rounds, epochs)
     return [
+        (SOFT, AVERAGED),
         (PLAIN, AVERAGED),
         (fostered(beta, plain=PLAIN), PLAIN),
         (fostered(beta, "ca"), AVERAGED),

@@ -28,6 +28,7 @@ SYSTEMS = [
     *(fostered(1.0, measure) for measure in ("ca", "cd")),
     fostered(1.0, layer=16),
     *(fostered(beta, plain=components.PLAIN) for beta in (0.0, 1.0)),
+    components.SOFT,
     *(fostered_with_share(beta, share) for beta in (0.0, 1.0) for share in (0.05, 0.2)),
     *(fostered_types(beta) for beta in (0.0, 1.0)),
     *(branch(rounds) for rounds in (1, 2, 3)),
