@@ -19,6 +19,9 @@ from gainmtl.strategies import Strategy, foster
 BETAS = (0.0, 0.3, 1.0, 3.0, 10.0)
 """The sweep: weights of `relative_spread` in the loss, whose other term is the classification."""
 
+SHARP = PLAIN._replace(label="plain, log-sum-exp")
+"""By the name that tells it from `AVERAGED`."""
+
 ATTENTION_BRANCH = Strategy(
     "attention branch", LossWeights(classification=1.0, attention_branch=1.0)
 )
@@ -163,8 +166,8 @@ def extras(
     network = branch(rounds, epochs)
     return [
         (SOFT, AVERAGED),
-        (PLAIN, AVERAGED),
-        (fostered(beta, plain=PLAIN), PLAIN),
+        (SHARP, AVERAGED),
+        (fostered(beta, plain=SHARP), SHARP),
         (fostered(beta, "ca"), AVERAGED),
         (fostered(beta, "cd"), AVERAGED),
         *((fostered_with_share(beta, s), with_share(s, 0)) for s in (0.05, 0.2)),

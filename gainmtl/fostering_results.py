@@ -155,6 +155,11 @@ def training_rows(pooled: Sequence[Pooled], dataset: str, system: System) -> lis
     ]
 
 
+def _of_all_types(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows of single defect types, which no page shows and which are most of them."""
+    return rows[rows["condition"].map(lambda condition: "defect_type" not in condition)]
+
+
 def fostering_results(
     parameters: Parameters,
     sweep: Mapping[float, System],
@@ -173,7 +178,7 @@ def fostering_results(
     found = results(p, list(sweep.values()))
     if not found.pooled or found.rows is None:
         return found
-    parts, pooled = [found.rows], dict(found.pooled)
+    parts, pooled = [_of_all_types(found.rows)], dict(found.pooled)
     rows = [one for s in sweep.values() for one in training_rows(found.pooled[s.tag], p.dataset, s)]
     chosen = choose_beta(pd.DataFrame(rows), sweep)
     pairs = [(system, sweep[0.0]) for beta, system in sweep.items() if beta]
@@ -185,7 +190,7 @@ def fostering_results(
     if others:
         extra = results(p, others)
         assert extra.rows is not None
-        parts.append(extra.rows)
+        parts.append(_of_all_types(extra.rows))
         pooled |= extra.pooled
         for system in others:
             rows += training_rows(pooled[system.tag], p.dataset, system)
@@ -205,7 +210,7 @@ def fostering_results(
     merged = {tag: merge(runs, p.seeds) for tag, runs in pooled.items()}
     for a, b in pairs:
         first, second = merged[a.tag], merged[b.tag]
-        parts.append(compare(first, second, p.dataset).drop(columns="p_value"))
+        parts.append(_of_all_types(compare(first, second, p.dataset).drop(columns="p_value")))
         both = tables[a.tag], tables[b.tag]
         rows += sharpness_differences(*both, p.dataset, a, b, pointing=False)
         rows.append(pixel_ap_difference(first, second, p.dataset, a, b))

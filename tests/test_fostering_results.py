@@ -50,6 +50,7 @@ def test_systems_are_compared_and_others_wait_to_be_asked_for(
     assert found.rows is not None
     assert runs.check_rows(found.rows.to_dict("records"))
     assert BRANCH.tag in found.pooled
+    assert not any("defect_type" in condition for condition in found.rows["condition"])
     for first in (SWEEP[0.3], BRANCH):
         for metric, name in (
             ("auroc", None), ("pixel_ap", "cam"), ("point_game", "cam"), ("positive_energy", "cam")
