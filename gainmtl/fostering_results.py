@@ -155,9 +155,13 @@ def training_rows(pooled: Sequence[Pooled], dataset: str, system: System) -> lis
     ]
 
 
-def _of_all_types(rows: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows of single defect types, which no page shows and which are most of them."""
-    return rows[rows["condition"].map(lambda condition: "defect_type" not in condition)]
+def _kept(rows: pd.DataFrame, folds: bool = True) -> pd.DataFrame:
+    """What the file keeps: nothing of single defect types, of single folds no oracle, and of those
+    systems that are only compared, without `folds`, none of single folds."""
+    about = rows["condition"]
+    whole = rows["fold"].isna()
+    single = whole | (folds & about.map(lambda condition: "oracle" not in condition))
+    return rows[about.map(lambda condition: "defect_type" not in condition) & single]
 
 
 def fostering_results(
@@ -178,7 +182,7 @@ def fostering_results(
     found = results(p, list(sweep.values()))
     if not found.pooled or found.rows is None:
         return found
-    parts, pooled = [_of_all_types(found.rows)], dict(found.pooled)
+    parts, pooled = [_kept(found.rows)], dict(found.pooled)
     rows = [one for s in sweep.values() for one in training_rows(found.pooled[s.tag], p.dataset, s)]
     chosen = choose_beta(pd.DataFrame(rows), sweep)
     pairs = [(system, sweep[0.0]) for beta, system in sweep.items() if beta]
@@ -190,7 +194,7 @@ def fostering_results(
     if others:
         extra = results(p, others)
         assert extra.rows is not None
-        parts.append(_of_all_types(extra.rows))
+        parts.append(_kept(extra.rows, folds=False))
         pooled |= extra.pooled
         for system in others:
             rows += training_rows(pooled[system.tag], p.dataset, system)
@@ -210,7 +214,7 @@ def fostering_results(
     merged = {tag: merge(runs, p.seeds) for tag, runs in pooled.items()}
     for a, b in pairs:
         first, second = merged[a.tag], merged[b.tag]
-        parts.append(_of_all_types(compare(first, second, p.dataset).drop(columns="p_value")))
+        parts.append(_kept(compare(first, second, p.dataset).drop(columns="p_value")))
         both = tables[a.tag], tables[b.tag]
         rows += sharpness_differences(*both, p.dataset, a, b, pointing=False)
         rows.append(pixel_ap_difference(first, second, p.dataset, a, b))

@@ -134,7 +134,7 @@ HEADLINES: dict[str, Headline] = {
             "energy on the strong": ("positive_energy", "cam", {"on": "strong", "shown": "both"}),
             "energy on the weak": ("positive_energy", "cam", {"on": "weak", "shown": "both"}),
         },
-        ("beta", "measure", "weak_alone"),
+        ("pooling", "beta", "measure", "weak_alone"),
     ),
     "13_reverse_distillation": Headline(
         "Reverse distillation",

@@ -50,7 +50,7 @@ def test_dropout_drops_whole_maps_in_training_only() -> None:
 
 
 def test_unknown_pooling() -> None:
-    with pytest.raises(ValueError, match="expected one of mean, lse, topk, got 'sum'"):
+    with pytest.raises(ValueError, match="expected one of mean, lse, topk, or as .* got 'sum'"):
         LinearHead(4, pooling="sum")
 
 

@@ -243,7 +243,7 @@ def test_a_defect_type_that_is_no_class(make_batch: MakeBatch) -> None:
         ({"num_classes": 1}, "num_classes: expected at least 2"),
         ({"num_classes": 3}, "needs the names of the classes"),
         ({"num_classes": 3, "classes": ("normal", "crack")}, "expected 3 names, got 2"),
-        ({"pooling": "max"}, "pooling: expected one of mean, lse, topk, got 'max'"),
+        ({"pooling": "max"}, "pooling: expected one of mean, lse, topk, or as .* got 'max'"),
         ({"output_stride": 7}, r"test_efficientnet can do \[2, 4, 8, 16, 32\], got 7"),
         ({"strategy": "S9"}, "strategy: expected one of"),
     ],
@@ -280,7 +280,9 @@ def test_one_sided_batches(indices: tuple[int, ...], make_batch: MakeBatch) -> N
 
 @pytest.mark.parametrize("term", TERMS)
 def test_the_gradient_of_every_term_reaches_the_backbone(term: str, make_batch: MakeBatch) -> None:
-    model = build(every_term("S5")).train()
+    # Fostering is silent where the verdict is wrong, and an untrained one is as often as not.
+    strategy = dataclasses.replace(every_term("S5"), fostering_certain=False)
+    model = build(strategy).train()
     first = next(model.backbone.parameters())
     (gradient,) = torch.autograd.grad(model.training_step(make_batch())[term], first)
     assert torch.isfinite(gradient).all()
