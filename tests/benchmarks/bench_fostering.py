@@ -30,7 +30,9 @@ TARGET = 1.05
 
 def build(strategy: str | Strategy, arguments: argparse.Namespace) -> GAINMTL:
     torch.manual_seed(0)
-    model = GAINMTL(arguments.backbone, strategy, output_stride=arguments.output_stride)
+    model = GAINMTL(
+        arguments.backbone, strategy, output_stride=arguments.output_stride, pooling="mean"
+    )
     model = model.to(memory_format=torch.channels_last)
     model.backbone.freeze(arguments.freeze_stride, statistics=True)
     return model.train()
