@@ -51,6 +51,8 @@ AVERAGED = _system("S1", "plain, averaged", "S1-mean", options=(("pooling", "mea
 """The plain classifier whose verdict is its map's mean, the head of most networks."""
 SOFT = _system("S1", "plain, soft log-sum-exp", "S1-lse1", options=(("pooling", "lse:1"),))
 """Between the two: log-sum-exp with r = 1 instead of 4."""
+S5_AVERAGED = _system("S5", "S5, averaged", "S5-mean", options=(("pooling", "mean"),))
+"""S5 with the same head: whether its verdict owes anything to the pooling."""
 WITH_SE = _system("S1", "squeeze-and-excitation", "S1-se", options=(("refinement", "se"),))
 WITH_CBAM = _system("S1", "CBAM", "S1-cbam", options=(("refinement", "cbam"),))
 ATTENTION_BARE = _system(
