@@ -89,7 +89,7 @@ def settle(parameters: Parameters, plain: System, rounds: int, more: bool = Fals
             stored = reference(p.notebook)
         except FileNotFoundError:
             return Settled(1, {}, [], p.epochs)
-        tried = _stored(stored.rows)
+        tried = {one.number: one.difference for one in rounds_of(stored.rows)}
         return Settled(max(tried, default=1), tried, [], int(stored.parameters["epochs"]))
     for number in range(1, rounds + 1):
         system = branch(number, p.epochs)
@@ -109,9 +109,23 @@ def settle(parameters: Parameters, plain: System, rounds: int, more: bool = Fals
     return Settled(max(tried, default=1), tried, rows, p.epochs)
 
 
-def _stored(rows: pd.DataFrame) -> dict[int, Value]:
+class Round(NamedTuple):
+    """A round that was run."""
+
+    number: int
+    epochs: int
+    """Of one round; of the first alone, where its length does not name the system, 1."""
+    difference: Value
+    """AUROC on validation data minus the plain network's."""
+
+
+def rounds_of(rows: pd.DataFrame) -> list[Round]:
+    """The rounds that result rows tell of, first to last."""
     chosen = rows[(rows["metric"] == METRIC) & (rows["system"] == BRANCH.name)]
-    return {
-        int(dict(one.condition)["round"]): Value(one.value, one.ci_low, one.ci_high, int(one.n))
-        for one in chosen.itertuples()
-    }
+    found = []
+    for one in chosen.itertuples():
+        about = dict(one.condition)
+        number = int(about["round"])
+        value = Value(one.value, one.ci_low, one.ci_high, int(one.n))
+        found.append(Round(number, int(about.get("epochs", number)) // number, value))
+    return sorted(found, key=lambda one: one.number)

@@ -50,7 +50,7 @@ def fostered(
     return plain._replace(
         tag=plain.tag.replace("S1", f"S1-fostered-{_tag(measure, beta, layer)}", 1),
         strategy=foster("S1", beta, measure, layer),
-        label=own if plain is AVERAGED else f"{own}, log-sum-exp",
+        label=own if plain is AVERAGED else f"{own}, {plain.label.removeprefix('plain, ')}",
         about=(("beta", beta), ("measure", measure), *more.items()),
     )
 
