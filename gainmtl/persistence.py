@@ -29,6 +29,7 @@ _LATER = (
     "fostering_zero",
     "fostering_normal",
     "fostering_certain",
+    "copy_paste",
 )
 _LATER_WEIGHTS = ("fostering", "attention_branch")
 """Fields of a strategy and of its weights that came after format 3: left out at their defaults,

@@ -86,6 +86,8 @@ class Strategy:
     """Whether normal samples are fostered too, by their evidence for being normal."""
     fostering_certain: bool = True
     """Whether a map counts by the certainty of its verdict; see `gainmtl.fostering`."""
+    copy_paste: float = 0.0
+    """Share of the training samples whose defect is exchanged; see `gainmtl.copy_paste`."""
 
     def __post_init__(self) -> None:
         unknown = [term for term, _ in self.windows if term not in TERMS]
@@ -93,6 +95,8 @@ class Strategy:
             raise ValueError(f"windows: expected terms among {', '.join(TERMS)}, got {unknown}")
         if not 0 <= self.focal_gamma < float("inf"):
             raise ValueError(f"focal_gamma: expected a number >= 0, got {self.focal_gamma}")
+        if not 0 <= self.copy_paste <= 1:
+            raise ValueError(f"copy_paste: expected a share in [0, 1], got {self.copy_paste}")
         if self.localization_loss not in LOCALIZATION_LOSSES:
             raise ValueError(
                 f"localization_loss: expected one of {', '.join(LOCALIZATION_LOSSES)}, got "
@@ -239,3 +243,15 @@ def foster(
         fostering_measure=measure,
         fostering_layer=layer,
     )
+
+
+def with_copy_paste(strategy: str | Strategy, share: float = 0.3) -> Strategy:
+    """A strategy that also learns from counterfactual pictures, named `<name>-copy-paste`.
+
+    `share` as in `gainmtl.copy_paste.copy_paste`.
+
+    Raises:
+        ValueError: an unknown strategy, or a share outside [0, 1].
+    """
+    base = get_strategy(strategy)
+    return dataclasses.replace(base, name=f"{base.name}-copy-paste", copy_paste=share)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from gainmtl import metrics
 from gainmtl.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
+from gainmtl.copy_paste import copy_paste
 from gainmtl.datasets import Augment, AugmentedDataset, Data
 from gainmtl.files import plain
 from gainmtl.inspector import Inspector
@@ -193,6 +194,9 @@ class TrainingRun:
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         s = self.settings
         progress = self._progress(step)
+        if self.model.strategy.copy_paste:
+            generator = torch.Generator().manual_seed(s.seed * 1_000_003 + step)
+            batch = copy_paste(batch, self.model.strategy.copy_paste, generator)
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
         terms = self.wrapped.training_step(batch, progress)
         weights = self._weights(progress)

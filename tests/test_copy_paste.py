@@ -1,0 +1,142 @@
+"""Tests of counterfactual pictures: what is exchanged, and what stays."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from gainmtl import fit
+from gainmtl.copy_paste import copy_paste
+from gainmtl.datasets import Data, load
+from gainmtl.model import GAINMTL
+from gainmtl.persistence import strategy_from_dict, strategy_to_dict
+from gainmtl.strategies import Strategy, get_strategy, with_copy_paste
+from gainmtl.types import NORMAL, Batch, Sample
+
+
+def flat(levels: list[float], spot: tuple[int, int] = (10, 12), mark: float = 0.5) -> Batch:
+    """Even pictures; the second half is defective: a square, half as bright as its picture."""
+    n, half = len(levels), len(levels) // 2
+    image = torch.tensor(levels)[:, None, None, None].expand(n, 3, 64, 64).clone()
+    mask = torch.zeros(n, 1, 64, 64)
+    row, column = spot
+    mask[half:, :, row : row + 6, column : column + 6] = 1
+    image *= 1 - (1 - mark) * mask
+    bad = torch.arange(n) >= half
+    types = tuple("chip" if b else NORMAL for b in bad.tolist())
+    names = tuple(map(str, range(n)))
+    return Batch(image, bad, mask, torch.ones(n, dtype=torch.bool), types, names, names)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_all_change_sides_and_brightness_follows_the_host() -> None:
+    batch = flat([0.2, 0.4, 0.8, 0.4])
+    found = copy_paste(batch, 1.0, generator())
+    assert found.is_defective.tolist() == [True, True, False, False]
+    assert found.defect_type == ("chip", "chip", NORMAL, NORMAL)
+    assert found.mask[:2].sum((1, 2, 3)).tolist() == [36, 36]
+    assert not found.mask[2:].any()
+    for image, mask, level in zip(found.image[:2], found.mask[:2], (0.2, 0.4), strict=True):
+        # Half as bright as its new surroundings, whatever the donor's light was.
+        assert torch.allclose(image[:, mask[0] > 0], torch.tensor(level / 2), atol=0.01)
+        assert torch.allclose(image[:, mask[0] == 0], torch.tensor(level), atol=0.01)
+    assert torch.allclose(found.image[2], torch.tensor(0.8), atol=1e-3)
+    assert found.group == batch.group
+    assert found.name == batch.name
+
+
+def test_places_are_drawn_but_not_at_the_edge() -> None:
+    middle = [copy_paste(flat([0.5, 0.5]), 1.0, generator(k)).mask[0] for k in range(8)]
+    assert len({tuple(mask.nonzero()[0].tolist()) for mask in middle}) > 4
+    corner = flat([0.5, 0.5], spot=(0, 12))
+    for k in range(4):
+        assert torch.equal(copy_paste(corner, 1.0, generator(k)).mask[0], corner.mask[1])
+
+
+def test_what_is_not_drawn_stays_bit_for_bit() -> None:
+    batch = flat([0.2, 0.4, 0.8, 0.4, 0.3, 0.7, 0.5, 0.6])
+    found = copy_paste(batch, 0.4, generator(2))
+    kept = found.is_defective == batch.is_defective
+    assert 0 < int(kept.sum()) < len(kept)
+    assert torch.equal(found.image[kept], batch.image[kept])
+    assert torch.equal(found.mask[kept], batch.mask[kept])
+    assert copy_paste(batch, 0.0, generator()).image is batch.image
+
+
+@pytest.mark.parametrize("case", ["unknown mask", "too large", "no defect", "no normal"])
+def test_nothing_to_exchange(case: str) -> None:
+    batch = flat([0.2, 0.4])
+    if case == "unknown mask":
+        batch = batch._replace(has_mask=torch.tensor([True, False]), mask=batch.mask * 0)
+    elif case == "too large":
+        batch.mask[1, :, :40, :40] = 1
+    else:
+        flag = case == "no normal"
+        batch = batch._replace(is_defective=torch.tensor([flag, flag]))
+    assert copy_paste(batch, 1.0, generator()) is batch
+
+
+def test_a_defect_without_a_mask_is_left_alone() -> None:
+    batch = flat([0.2, 0.4, 0.8, 0.4])
+    batch = batch._replace(has_mask=torch.tensor([True, True, False, True]))
+    batch.mask[2] = 0
+    found = copy_paste(batch, 1.0, generator())
+    assert found.is_defective.tolist() == [True, True, True, False]
+    assert not found.has_mask[2]
+    assert torch.equal(found.image[2], batch.image[2])
+
+
+def test_a_strategy_carries_it() -> None:
+    strategy = with_copy_paste("S5", 0.5)
+    assert strategy.name == "S5-copy-paste"
+    assert strategy_from_dict(strategy_to_dict(strategy)) == strategy
+    assert "copy_paste" not in strategy_to_dict(get_strategy("S5"))
+    for share in (-0.1, 1.5):
+        with pytest.raises(ValueError, match="copy_paste"):
+            with_copy_paste("S1", share)
+        with pytest.raises(ValueError, match="copy_paste"):
+            copy_paste(flat([0.2, 0.4]), share, generator())
+
+
+class Interrupted(Dataset[Sample]):
+    """Training images that stop the run when one more than `reads` is asked for."""
+
+    def __init__(self, images: Any, reads: int) -> None:
+        self.images, self.left = images, reads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.images, name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return self.images[index]
+
+
+def trained(strategy: str | Strategy, data: Data, folder: Path) -> torch.Tensor:
+    torch.manual_seed(0)
+    model = GAINMTL("test_efficientnet", strategy, output_stride=4)
+    fit(model, data, 2, folder, batch_size=8, progress=False, accelerator="cpu")
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_a_run_learns_from_them_and_resumes_alike(tmp_path: Path) -> None:
+    """The pictures depend on seed and step alone, so an interrupted run sees the same ones."""
+    data = load("synthetic", image_size=64, train=24, val=8, test=8)
+    strategy = with_copy_paste("S1", 0.5)
+    whole = trained(strategy, data, tmp_path / "whole")
+    cut = dataclasses.replace(data, train=Interrupted(data.train, 30))
+    with pytest.raises(KeyboardInterrupt):
+        trained(strategy, cut, tmp_path / "cut")
+    assert torch.equal(trained(strategy, data, tmp_path / "cut"), whole)
+    assert not torch.equal(trained("S1", data, tmp_path / "plain"), whole)
