@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from gainmtl.ablation import PARTS, Step, pairs_of, systems_of
 from gainmtl.approach_results import cost_rows
+from gainmtl.comparison import compare
 from gainmtl.findings import Results, command, merge, results, stored_results
 from gainmtl.flips import ask_folds, flip_differences, flip_rows
 from gainmtl.joint import pixel_ap_difference
 from gainmtl.map_overlaps import overlap_folds, overlap_rows
 from gainmtl.parameters import Parameters
-from gainmtl.protocol import Pooled, compare
+from gainmtl.protocol import Pooled
 from gainmtl.reference import System
 from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval

@@ -27,11 +27,12 @@ from gainmtl.detector_scores import anomaly_scores, score_detector
 from gainmtl.distillation import ReverseDistillation
 from gainmtl.files import plain, read_json
 from gainmtl.memory_bank import MemoryBank
+from gainmtl.optimization import parameter_groups
 from gainmtl.protocol import Kind
 from gainmtl.recipe import Recipe
 from gainmtl.train import check_precision, complete
 from gainmtl.training_run import MODEL, TrainingRun
-from gainmtl.types import collate
+from gainmtl.types import Batch, collate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,19 +98,8 @@ class DistillationRun(TrainingRun):
         return kind(self._groups(), lr=s.learning_rate, betas=s.betas)
 
     def _groups(self) -> list[dict[str, Any]]:
-        groups: dict[bool, list[nn.Parameter]] = {}
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                groups.setdefault(parameter.ndim >= 2, []).append(parameter)
         s = self.settings
-        return [
-            {
-                "params": parameters,
-                "weight_decay": s.weight_decay if decayed else 0.0,
-                "rate": s.learning_rate,
-            }
-            for decayed, parameters in groups.items()
-        ]
+        return parameter_groups(self.model.named_parameters(), s.learning_rate, s.weight_decay)
 
     def _schedule(self, step: int) -> float:
         return 1.0 if self.settings.schedule == "constant" else super()._schedule(step)
@@ -122,6 +112,9 @@ class DistillationRun(TrainingRun):
 
     def _update_average(self, step: int) -> None:
         pass
+
+    def _edited(self, batch: Batch, step: int) -> Batch:
+        return batch
 
     def _kept(self) -> dict[str, nn.Module]:
         return {"model": self.model}

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from gainmtl import metrics, runs
+from gainmtl.comparison import pooled_rows
 from gainmtl.detector_systems import DetectorSystem, compare_detectors, run_detector
 from gainmtl.findings import Results, merge, own_note, stored_results
-from gainmtl.protocol import Pooled, pooled_rows
+from gainmtl.protocol import Pooled
 from gainmtl.stats import paired_interval
 from gainmtl.tables import find, markdown
 from gainmtl.types import NORMAL

@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 
 from gainmtl import datasets
+from gainmtl.comparison import compare
 from gainmtl.datasets import Data
 from gainmtl.detector import Detector
 from gainmtl.detector_fit import DETECTOR, RECIPES
 from gainmtl.distillation import ReverseDistillation
 from gainmtl.memory_bank import MemoryBank
 from gainmtl.metrics import recall_at_fpr
-from gainmtl.protocol import Pooled, compare, cross_validate
+from gainmtl.protocol import Pooled, cross_validate
 from gainmtl.reference import HELD_OUT_FOLDS, find_weights
 from gainmtl.stats import paired_interval, percentile_interval, resample_weights
 
@@ -159,7 +160,7 @@ def run_detector(
 
 
 def compare_detectors(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.DataFrame:
-    """Paired differences a - b as `protocol.compare`, with those of pixels and regions too.
+    """Paired differences a - b as `comparison.compare`, with those of pixels and regions too.
 
     `pixel_auroc_difference`, `pixel_ap_difference`, `aupro_difference`,
     `recall_at_fpr01_difference`: the same resampled groups for both.

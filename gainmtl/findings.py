@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from gainmtl import runs
+from gainmtl.comparison import compare, pooled_rows
 from gainmtl.files import read_json
 from gainmtl.parameters import Parameters
-from gainmtl.protocol import Pooled, compare, pool, pooled_rows
+from gainmtl.protocol import Pooled, pool
 from gainmtl.reference import System, run
 from gainmtl.scoring import Scores
 from gainmtl.stats import bootstrap_interval

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gainmtl.comparison import compare
 from gainmtl.findings import Results, merge, results
 from gainmtl.fostering import ZEROS
 from gainmtl.fostering_claims import choose_beta
 from gainmtl.map_scores import FAITHFULNESS
 from gainmtl.parameters import Parameters
 from gainmtl.persistence import load
-from gainmtl.protocol import Pooled, compare
+from gainmtl.protocol import Pooled
 from gainmtl.reference import System, is_finished, load_fold
 from gainmtl.runs import row
 from gainmtl.sharpness_scores import (

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gainmtl import components
+from gainmtl.comparison import compare
 from gainmtl.datasets import limit_masks
 from gainmtl.findings import Results, merge, own_note, result_rows, stored_results
 from gainmtl.label_budget import (
@@ -21,7 +22,6 @@ from gainmtl.label_budget import (
 )
 from gainmtl.mining import ask_erased_folds, erased_differences, erased_rows
 from gainmtl.parameters import Parameters
-from gainmtl.protocol import compare
 from gainmtl.reference import System, is_finished, load_fold, run
 from gainmtl.runs import row
 from gainmtl.tables import find

@@ -123,6 +123,8 @@ def free_shift(
 
 def shift(values: Tensor, shifts: Tensor) -> Tensor:
     """Move each of (B, C, H, W) by its shift (B, 2); what leaves at one side enters opposite."""
+    if not len(values):
+        return values
     pairs = zip(values, shifts.tolist(), strict=True)
     return torch.stack([value.roll((dy, dx), dims=(1, 2)) for value, (dy, dx) in pairs])
 

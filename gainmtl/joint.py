@@ -9,12 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gainmtl import metrics
+from gainmtl.comparison import compare
 from gainmtl.components import LOCALIZATION_ALONE, PLAIN, TOGETHER
 from gainmtl.findings import Results, merge, own_note, result_rows, stored_results
 from gainmtl.flips import Judgement
 from gainmtl.map_verdicts import CONDITION, ask_folds, by_map, with_area
 from gainmtl.parameters import Parameters
-from gainmtl.protocol import Pooled, compare
+from gainmtl.protocol import Pooled
 from gainmtl.reference import System, load_fold, run
 from gainmtl.runs import row
 from gainmtl.stats import (

@@ -6,14 +6,14 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from gainmtl import metrics
 from gainmtl.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
@@ -22,6 +22,7 @@ from gainmtl.datasets import Augment, AugmentedDataset, Data
 from gainmtl.files import plain
 from gainmtl.inspector import Inspector
 from gainmtl.interference import as_facts, measure, probe_batch
+from gainmtl.optimization import EpochSampler, parameter_groups, rate_factor, update_average
 from gainmtl.persistence import FORMAT, describe_kind, load_any, save, strategy_to_dict
 from gainmtl.recipe import Recipe
 from gainmtl.scoring import batches, defect_scores
@@ -30,20 +31,6 @@ from gainmtl.types import Batch, collate
 MODEL = "model.safetensors"
 _SHOWN = ("attended_classification", "classification", "localization")
 """The term that a progress bar shows: the first of these that is on."""
-
-
-class _EpochSampler(Sampler[int]):
-    """A permutation that depends on (seed, epoch) alone, so a resumed epoch sees the same order."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        yield from torch.randperm(self.length, generator=generator).tolist()
 
 
 class TrainingRun:
@@ -74,7 +61,7 @@ class TrainingRun:
         self.wrapped.mark_forward_method("training_step")
         self.average = self._new_average()
         self.train_set = AugmentedDataset(data.train, Augment(settings.augmentation), settings.seed)
-        self.sampler = _EpochSampler(len(self.train_set), settings.seed)
+        self.sampler = EpochSampler(len(self.train_set), settings.seed)
         loader: DataLoader[Any] = DataLoader(
             self.train_set,
             batch_size=settings.batch_size,
@@ -104,29 +91,14 @@ class TrainingRun:
         return self.model.strategy.weights_at(progress).asdict()
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameters by (backbone or head) and (decayed or not)."""
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                key = (name.startswith("backbone."), parameter.ndim >= 2)
-                groups.setdefault(key, []).append(parameter)
+        """The optimizer's groups of parameters."""
         s = self.settings
-        return [
-            {
-                "params": parameters,
-                "weight_decay": s.weight_decay if decayed else 0.0,
-                "rate": s.learning_rate * (s.backbone_rate if backbone else 1.0),
-            }
-            for (backbone, decayed), parameters in groups.items()
-        ]
+        named = self.model.named_parameters()
+        return parameter_groups(named, s.learning_rate, s.weight_decay, s.backbone_rate)
 
     def _schedule(self, step: int) -> float:
-        """The learning-rate factor at a step: a function of the step, so nothing to store."""
-        total = self.steps * self.settings.epochs
-        warm = max(1, total // 20)
-        if step < warm:
-            return (step + 1) / warm
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+        """The learning-rate factor at a step."""
+        return rate_factor(step, self.steps * self.settings.epochs)
 
     def _progress(self, step: int) -> float:
         """The share of the run that is done before a step."""
@@ -194,9 +166,7 @@ class TrainingRun:
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         s = self.settings
         progress = self._progress(step)
-        if self.model.strategy.copy_paste:
-            generator = torch.Generator().manual_seed(s.seed * 1_000_003 + step)
-            batch = copy_paste(batch, self.model.strategy.copy_paste, generator)
+        batch = self._edited(batch, step)
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
         terms = self.wrapped.training_step(batch, progress)
         weights = self._weights(progress)
@@ -214,6 +184,14 @@ class TrainingRun:
         self._update_average(step)
         return {name: value.detach() for name, value in terms.items()}
 
+    def _edited(self, batch: Batch, step: int) -> Batch:
+        """The batch as the step learns from it, whatever came before the step."""
+        share = self.model.strategy.copy_paste
+        if not share:
+            return batch
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
+        return copy_paste(batch, share, generator)
+
     def _stop_on_nonfinite(self, terms: dict[str, Tensor], step: int) -> None:
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
         kept = "no checkpoint was written yet"
@@ -226,17 +204,9 @@ class TrainingRun:
             "use precision='32-true'."
         )
 
-    @torch.no_grad()
     def _update_average(self, step: int) -> None:
-        """`average <- d average + (1 - d) weights`, d growing from 0 so the start is forgotten."""
-        decay = min(self.settings.average_decay, step / (step + 10))
-        for mean, now in zip(
-            self.average.state_dict().values(), self.model.state_dict().values(), strict=True
-        ):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)
+        """One step of the averaged weights."""
+        update_average(self.average, self.model, self.settings.average_decay, step)
 
     def _identity(self) -> dict[str, Any]:
         """What must agree for a checkpoint to be continued."""

@@ -21,12 +21,13 @@ from gainmtl.baselines.readout import SEGMENTATION, PlaceInspector
 from gainmtl.baselines.unet import READ_SHARES, UNet, top_mean
 from gainmtl.calibration import platt
 from gainmtl.checkpoints import CHECKPOINT
+from gainmtl.comparison import compare, pooled_rows
 from gainmtl.datasets import Data, load
 from gainmtl.evaluate import tidy
 from gainmtl.inspector import Inspector
 from gainmtl.model import GAINMTL
 from gainmtl.persistence import load_any, save
-from gainmtl.protocol import compare, cross_validate, pooled_rows
+from gainmtl.protocol import cross_validate
 from gainmtl.scoring import batches, score
 from gainmtl.strategies import get_strategy
 from gainmtl.train import fit

@@ -13,9 +13,10 @@ import torch
 from sklearn.metrics import f1_score
 
 from gainmtl import GAINMTL, datasets, fit, metrics, reference, runs
+from gainmtl.comparison import compare, pooled_rows
 from gainmtl.evaluate import class_codes, tidy
 from gainmtl.fostered import TILE_CLASSES, fostered, fostered_types
-from gainmtl.protocol import compare, cross_validate, pooled_rows
+from gainmtl.protocol import cross_validate
 from gainmtl.scoring import score
 from gainmtl.strategies import foster
 

@@ -69,6 +69,15 @@ def test_what_is_not_drawn_stays_bit_for_bit() -> None:
     assert copy_paste(batch, 0.0, generator()).image is batch.image
 
 
+def test_one_kind_alone_may_be_drawn() -> None:
+    """With few drawn, a batch often has none of the one kind or of the other."""
+    batch, seen = flat([0.2, 0.4]), set()
+    for seed in range(30):
+        found = copy_paste(batch, 0.5, generator(seed))
+        seen.add(tuple((found.is_defective != batch.is_defective).tolist()))
+    assert seen == {(False, False), (True, False), (False, True), (True, True)}
+
+
 @pytest.mark.parametrize("case", ["unknown mask", "too large", "no defect", "no normal"])
 def test_nothing_to_exchange(case: str) -> None:
     batch = flat([0.2, 0.4])

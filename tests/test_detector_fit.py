@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gainmtl import datasets, metrics
+from gainmtl.comparison import compare
 from gainmtl.datasets import Data
 from gainmtl.detector_files import load_detector, save_detector
 from gainmtl.detector_fit import DETECTOR, RECIPES, DistillationRecipe, fit_detector
@@ -19,7 +20,7 @@ from gainmtl.detector_scores import anomaly_scores, score_detector
 from gainmtl.distillation import ReverseDistillation
 from gainmtl.evaluate import tidy
 from gainmtl.memory_bank import MemoryBank
-from gainmtl.protocol import compare, cross_validate
+from gainmtl.protocol import cross_validate
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from gainmtl import metrics, protocol
+from gainmtl.comparison import compare, pooled_rows, records
 from gainmtl.datasets import Data, load
 from gainmtl.model import GAINMTL
-from gainmtl.protocol import Pooled, compare, cross_validate, pool, pooled_rows, records
+from gainmtl.protocol import Pooled, cross_validate, pool
 from gainmtl.runs import check_rows
 
 FOLDS = 2

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from gainmtl import approaches, datasets, reference
+from gainmtl.comparison import pooled_rows
 from gainmtl.datasets import Data, ImageDataset
 from gainmtl.datasets.data import counts_of
 from gainmtl.datasets.fingerprint import fingerprint
 from gainmtl.datasets.splits import assign_folds
 from gainmtl.files import read_json, write_json
 from gainmtl.inspector import Inspector
-from gainmtl.protocol import REFERENCE, cross_validate, pooled_rows
+from gainmtl.protocol import REFERENCE, cross_validate
 from gainmtl.reference import S1_COARSE, S1_FINE, S5, System
 
 STANDARD = {"augmentation": "standard", "weight_decay": 1e-2}
