@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gainmtl.layers import conv_block
+from gainmtl.precision import full
 
 MIN_TEMPERATURE = 0.05
 
@@ -122,4 +123,4 @@ class GuidedAttention(nn.Module):
         return functional.softplus(self.raw_temperature) + MIN_TEMPERATURE
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.logits(self.features(features)) / self.temperature
+        return full(self.logits(self.features(features))) / self.temperature

@@ -28,9 +28,10 @@ from gainmtl.distillation import ReverseDistillation
 from gainmtl.files import plain, read_json
 from gainmtl.memory_bank import MemoryBank
 from gainmtl.optimization import parameter_groups
+from gainmtl.precision import check_precision
 from gainmtl.protocol import Kind
 from gainmtl.recipe import Recipe
-from gainmtl.train import check_precision, complete
+from gainmtl.train import complete
 from gainmtl.training_run import MODEL, TrainingRun
 from gainmtl.types import Batch, collate
 

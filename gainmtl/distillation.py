@@ -17,6 +17,7 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from gainmtl.detector import SMOOTHING, Detector
+from gainmtl.precision import full
 from gainmtl.students import (
     Decoder,
     Fusion,
@@ -152,7 +153,7 @@ class ReverseDistillation(Detector):
     def both(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The teacher's levels and the student's, (B, C_i, h_i, w_i) each."""
         levels = self.teacher(images)
-        return levels, self.student(levels)
+        return [full(x) for x in levels], [full(x) for x in self.student(levels)]
 
     def level_maps(self, images: Tensor) -> list[Tensor]:
         """1 - cos at every place of every level, (B, 1, h_i, w_i) in [0, 2]."""

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from gainmtl.cam import check_pooling, class_activation_map, pool_evidence, resize_map
 from gainmtl.layers import conv_block, light_block
+from gainmtl.precision import full
 
 
 class Verdict(NamedTuple):
@@ -48,7 +49,7 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Verdict:
         """(B, C, h, w) features to logits and maps."""
-        class_cam = class_activation_map(self.dropout(features), self.weight)
+        class_cam = full(class_activation_map(self.dropout(features), self.weight))
         normal = class_cam[:, :1]
         base = normal.mean((2, 3)) + self.bias[0]
         against = pool_evidence(class_cam[:, 1:] - normal, self.pooling)
@@ -95,4 +96,4 @@ class LocalizationHead(nn.Module):
         nn.init.constant_(self.logits.bias, math.log(prior / (1 - prior)))
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        return resize_map(self.logits(self.features(features)), size)
+        return resize_map(full(self.logits(self.features(features))), size)

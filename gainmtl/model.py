@@ -19,6 +19,7 @@ from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
 from gainmtl.fostering import Tally
 from gainmtl.heads import FeaturePyramid, LinearHead, LocalizationHead, Verdict
 from gainmtl.inspector import Inspector
+from gainmtl.precision import full
 from gainmtl.strategies import Strategy, get_strategy
 from gainmtl.training_terms import training_terms
 from gainmtl.types import Batch, Outputs
@@ -220,9 +221,9 @@ class GAINMTL(Inspector):
                 found = self.backbone(images)
             (branch,) = said
         if self.pyramid is None:
-            return Look(found.last, found.levels, branch)
+            return Look(full(found.last), found.levels, branch)
         fused = self.pyramid([*found.levels[self.level : -1], found.last])
-        return Look(fused, found.levels, branch)
+        return Look(full(fused), found.levels, branch)
 
     def decide(self, features: Tensor, fused: tuple[Tensor, Tensor] | None = None) -> Decision:
         """Features (B, C, h, w) to verdicts.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from gainmtl.train import PRECISIONS
+from gainmtl.precision import PRECISIONS
 
 _SPELLED = {"true": True, "false": False}
 """papermill's `-p name true` gives the text: it knows Python's spelling alone."""

@@ -12,11 +12,9 @@ from tqdm.auto import tqdm
 
 from gainmtl.datasets import Data
 from gainmtl.inspector import Inspector
+from gainmtl.precision import check_precision
 from gainmtl.recipe import Recipe
 from gainmtl.training_run import TrainingRun
-
-PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
-"""Fabric's names of the precisions that `fit` can train in."""
 
 
 def fit(
@@ -74,15 +72,6 @@ def fit(
     folder = None if output_dir is None else Path(output_dir)
     run = TrainingRun(model, data, settings, fabric, folder, precision, probe)
     return complete(run, model.strategy.name, progress)
-
-
-def check_precision(precision: Any) -> None:
-    """Raise a ValueError for a precision that is not among `PRECISIONS`."""
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"fit: precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}; weights "
-            "kept in half precision can't hold the running average"
-        )
 
 
 def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:

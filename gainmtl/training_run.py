@@ -168,7 +168,9 @@ class TrainingRun:
         progress = self._progress(step)
         batch = self._edited(batch, step)
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
-        terms = self.wrapped.training_step(batch, progress)
+        # Fabric enters its precision in `forward` alone, unless the model is spread over devices.
+        with self.fabric.autocast():
+            terms = self.wrapped.training_step(batch, progress)
         weights = self._weights(progress)
         loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
         if not torch.isfinite(loss):

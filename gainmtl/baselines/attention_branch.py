@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from gainmtl.backbones import Backbone
 from gainmtl.layers import conv_block, group_norm
+from gainmtl.precision import full
 
 BRANCH_STRIDE = 16
 """The level that the branch hangs on: the last but one, as in the paper."""
@@ -54,7 +55,7 @@ class AttentionBranch(nn.Module):
 
     def forward(self, features: Tensor) -> Branch:
         maps = self.maps(self.blocks(features))
-        return Branch(self.classify(maps).mean((2, 3)), self.attend(maps))
+        return Branch(full(self.classify(maps)).mean((2, 3)), full(self.attend(maps)))
 
 
 def branch_level(backbone: Backbone) -> int:

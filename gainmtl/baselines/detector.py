@@ -20,6 +20,7 @@ from gainmtl.backbones import Backbone
 from gainmtl.baselines.boxes import mask_boxes, paint_boxes
 from gainmtl.baselines.readout import DETECTION, PlaceInspector
 from gainmtl.layers import group_norm
+from gainmtl.precision import full
 from gainmtl.strategies import Strategy
 from gainmtl.types import Batch
 
@@ -103,7 +104,8 @@ class Detector(PlaceInspector):
         maps = list(fused.values())
         size = (images.shape[2], images.shape[3])
         anchors = self.fcos.anchor_generator(ImageList(images, [size] * len(images)), maps)
-        return self.fcos.head(maps), anchors, [m.shape[2] * m.shape[3] for m in maps]
+        said = {name: full(values) for name, values in self.fcos.head(maps).items()}
+        return said, anchors, [m.shape[2] * m.shape[3] for m in maps]
 
     def localize(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The logit of the best box's score as the only reading, and the painted boxes."""

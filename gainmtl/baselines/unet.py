@@ -16,6 +16,7 @@ from torch import Tensor
 from gainmtl import losses
 from gainmtl.backbones import Backbone
 from gainmtl.baselines.readout import SEGMENTATION, PlaceInspector
+from gainmtl.precision import full
 from gainmtl.strategies import Strategy
 from gainmtl.types import Batch
 
@@ -88,7 +89,7 @@ class UNet(PlaceInspector):
     def map_logits(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to logits (B, 1, H, W)."""
         levels = self.backbone.pyramid(images)
-        return self.segmentation_head(self.decoder([images, *levels]))
+        return full(self.segmentation_head(self.decoder([images, *levels])))
 
     def localize(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The readings of `READ_SHARES`, and the sigmoid of the map."""
