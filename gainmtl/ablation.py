@@ -9,7 +9,13 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gainmtl.components import AVERAGED, S1_LEAKING, S5_LEAKING
+from gainmtl.components import (
+    AVERAGED,
+    S1_COPY_PASTE,
+    S1_LEAKING,
+    S5_COPY_PASTE,
+    S5_LEAKING,
+)
 from gainmtl.reference import S1_COARSE, S1_FINE, S1_OWN, S5_WITHOUT_TERM, System
 from gainmtl.strategies import Strategy, get_strategy
 
@@ -79,12 +85,15 @@ LEAVE_ONE_OUT = tuple(
 LEAKING = (S1_LEAKING, S5_LEAKING)
 HONEST = (S1, S5)
 
+COPY_PASTE = (S1_COPY_PASTE, S5_COPY_PASTE)
+"""With counterfactual pictures besides: what they are worth to a verdict, without map terms and
+with them."""
 CANDIDATES = (S3, S4, S5, S6)
 """The systems that the targets may be reached by."""
 
 
 def changes(strategy: str | Strategy, before: str | Strategy) -> list[str]:
-    """What `strategy` has otherwise than `before`, in words: terms, weights, fusion of the mask."""
+    """What `strategy` has otherwise than `before`, in words: terms, weights, use of the mask."""
     new, old = get_strategy(strategy), get_strategy(before)
     found = []
     for term, weight in new.weights.asdict().items():
@@ -99,13 +108,16 @@ def changes(strategy: str | Strategy, before: str | Strategy) -> list[str]:
         found.append(
             f"+ true mask in the attention while training ({new.mask_fusion:g}, fading to none)"
         )
+    if new.copy_paste != old.copy_paste:
+        found.append(f"+ counterfactual pictures ({new.copy_paste:g} of the samples)")
     return found
 
 
 def needs_masks(strategy: str | Strategy) -> bool:
     """Whether somebody has to draw masks before it can be trained as it is meant to be."""
     plan = get_strategy(strategy)
-    return any(getattr(plan.weights, term) for term in MASK_TERMS) or plan.mask_fusion > 0
+    in_terms = any(getattr(plan.weights, term) for term in MASK_TERMS)
+    return in_terms or plan.mask_fusion > 0 or plan.copy_paste > 0
 
 
 def ladder_pairs() -> list[tuple[System, System]]:
@@ -131,10 +143,16 @@ def leaking_pairs() -> list[tuple[System, System]]:
     return [*zip(LEAKING, HONEST, strict=True), (S5, S1), (LEAKING[1], LEAKING[0])]
 
 
+def copy_paste_pairs() -> list[tuple[System, System]]:
+    """With the pictures minus without, of each system; S5 minus S1, without, with and across."""
+    return [*zip(COPY_PASTE, HONEST, strict=True), (S5, S1), COPY_PASTE[::-1], (COPY_PASTE[1], S1)]
+
+
 PARTS: dict[str, str] = {
     "ladder": "10_ablation",
     "leave_one_out": "10_leave_one_out",
     "leaking": "10_leaking_split",
+    "copy_paste": "10_copy_paste",
 }
 """The parts of the reference run, and where the book keeps their results."""
 
@@ -145,6 +163,7 @@ def systems_of(part: str) -> Sequence[System]:
         "ladder": (*STANDARDS, *LADDER),
         "leave_one_out": (S1, S5, *LEFT_OUT),
         "leaking": (*HONEST, *LEAKING),
+        "copy_paste": (*HONEST, *COPY_PASTE),
     }[part]
 
 
@@ -154,4 +173,5 @@ def pairs_of(part: str) -> list[tuple[System, System]]:
         "ladder": ladder_pairs,
         "leave_one_out": leave_one_out_pairs,
         "leaking": leaking_pairs,
+        "copy_paste": copy_paste_pairs,
     }[part]()

@@ -221,6 +221,7 @@ STUDIES = {
     "10_ablation": ("10_ablation", {"part": "ladder"}),
     "10_leave_one_out": ("10_ablation", {"part": "leave_one_out"}),
     "10_leaking_split": ("10_ablation", {"part": "leaking"}),
+    "10_copy_paste": ("10_ablation", {"part": "copy_paste"}),
 }
 """Reference runs that are one part of a chapter: by results file, notebook and parameters."""
 

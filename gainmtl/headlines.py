@@ -117,6 +117,9 @@ HEADLINES: dict[str, Headline] = {
         },
         ("split",),
     ),
+    "10_copy_paste": Headline(
+        "Counterfactual pictures to learn from", {**VERDICTS, **PLACES, **REASONS}
+    ),
     "10_synthetic": Headline(
         "Six strategies over seeds", {**VERDICTS, **PLACES, **REASONS}, ("setting",)
     ),

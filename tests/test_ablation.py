@@ -131,3 +131,15 @@ def test_folds_by_tile_share_no_tile_and_the_leaking_ones_do(tmp_path: Path) -> 
         assert parts[""].fingerprint != parts["leaking"].fingerprint
     assert tested[""] == tested["leaking"]
     assert len(tested[""]) == 60
+
+
+def test_counterfactual_pictures_are_a_use_of_the_mask() -> None:
+    plain, integrated = ablation.COPY_PASTE
+    assert ablation.needs_masks(plain.strategy)
+    assert not ablation.needs_masks("S1")
+    found = ablation.changes(plain.strategy, "S1")
+    assert found == ["+ counterfactual pictures (0.3 of the samples)"]
+    assert ablation.changes(integrated.strategy, "S5") == found
+    pairs = {(a.name, b.name) for a, b in ablation.copy_paste_pairs()}
+    assert ("S5-copy-paste", "S1-copy-paste") in pairs
+    assert ("S5-copy-paste", "S1") in pairs

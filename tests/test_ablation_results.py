@@ -31,6 +31,7 @@ from gainmtl.metrics import soft_overlap
 from gainmtl.model import GAINMTL
 from gainmtl.parameters import Parameters
 from gainmtl.runs import check_rows
+from gainmtl.tables import find
 from gainmtl.types import Sample
 
 
@@ -115,7 +116,7 @@ def test_a_missing_part_names_its_command(
     assert found.rows is None
     assert f"-p part {part}" in found.note
     assert ablation.PARTS[part] in part_command(part)
-    profile = "standard" if part == "ladder" else "components"
+    profile = "standard" if part in ("ladder", "copy_paste") else "components"
     assert f"profiles/{profile}.yaml" in found.note
 
 
@@ -153,10 +154,11 @@ def test_every_part_runs_and_is_found_again(
     for module in ("reference", "flips", "map_overlaps"):
         monkeypatch.setattr(f"gainmtl.{module}.load_fold", few_parts)
     for part in ablation.PARTS:
-        write_part(part, tmp_path, tmp_path / "runs" / ("r" if part == "ladder" else "c"))
+        shared = "r" if part in ("ladder", "copy_paste") else "c"
+        write_part(part, tmp_path, tmp_path / "runs" / shared)
     monkeypatch.chdir(tmp_path)
     given: Any = SimpleNamespace(dataset="synthetic")
-    ladder, without, split = (part_results(given, part, False) for part in ablation.PARTS)
+    ladder, without, split, pasted = (part_results(given, part, False) for part in ablation.PARTS)
     assert "the reference run" in ladder.note
     for rows, steps in ((ladder.rows, STEPS), (without.rows, LEAVE_ONE_OUT)):
         values = step_values(rows, steps)
@@ -167,5 +169,8 @@ def test_every_part_runs_and_is_found_again(
         assert cost_of(ladder.rows, system, "parameters").value > 0
     assert split.rows is not None
     assert {"leaking"} <= {dict(c).get("split") for c in split.rows["condition"]}
+    assert pasted.rows is not None
+    for a, b in ablation.copy_paste_pairs():
+        assert find(pasted.rows, a, "auroc_p_value", **b.as_other).value <= 1
     stored = json.loads((tmp_path / "book/results/10_ablation.json").read_text("utf-8"))
     assert str(tmp_path) not in json.dumps(stored)

@@ -106,6 +106,7 @@ def test_the_files_of_one_notebook_each_have_their_command() -> None:
         ("10_ablation", "ladder", "standard"),
         ("10_leave_one_out", "leave_one_out", "components"),
         ("10_leaking_split", "leaking", "components"),
+        ("10_copy_paste", "copy_paste", "standard"),
     ):
         assert f"profiles/{profile}.yaml -p part {part}" in found[name]
         assert f"results.json book/results/{name}.json" in found[name]
