@@ -189,6 +189,7 @@ STRATEGIES: dict[str, Strategy] = {
     )
 }
 
+_COPY_PASTE = "-copy-paste"
 _SHORT = {term.replace("_", "-"): term for term in TERMS}
 
 
@@ -196,13 +197,16 @@ def get_strategy(name: str | Strategy) -> Strategy:
     """A strategy by name: `"S1"` to `"S6"`, or one with terms left out, as `"S5-no-mining"`.
 
     Several terms may be left out: `"S5-no-mining-no-consistency"`. Consistency goes with the
-    localization, without which there is nothing to agree with.
+    localization, without which there is nothing to agree with. `"S5-copy-paste"` is
+    `with_copy_paste("S5")`.
 
     Raises:
         ValueError: unknown strategy or term, or a term that the strategy does not have.
     """
     if isinstance(name, Strategy):
         return name
+    if name.endswith(_COPY_PASTE):
+        return with_copy_paste(name.removesuffix(_COPY_PASTE))
     base, *left_out = name.split("-no-")
     if base not in STRATEGIES:
         near = difflib.get_close_matches(base, STRATEGIES, n=3) or list(STRATEGIES)
@@ -254,4 +258,4 @@ def with_copy_paste(strategy: str | Strategy, share: float = 0.3) -> Strategy:
         ValueError: an unknown strategy, or a share outside [0, 1].
     """
     base = get_strategy(strategy)
-    return dataclasses.replace(base, name=f"{base.name}-copy-paste", copy_paste=share)
+    return dataclasses.replace(base, name=base.name + _COPY_PASTE, copy_paste=share)

@@ -104,6 +104,8 @@ def test_a_defect_without_a_mask_is_left_alone() -> None:
 def test_a_strategy_carries_it() -> None:
     strategy = with_copy_paste("S5", 0.5)
     assert strategy.name == "S5-copy-paste"
+    assert get_strategy("S5-copy-paste") == with_copy_paste("S5")
+    assert get_strategy("S5-no-mining-copy-paste").weights == get_strategy("S5-no-mining").weights
     assert strategy_from_dict(strategy_to_dict(strategy)) == strategy
     assert "copy_paste" not in strategy_to_dict(get_strategy("S5"))
     for share in (-0.1, 1.5):
