@@ -12,9 +12,10 @@ from torch import Tensor
 from gainmtl.inpainting import dilate, free_shift, inpaint, shift
 from gainmtl.types import NORMAL, Batch
 
-LARGEST = 0.25
-"""Masks over more of the picture than this stay where they are: nothing would be left of the part
-that they are taken to."""
+LARGEST = 0.05
+"""Masks over more of the picture than this stay where they are. What is defective over a large area
+is so by its brightness, and the brightness of a region follows its border when it is blended in:
+pasted, such a defect could not be seen, and would still be called one."""
 MARGIN = 64
 """The region that is exchanged reaches a pixel beyond the mask for so many of the picture's side,
 one at least: masks are drawn tightly, and a rim left behind would be a label's mistake."""
