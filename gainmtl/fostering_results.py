@@ -158,7 +158,7 @@ def training_rows(pooled: Sequence[Pooled], dataset: str, system: System) -> lis
 
 def _kept(rows: pd.DataFrame, folds: bool = True) -> pd.DataFrame:
     """What the file keeps: nothing of single defect types, of single folds no oracle, and of those
-    systems that are only compared, without `folds`, none of single folds."""
+    systems that are only compared, without `folds`, nothing of single folds."""
     about = rows["condition"]
     whole = rows["fold"].isna()
     single = whole | (folds & about.map(lambda condition: "oracle" not in condition))
@@ -206,7 +206,8 @@ def fostering_results(
             data_of = load_fold(p, seed)
             for fold, path in enumerate(one.model_paths):
                 table = score_sharpness(load(path), data_of(fold).test, faithful)
-                rows += sharpness_rows(table, p.dataset, system, seed, fold, 0, pointing=False)
+                if system.tag in found.pooled:
+                    rows += sharpness_rows(table, p.dataset, system, seed, fold, 0, pointing=False)
                 if len(p.seeds) > 1:
                     table["name"] += f", seed {seed}"
                 by_fold.append(table)
