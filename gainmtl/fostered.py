@@ -19,6 +19,10 @@ from gainmtl.strategies import Strategy, foster
 BETAS = (0.0, 0.3, 1.0, 3.0, 10.0)
 """The sweep: weights of `relative_spread` in the loss, whose other term is the classification."""
 
+GENTLE = 1.0
+"""The weight that is tried beside the chosen one where maps pool by log-sum-exp, those with masks
+among them: they are sharp to begin with, and the weight is chosen for `AVERAGED`."""
+
 SHARP = PLAIN._replace(label="plain, log-sum-exp")
 """By the name that tells it from `AVERAGED`."""
 
@@ -164,13 +168,14 @@ def extras(
     """
     by_type = [(fostered_types(beta), fostered_types(0.0))] if types else []
     network = branch(rounds, epochs)
+    weights = tuple(dict.fromkeys((GENTLE, beta)))
     return [
         (SOFT, AVERAGED),
         (SHARP, AVERAGED),
-        (fostered(beta, plain=SHARP), SHARP),
+        *((fostered(b, plain=SHARP), SHARP) for b in weights),
         (fostered(beta, "ca"), AVERAGED),
         (fostered(beta, "cd"), AVERAGED),
-        *((fostered_with_share(beta, s), with_share(s, 0)) for s in (0.05, 0.2)),
+        *((fostered_with_share(b, s), with_share(s, 0)) for s in (0.05, 0.2) for b in weights),
         *by_type,
         (network, AVERAGED),
         (fostered_branch(beta, rounds, epochs), network),
