@@ -109,7 +109,8 @@ def changes(strategy: str | Strategy, before: str | Strategy) -> list[str]:
             f"+ true mask in the attention while training ({new.mask_fusion:g}, fading to none)"
         )
     if new.copy_paste != old.copy_paste:
-        found.append(f"+ counterfactual pictures ({new.copy_paste:g} of the samples)")
+        share = f" ({new.copy_paste:g})" if new.copy_paste else ""
+        found.append(f"{'+' if share else '−'} counterfactual pictures{share}")
     return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gainmtl.layers import conv_block
-from gainmtl.precision import full
+from gainmtl.precision import exact, full
 
 MIN_TEMPERATURE = 0.05
 
@@ -123,4 +123,6 @@ class GuidedAttention(nn.Module):
         return functional.softplus(self.raw_temperature) + MIN_TEMPERATURE
 
     def forward(self, features: Tensor) -> Tensor:
-        return full(self.logits(self.features(features))) / self.temperature
+        found = self.features(features)
+        with exact(found):
+            return self.logits(full(found)) / self.temperature

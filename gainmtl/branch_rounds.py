@@ -113,8 +113,8 @@ class Round(NamedTuple):
     """A round that was run."""
 
     number: int
-    epochs: int
-    """Of one round; of the first alone, where its length does not name the system, 1."""
+    epochs: int | None
+    """Of one round; `None` where the first is all there is, whose length names no system."""
     difference: Value
     """AUROC on validation data minus the plain network's."""
 
@@ -127,5 +127,6 @@ def rounds_of(rows: pd.DataFrame) -> list[Round]:
         about = dict(one.condition)
         number = int(about["round"])
         value = Value(one.value, one.ci_low, one.ci_high, int(one.n))
-        found.append(Round(number, int(about.get("epochs", number)) // number, value))
+        total = about.get("epochs")
+        found.append(Round(number, None if total is None else int(total) // number, value))
     return sorted(found, key=lambda one: one.number)

@@ -1,7 +1,8 @@
 """Counterfactual pictures to learn from: a defect on a sound part, and a defective part without it.
 
-A mask says which pixels make a part defective. With it one picture becomes two that differ there
-and nowhere else, and have different labels: what decides between them can only be the defect.
+A mask says which pixels make a part defective. With it a picture can be made into another that
+differs from it on the mask and a little around it, and that has the other label. It takes the
+place of the first, for one step of training.
 """
 
 from __future__ import annotations
@@ -17,27 +18,28 @@ LARGEST = 0.05
 is so by its brightness, and the brightness of a region follows its border when it is blended in:
 pasted, such a defect could not be seen, and would still be called one."""
 MARGIN = 64
-"""The region that is exchanged reaches a pixel beyond the mask for so many of the picture's side,
-one at least: masks are drawn tightly, and a rim left behind would be a label's mistake."""
-
-
+"""What is exchanged reaches beyond the mask by one pixel for so many of the picture's width, one at
+least: masks are drawn tightly, and a rim left behind would be a label's mistake."""
 MOST_GAIN = 4.0
+"""Donor and host may differ in brightness by this factor; beyond it the donor is clipped to it."""
 
 
 def copy_paste(batch: Batch, share: float, generator: torch.Generator) -> Batch:
     """Exchange what is inside a defect's mask between samples of a batch.
 
-    Each normal sample and each defective one with a mask is changed with probability `share`, if
-    the batch has one of the other kind to exchange with:
+    Eligible are normal samples, and defective ones with a mask of at most `LARGEST` of the picture.
+    Of the kind that the batch has fewer of, each is changed with probability `share`; of the other
+    kind as many, on average. So the shares of the labels stay what they were, and a picture that
+    was edited is as likely to be the one as the other: the edit itself tells nothing.
 
-    - a normal one gets the defect of a drawn defective sample, at a drawn place, or at its own
-      place if it reaches the picture's edge; mask, label and type come with it;
-    - of a defective one the surface of a drawn normal sample takes the defect's place; it becomes
+    - A normal sample gets the defect of a drawn eligible one, at a drawn place, or at its own place
+      if it reaches the picture's edge; mask, label and type come with it.
+    - Of a defective one the surface of a drawn normal sample takes the defect's place; it becomes
       normal, its mask empty.
 
     Both by `inpaint`, with the donor as bright as its host, so that neither kind has seams or
-    brightness of its own: the same edit ends in either label. Samples that are not changed stay
-    bit for bit as they are.
+    brightness of its own. Samples that are not changed stay bit for bit as they are; so does a
+    batch that lacks one kind.
 
     Args:
         batch: images in [0, 1].
@@ -53,15 +55,15 @@ def copy_paste(batch: Batch, share: float, generator: torch.Generator) -> Batch:
     """
     if not 0 <= share <= 1:
         raise ValueError(f"copy_paste: expected a share in [0, 1], got {share}")
-    drawn = torch.rand(len(batch.image), generator=generator) < share
+    drawn = torch.rand(len(batch.image), generator=generator)
     area = batch.mask.flatten(1).mean(1)
     bad, marked = batch.is_defective.cpu(), (batch.is_defective & batch.has_mask).cpu()
     source = (marked & (area.cpu() > 0) & (area.cpu() <= LARGEST)).nonzero()[:, 0]
     sound = (~bad).nonzero()[:, 0]
     if not len(source) or not len(sound):
         return batch
-    onto = sound[drawn[sound]]
-    cleared = source[drawn[source]]
+    fewer = min(len(sound), len(source))
+    onto, cleared = (kind[drawn[kind] < share * fewer / len(kind)] for kind in (sound, source))
     given = source[torch.randint(len(source), (len(onto),), generator=generator)]
     taken = sound[torch.randint(len(sound), (len(cleared),), generator=generator)]
     if not len(onto) and not len(cleared):

@@ -161,7 +161,7 @@ class ReverseDistillation(Detector):
 
     def training_step(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
         """The named loss of a batch of normal images; masks and labels are not looked at."""
-        teachers, students = self.both(self.preprocess(batch.image))
+        teachers, students = self.both(self.preprocess(full(batch.image)))
         measure = flat_loss if self.loss == "flat" else pixel_loss
         return {"distillation": measure(teachers, students)}
 

@@ -51,10 +51,11 @@ def fostered(
         return plain
     more: dict[str, object] = {} if layer is None else {"layer": layer}
     own = f"{measure}, beta {beta:g}" + ("" if layer is None else f", layer of stride {layer}")
+    head = {AVERAGED.tag: "", PLAIN.tag: ", log-sum-exp"}.get(plain.tag, f", {plain.label}")
     return plain._replace(
         tag=plain.tag.replace("S1", f"S1-fostered-{_tag(measure, beta, layer)}", 1),
         strategy=foster("S1", beta, measure, layer),
-        label=own if plain is AVERAGED else f"{own}, {plain.label.removeprefix('plain, ')}",
+        label=own + head,
         about=(("beta", beta), ("measure", measure), *more.items()),
     )
 

@@ -30,6 +30,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gainmtl.precision import exact, full
+
 
 def opponents(logits: Tensor, labels: Tensor) -> Tensor:
     """(B,) classes: 0 for a defect, the most probable defect class for a normal sample.
@@ -89,7 +91,8 @@ def layer_map(score: Tensor, layer: Tensor) -> Tensor:
             "fostering_layer: the score does not depend on what the backbone returns for this "
             "layer, which may be a copy; choose another one, or none for the evidence map"
         )
-    return (gradient.sum((2, 3), keepdim=True) * layer).sum(1, keepdim=True)
+    with exact(layer):
+        return (full(gradient).sum((2, 3), keepdim=True) * full(layer)).sum(1, keepdim=True)
 
 
 class Tally:

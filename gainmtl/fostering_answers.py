@@ -2,7 +2,8 @@
 
 As in `claim_answers`, each function takes the rows of the results file and raises LookupError where
 they lack a figure. The chapter and the results page ask the same functions. `sweep` is the systems
-by their beta; where validation data chose no beta but 0, a claim about fostering is out of reach.
+by their beta. Where validation data chose no beta but 0, what the claims C1, C3 and C7 speak of is
+not there, and they are out of reach; C5 is about the whole sweep.
 """
 
 from __future__ import annotations
@@ -105,9 +106,11 @@ def branch_network(rows: Rows, sweep: Sweep = SWEEP) -> Judgement:
     last = rounds[-1]
     if not is_level(last.difference):
         return Judgement(OUT_OF_REACH, {})
-    network = branch(last.number, last.epochs)
-    beta = criteria.choose_beta(rows, sweep) or max(sweep)
-    sharp = fostered_branch(beta, last.number, last.epochs)
+    beta = criteria.choose_beta(rows, sweep)
+    if not beta:
+        return Judgement(OUT_OF_REACH, {})
+    rounds_run = (last.number,) if last.epochs is None else (last.number, last.epochs)
+    network, sharp = branch(*rounds_run), fostered_branch(beta, *rounds_run)
     about = network.as_other
     return criteria.judge_branch(
         find(rows, sharp, "positive_energy_difference", "cam", zero="verdict", **about),

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from gainmtl.cam import check_pooling, class_activation_map, pool_evidence, resize_map
 from gainmtl.layers import conv_block, light_block
-from gainmtl.precision import full
+from gainmtl.precision import exact, full
 
 
 class Verdict(NamedTuple):
@@ -49,7 +49,8 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Verdict:
         """(B, C, h, w) features to logits and maps."""
-        class_cam = full(class_activation_map(self.dropout(features), self.weight))
+        with exact(features):
+            class_cam = class_activation_map(full(self.dropout(features)), self.weight)
         normal = class_cam[:, :1]
         base = normal.mean((2, 3)) + self.bias[0]
         against = pool_evidence(class_cam[:, 1:] - normal, self.pooling)
@@ -96,4 +97,7 @@ class LocalizationHead(nn.Module):
         nn.init.constant_(self.logits.bias, math.log(prior / (1 - prior)))
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        return resize_map(full(self.logits(self.features(features))), size)
+        found = self.features(features)
+        with exact(found):
+            logits = self.logits(full(found))
+        return resize_map(logits, size)

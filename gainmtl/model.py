@@ -74,9 +74,9 @@ class GAINMTL(Inspector):
         num_classes: K >= 2; class 0 is normal. With K > 2 the others are defect types, `classes`.
         pooling: of `gainmtl.cam.pool_evidence`; `None` is `"mean"` on the backbone's last map and
             `"lse"` on a finer grid, where a mean would drown a single cell.
-        output_stride: pixels per cell of the evidence grid. `None` is the backbone's last map for
-            S1 and 4 from S2 on, where the map is supervised. A stride finer than the last map is
-            reached by a feature pyramid.
+        output_stride: pixels per cell of the evidence grid. `None` is the backbone's last map
+            where the label is all that is taught, S1, and 4 where more is, from S2 on. A stride
+            finer than the last map is reached by a feature pyramid.
         width: channels of the pyramid.
         dropout: share of feature maps dropped before the class activation map.
         refinement: `"none"`, `"se"` or `"cbam"` before the attention, or before the plain head
@@ -121,7 +121,7 @@ class GAINMTL(Inspector):
         self.classes = tuple(classes)
         self.backbone = Backbone(backbone, weights, create_kwargs)
         last = self.backbone.last_stride
-        stride = output_stride or (last if self.strategy.name == "S1" else FINE_STRIDE)
+        stride = output_stride or (last if self.strategy.is_plain else FINE_STRIDE)
         fine = [i for i, s in enumerate(self.backbone.strides) if s == stride]
         if stride != last and not fine:
             raise ValueError(

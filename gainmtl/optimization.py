@@ -39,7 +39,7 @@ def parameter_groups(
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
-            key = (name.startswith("backbone.") and backbone_rate != 1, parameter.ndim >= 2)
+            key = (name.startswith("backbone."), parameter.ndim >= 2)
             groups.setdefault(key, []).append(parameter)
     return [
         {

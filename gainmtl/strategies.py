@@ -87,7 +87,7 @@ class Strategy:
     fostering_certain: bool = True
     """Whether a map counts by the certainty of its verdict; see `gainmtl.fostering`."""
     copy_paste: float = 0.0
-    """Share of the training samples whose defect is exchanged; see `gainmtl.copy_paste`."""
+    """How often a sample is exchanged for a counterfactual picture; see `gainmtl.copy_paste`."""
 
     def __post_init__(self) -> None:
         unknown = [term for term, _ in self.windows if term not in TERMS]
@@ -118,6 +118,11 @@ class Strategy:
                 f"strategy {self.name}: consistency compares attention with localization and needs "
                 "both; give guidance and localization a weight, or consistency none"
             )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the label is all that is taught: no map is, so none needs a fine grid."""
+        return self.weights.active() == ("classification",)
 
     @property
     def has_attention(self) -> bool:
@@ -249,7 +254,7 @@ def foster(
     )
 
 
-def with_copy_paste(strategy: str | Strategy, share: float = 0.3) -> Strategy:
+def with_copy_paste(strategy: str | Strategy, share: float = 0.5) -> Strategy:
     """A strategy that also learns from counterfactual pictures, named `<name>-copy-paste`.
 
     `share` as in `gainmtl.copy_paste.copy_paste`.

@@ -168,7 +168,8 @@ class TrainingRun:
         progress = self._progress(step)
         batch = self._edited(batch, step)
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
-        # Fabric enters its precision in `forward` alone, unless the model is spread over devices.
+        # On one device Fabric enters its precision in `forward` alone, which this is not; spread
+        # over several it enters it for this method, too, and halves what goes in: `full_batch`.
         with self.fabric.autocast():
             terms = self.wrapped.training_step(batch, progress)
         weights = self._weights(progress)

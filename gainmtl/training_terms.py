@@ -16,6 +16,7 @@ from gainmtl.counterfactual import cell_mask, keep_only, remove
 from gainmtl.fostering import certainty, layer_map, true_map, true_score
 from gainmtl.heads import Verdict
 from gainmtl.metrics.sharpness import vanished
+from gainmtl.precision import full_batch
 from gainmtl.types import Batch
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def training_terms(model: GAINMTL, batch: Batch, progress: float = 1.0) -> dict[
     `batch.image` in [0, 1]. Multiply by `model.strategy.weights_at(progress)` and add. The running
     mean of normal features is updated on the way; a term of weight 0 is not computed.
     """
+    batch = full_batch(batch)
     weights = model.strategy.weights_at(progress)
     images, labels = model.preprocess(batch.image), model.labels(batch)
     defective, marked = batch.is_defective, batch.is_defective & batch.has_mask

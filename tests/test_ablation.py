@@ -138,8 +138,9 @@ def test_counterfactual_pictures_are_a_use_of_the_mask() -> None:
     assert ablation.needs_masks(plain.strategy)
     assert not ablation.needs_masks("S1")
     found = ablation.changes(plain.strategy, "S1")
-    assert found == ["+ counterfactual pictures (0.3 of the samples)"]
+    assert found == ["+ counterfactual pictures (0.5)"]
     assert ablation.changes(integrated.strategy, "S5") == found
+    assert ablation.changes("S1", plain.strategy) == ["− counterfactual pictures"]
     pairs = {(a.name, b.name) for a, b in ablation.copy_paste_pairs()}
     assert ("S5-copy-paste", "S1-copy-paste") in pairs
     assert ("S5-copy-paste", "S1") in pairs

@@ -31,6 +31,12 @@ def flat(levels: list[float], spot: tuple[int, int] = (10, 12), mark: float = 0.
     return Batch(image, bad, mask, torch.ones(n, dtype=torch.bool), types, names, names)
 
 
+def collate_more_normal(batch: Batch, more: int) -> Batch:
+    """The batch and so many copies of its first sample, which is normal."""
+    ids = [*range(len(batch.image)), *[0] * more]
+    return Batch(*(c[ids] if torch.is_tensor(c) else tuple(c[i] for i in ids) for c in batch))
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -61,12 +67,40 @@ def test_places_are_drawn_but_not_at_the_edge() -> None:
 
 def test_what_is_not_drawn_stays_bit_for_bit() -> None:
     batch = flat([0.2, 0.4, 0.8, 0.4, 0.3, 0.7, 0.5, 0.6])
-    found = copy_paste(batch, 0.4, generator(2))
+    found = copy_paste(batch, 0.4, generator(1))
     kept = found.is_defective == batch.is_defective
     assert 0 < int(kept.sum()) < len(kept)
     assert torch.equal(found.image[kept], batch.image[kept])
     assert torch.equal(found.mask[kept], batch.mask[kept])
     assert copy_paste(batch, 0.0, generator()).image is batch.image
+
+
+def test_an_edited_picture_is_as_likely_defective_as_normal() -> None:
+    """Twelve normal parts to four defective ones: labels keep their shares, the edit tells none."""
+    batch = flat([0.3, 0.4, 0.5, 0.6, 0.5, 0.4, 0.3, 0.4])
+    batch = collate_more_normal(batch, 8)
+    pasted = cleared = 0
+    for seed in range(60):
+        found = copy_paste(batch, 0.5, generator(seed))
+        pasted += int((found.is_defective & ~batch.is_defective).sum())
+        cleared += int((~found.is_defective & batch.is_defective).sum())
+    # A standard deviation of such a count is 8 to 10.
+    assert pasted == pytest.approx(60 * 2, abs=40)
+    assert cleared == pytest.approx(60 * 2, abs=40)
+
+
+def test_types_come_with_the_defect() -> None:
+    batch = flat([0.2, 0.4, 0.8, 0.4])._replace(defect_type=(NORMAL, NORMAL, "chip", "stain"))
+    seen = set()
+    for seed in range(10):
+        found = copy_paste(batch, 1.0, generator(seed))
+        for kind, mask, level in zip(
+            found.defect_type, found.mask, found.is_defective, strict=True
+        ):
+            assert (kind == NORMAL) is not bool(level)
+            assert bool(mask.any()) is bool(level)
+            seen.add(kind)
+    assert seen == {NORMAL, "chip", "stain"}
 
 
 def test_one_kind_alone_may_be_drawn() -> None:
@@ -96,7 +130,7 @@ def test_a_defect_without_a_mask_is_left_alone() -> None:
     batch = batch._replace(has_mask=torch.tensor([True, True, False, True]))
     batch.mask[2] = 0
     found = copy_paste(batch, 1.0, generator())
-    assert found.is_defective.tolist() == [True, True, True, False]
+    assert found.is_defective[2:].tolist() == [True, False]
     assert not found.has_mask[2]
     assert torch.equal(found.image[2], batch.image[2])
 
@@ -113,6 +147,11 @@ def test_a_strategy_carries_it() -> None:
             with_copy_paste("S1", share)
         with pytest.raises(ValueError, match="copy_paste"):
             copy_paste(flat([0.2, 0.4]), share, generator())
+
+
+def test_pictures_change_no_network() -> None:
+    plain, pasted = (GAINMTL("test_efficientnet", name) for name in ("S1", "S1-copy-paste"))
+    assert (pasted.output_stride, pasted.pooling) == (plain.output_stride, plain.pooling)
 
 
 class Interrupted(Dataset[Sample]):

@@ -120,8 +120,10 @@ def branch_rows(number: int, epochs: int, difference: float) -> list[Any]:
 def test_the_branch_network_in_its_last_round() -> None:
     first, second = branch_rows(1, 7, -0.1), branch_rows(2, 7, 0.0)
     rows = pd.DataFrame(sweep_rows(1.0) + first + second)
-    assert [(one.number, one.epochs) for one in rounds_of(rows)] == [(1, 1), (2, 7)]
+    assert [(one.number, one.epochs) for one in rounds_of(rows)] == [(1, None), (2, 7)]
     assert answers.branch_network(rows).verdict == "confirmed"
+    none = pd.DataFrame(sweep_rows(0.0) + first + second)
+    assert answers.branch_network(none) == (answers.OUT_OF_REACH, {})
     below = pd.DataFrame(sweep_rows(1.0) + first)
     assert answers.branch_network(below) == (answers.OUT_OF_REACH, {})
 

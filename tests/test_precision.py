@@ -9,15 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from gainmtl import fit, fostered
+from gainmtl.attention import GuidedAttention
 from gainmtl.baselines.detector import Detector
 from gainmtl.baselines.unet import UNet
 from gainmtl.datasets import Data, load
 from gainmtl.detector_fit import fit_detector
 from gainmtl.distillation import ReverseDistillation
+from gainmtl.fostering import layer_map
+from gainmtl.heads import LinearHead, LocalizationHead
 from gainmtl.inspector import Inspector
 from gainmtl.model import GAINMTL
 from gainmtl.precision import full
 from gainmtl.strategies import foster
+from gainmtl.types import collate
 
 BACKBONE = "test_efficientnet"
 
@@ -108,3 +112,69 @@ def test_full() -> None:
         values = torch.ones(2, dtype=kind)
         assert full(values).dtype == wanted
         assert (full(values) is values) is (kind == wanted)
+
+
+def test_the_last_product_is_not_rounded() -> None:
+    """Under autocast a head gives what it gives in single precision from the same features."""
+    torch.manual_seed(0)
+    features = torch.randn(2, 16, 8, 8).bfloat16().float()
+    head = LinearHead(16)
+    attention, localization = GuidedAttention(16), LocalizationHead(16)
+    inside = {
+        "attention": (attention.features, attention.logits),
+        "localization": (localization.features, localization.logits),
+    }
+    exactly = head(features)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert torch.equal(head(features).class_cam, exactly.class_cam)
+        for name, (before, last) in inside.items():
+            hidden = before(features)
+            with torch.autocast("cpu", enabled=False):
+                wanted = last(full(hidden))
+            if name == "attention":
+                found = attention(features) * attention.temperature
+            else:
+                found = localization(features, (8, 8))
+            assert torch.allclose(found, wanted, atol=1e-6), name
+            assert not torch.equal(wanted, wanted.bfloat16().float())
+
+
+def test_a_layer_map_is_summed_in_full() -> None:
+    torch.manual_seed(0)
+    layer = torch.randn(1, 64, 16, 16, requires_grad=True)
+    weight = torch.randn(64)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = layer.bfloat16()
+        half.retain_grad()
+        score = (half.float().mean((2, 3)) * weight).sum(1)
+        found = layer_map(score, half)
+    wanted = (weight[None, :, None, None] * half.float()).sum(1, keepdim=True)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, wanted, rtol=0, atol=0.02 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_that_was_halved_on_its_way(name: str, data: Data) -> None:
+    """As Fabric hands it on to several devices."""
+    torch.manual_seed(0)
+    model = MODELS[name]().train()
+    batch = collate([data.train[i] for i in range(8)])
+    halved = batch._replace(image=batch.image.bfloat16(), mask=batch.mask.bfloat16())
+    for progress in (0.1, 0.9):
+        with torch.autocast("cpu", torch.bfloat16):
+            terms = model.training_step(halved, progress)
+        assert {value.dtype for value in terms.values()} == {torch.float32}
+        assert all(torch.isfinite(value) for value in terms.values())
+
+
+def test_what_systems_without_a_map_say_is_full(data: Data) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 64, 64)
+    network = GAINMTL(BACKBONE, fostered.ATTENTION_BRANCH, output_stride=4)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert UNet(BACKBONE).map_logits(images).dtype == torch.float32
+        said, _, _ = Detector(BACKBONE)._look(images)
+        assert {values.dtype for values in said.values()} == {torch.float32}
+        branch = network.look(images).branch
+        assert branch is not None
+        assert {value.dtype for value in branch} == {torch.float32}

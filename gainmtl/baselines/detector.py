@@ -20,7 +20,7 @@ from gainmtl.backbones import Backbone
 from gainmtl.baselines.boxes import mask_boxes, paint_boxes
 from gainmtl.baselines.readout import DETECTION, PlaceInspector
 from gainmtl.layers import group_norm
-from gainmtl.precision import full
+from gainmtl.precision import full, full_batch
 from gainmtl.strategies import Strategy
 from gainmtl.types import Batch
 
@@ -131,6 +131,7 @@ class Detector(PlaceInspector):
         Of samples with a mask, which normal ones are; a defective one whose mask came to nothing
         in resizing is left out too, for it would be taught as clean.
         """
+        batch = full_batch(batch)
         boxes = [mask_boxes(mask) for mask in batch.mask]
         told = torch.tensor([len(found) > 0 for found in boxes], device=batch.image.device)
         known = batch.has_mask & (told | ~batch.is_defective)

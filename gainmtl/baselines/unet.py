@@ -16,7 +16,7 @@ from torch import Tensor
 from gainmtl import losses
 from gainmtl.backbones import Backbone
 from gainmtl.baselines.readout import SEGMENTATION, PlaceInspector
-from gainmtl.precision import full
+from gainmtl.precision import full, full_batch
 from gainmtl.strategies import Strategy
 from gainmtl.types import Batch
 
@@ -99,6 +99,7 @@ class UNet(PlaceInspector):
 
     def training_step(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
         """`localization`: BCE over samples with a mask, normal ones too, and Dice on defects."""
+        batch = full_batch(batch)
         logits = self.map_logits(self.preprocess(batch.image))
         gates = (batch.mask, batch.is_defective, batch.has_mask)
         return {"localization": losses.map_guidance_loss(logits, *gates)}
