@@ -36,8 +36,8 @@ def fit(
 
     With an `output_dir` a checkpoint is written atomically after every epoch and the finished
     model as `model.safetensors`. Started again with the same arguments it goes on where it was;
-    on a CPU the result is the same bit for bit as without the interruption. (In "16-mixed" the scale
-    of the loss begins anew, and a few steps may be skipped until it has been found again.)
+    on a CPU the result is the same bit for bit as without the interruption. In "16-mixed" the scale
+    of the loss begins anew, and a few steps may be skipped until it has been found again.
 
     Args:
         probe: of so many training images, measure after every epoch how the terms' gradients on
