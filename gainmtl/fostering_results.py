@@ -206,8 +206,6 @@ def fostering_results(
             data_of = load_fold(p, seed)
             for fold, path in enumerate(one.model_paths):
                 table = score_sharpness(load(path), data_of(fold).test, faithful)
-                if system.tag in found.pooled:
-                    rows += sharpness_rows(table, p.dataset, system, seed, fold, 0, pointing=False)
                 if len(p.seeds) > 1:
                     table["name"] += f", seed {seed}"
                 by_fold.append(table)

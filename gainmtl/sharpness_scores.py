@@ -147,8 +147,6 @@ def sharpness_rows(
     table: pd.DataFrame,
     dataset: str,
     system: System,
-    seed: int | None = None,
-    fold: int | None = None,
     resamples: int = 2000,
     pointing: bool = True,
 ) -> list[dict[str, Any]]:
@@ -176,8 +174,6 @@ def sharpness_rows(
                 value,
                 condition={**system.condition, **about},
                 map="cam",
-                seed=seed,
-                fold=fold,
                 ci_low=low,
                 ci_high=high,
                 n=int(keep.sum()),
@@ -191,14 +187,13 @@ def sharpness_rows(
         keep = ~np.isnan(values)
         if keep.any():
             add("cam_" * (metric == "vanished") + metric, middle(metric), [values], keep, **about)
-    if fold is None:
-        for zero in ZEROS:
-            for first, second in SHAPE_PAIRS:
-                pair = [table[f"{zero}.{name}"].to_numpy(float) for name in (first, second)]
-                keep = ~np.isnan(pair[0]) & ~np.isnan(pair[1])
-                if keep.sum() > 2:
-                    about = {"of": first, "with": second, "zero": zero}
-                    add("rank_correlation", _spearman, pair, keep, **about)
+    for zero in ZEROS:
+        for first, second in SHAPE_PAIRS:
+            pair = [table[f"{zero}.{name}"].to_numpy(float) for name in (first, second)]
+            keep = ~np.isnan(pair[0]) & ~np.isnan(pair[1])
+            if keep.sum() > 2:
+                about = {"of": first, "with": second, "zero": zero}
+                add("rank_correlation", _spearman, pair, keep, **about)
     return rows
 
 
