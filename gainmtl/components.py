@@ -51,7 +51,7 @@ AVERAGED = _system("S1", "plain, averaged", "S1-mean", options=(("pooling", "mea
 """The plain classifier whose verdict is its map's mean, the head of most networks."""
 SOFT = _system("S1", "plain, soft log-sum-exp", "S1-lse1", options=(("pooling", "lse:1"),))
 """Between the two: log-sum-exp with r = 1 instead of 4."""
-S5_AVERAGED = _system("S5", "S5, averaged", "S5-mean", options=(("pooling", "mean"),))
+S5_MEAN = _system("S5", "S5, averaged", "S5-mean", options=(("pooling", "mean"),))
 """S5 with the head of `AVERAGED`: whether its verdict owes anything to the pooling."""
 S1_COPY_PASTE = _system(with_copy_paste("S1"), "S1, copy-paste")
 """The plain classifier with the pictures of `S5_COPY_PASTE`: masks make them and teach no map."""
