@@ -21,7 +21,7 @@ MARGIN = 64
 """What is exchanged reaches beyond the mask by one pixel for so many of the picture's width, one at
 least: masks are drawn tightly, and a rim left behind would be a label's mistake."""
 MOST_GAIN = 4.0
-"""Donor and host may differ in brightness by this factor; beyond it the donor is clipped to it."""
+"""A donor is made at most so many times as bright as it is, or as dark."""
 
 
 def copy_paste(batch: Batch, share: float, generator: torch.Generator) -> Batch:

@@ -1,7 +1,8 @@
-"""What tests share: a small batch with every kind of sample, and a data set in a folder."""
+"""What tests share: a small batch, a data set in a folder, training that is interrupted."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
-from gainmtl.datasets import load
+from gainmtl.datasets import Data, load
 from gainmtl.types import NORMAL, Batch, Sample, collate
 
 
@@ -62,3 +64,28 @@ def folder_of_parts() -> Callable[[Path], Path]:
         return root / "parts"
 
     return write
+
+
+class _Interrupted(Dataset[Sample]):
+    """Images that stop the run when one more than `reads` is asked for."""
+
+    def __init__(self, images: Any, reads: int) -> None:
+        self.images, self.left = images, reads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.images, name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return self.images[index]
+
+
+@pytest.fixture
+def interrupted() -> Callable[[Data, int], Data]:
+    """`interrupted(data, reads)`: the same data, whose training images stop after `reads`."""
+    return lambda data, reads: dataclasses.replace(data, train=_Interrupted(data.train, reads))

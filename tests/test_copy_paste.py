@@ -1,12 +1,10 @@
 """Tests of counterfactual pictures: what is exchanged, and what stays."""
 
-import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import Dataset
 
 from gainmtl import fit
 from gainmtl.copy_paste import copy_paste
@@ -14,7 +12,7 @@ from gainmtl.datasets import Data, load
 from gainmtl.model import GAINMTL
 from gainmtl.persistence import strategy_from_dict, strategy_to_dict
 from gainmtl.strategies import Strategy, get_strategy, with_copy_paste
-from gainmtl.types import NORMAL, Batch, Sample
+from gainmtl.types import NORMAL, Batch
 
 
 def flat(levels: list[float], spot: tuple[int, int] = (10, 12), mark: float = 0.5) -> Batch:
@@ -154,25 +152,6 @@ def test_pictures_change_no_network() -> None:
     assert (pasted.output_stride, pasted.pooling) == (plain.output_stride, plain.pooling)
 
 
-class Interrupted(Dataset[Sample]):
-    """Training images that stop the run when one more than `reads` is asked for."""
-
-    def __init__(self, images: Any, reads: int) -> None:
-        self.images, self.left = images, reads
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.images, name)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Sample:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return self.images[index]
-
-
 def trained(strategy: str | Strategy, data: Data, folder: Path) -> torch.Tensor:
     torch.manual_seed(0)
     model = GAINMTL("test_efficientnet", strategy, output_stride=4)
@@ -180,13 +159,14 @@ def trained(strategy: str | Strategy, data: Data, folder: Path) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def test_a_run_learns_from_them_and_resumes_alike(tmp_path: Path) -> None:
+def test_a_run_learns_from_them_and_resumes_alike(
+    tmp_path: Path, interrupted: Callable[[Data, int], Data]
+) -> None:
     """The pictures depend on seed and step alone, so an interrupted run sees the same ones."""
     data = load("synthetic", image_size=64, train=24, val=8, test=8)
     strategy = with_copy_paste("S1", 0.5)
     whole = trained(strategy, data, tmp_path / "whole")
-    cut = dataclasses.replace(data, train=Interrupted(data.train, 30))
     with pytest.raises(KeyboardInterrupt):
-        trained(strategy, cut, tmp_path / "cut")
+        trained(strategy, interrupted(data, 30), tmp_path / "cut")
     assert torch.equal(trained(strategy, data, tmp_path / "cut"), whole)
     assert not torch.equal(trained("S1", data, tmp_path / "plain"), whole)
