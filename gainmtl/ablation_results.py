@@ -13,15 +13,22 @@ from gainmtl.ablation import PARTS, Step, pairs_of, systems_of
 from gainmtl.approach_results import cost_rows
 from gainmtl.comparison import compare
 from gainmtl.findings import Results, command, merge, results, stored_results
-from gainmtl.flips import ask_folds, flip_differences, flip_rows
+from gainmtl.flips import flip_differences, flip_rows
+from gainmtl.fold_questions import ask_folds
+from gainmtl.interventions import ask
 from gainmtl.joint import pixel_ap_difference
-from gainmtl.map_overlaps import overlap_folds, overlap_rows
+from gainmtl.map_overlaps import map_overlaps, overlap_rows
 from gainmtl.parameters import Parameters
 from gainmtl.protocol import Pooled
 from gainmtl.reference import System
 from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval
 from gainmtl.strategies import get_strategy
+from gainmtl.surroundings import (
+    ask_without_defects,
+    surroundings_differences,
+    surroundings_rows,
+)
 from gainmtl.tables import Value, find, pooled_row
 
 KEPT = (
@@ -123,7 +130,7 @@ def part_results(parameters: Parameters, part: str, asked: bool, resamples: int 
     for system in systems:
         rows += training_rows(system, whole[system.tag], p.dataset)
     if part != "leaking":
-        answers = ask_folds(p, found.pooled)
+        answers = ask_folds(p, found.pooled, ask)
         for system in systems:
             about = p.dataset, system.name, system.condition
             asked_rows = flip_rows(answers[system.tag], *about, resamples=resamples)
@@ -132,8 +139,14 @@ def part_results(parameters: Parameters, part: str, asked: bool, resamples: int 
             rows += flip_differences(
                 answers[a.tag], answers[b.tag], p.dataset, a, b, resamples=resamples
             )
-        rows += overlap_rows(overlap_folds(p, found.pooled), systems, pairs, p.dataset, resamples)
+        overlaps = ask_folds(p, found.pooled, map_overlaps)
+        rows += overlap_rows(overlaps, systems, pairs, p.dataset, resamples)
         rows += cost_rows(systems, p.backbone, p.image_size, p.dataset)
+    if part == "ladder":
+        filled = ask_folds(p, found.pooled, ask_without_defects)
+        for system in systems:
+            rows += surroundings_rows(filled[system.tag], p.dataset, system, resamples)
+        rows += surroundings_differences(filled, pairs, p.dataset, resamples)
     return found._replace(rows=pd.concat([table, pd.DataFrame(rows)], ignore_index=True))
 
 

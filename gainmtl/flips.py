@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from gainmtl.findings import Results, results
+from gainmtl.fold_questions import ask_folds
 from gainmtl.interventions import INTERVENTIONS, LEVELS, ask
 from gainmtl.parameters import Parameters
-from gainmtl.persistence import load
-from gainmtl.protocol import Pooled
-from gainmtl.reference import System, load_fold
+from gainmtl.reference import System
 from gainmtl.runs import row
 from gainmtl.stats import bootstrap_interval, paired_interval
 from gainmtl.tables import Value, find
@@ -122,27 +121,6 @@ def flip_differences(
     return rows
 
 
-def ask_folds(
-    parameters: Parameters, pooled: Mapping[str, Sequence[Pooled]]
-) -> dict[str, pd.DataFrame]:
-    """`ask` every fold's models about that fold's test parts, all folds and seeds together.
-
-    `pooled` by system, one per seed, as `findings.results` gives them. With several seeds a part
-    stands there once for each, under one group.
-    """
-    p = parameters
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in pooled}
-    for place, seed in enumerate(p.seeds):
-        data_of = load_fold(p, seed)
-        for fold in range(p.folds):
-            models = {name: load(runs[place].model_paths[fold]) for name, runs in pooled.items()}
-            for name, answers in ask(models, data_of(fold).test).items():
-                if len(p.seeds) > 1:
-                    answers["name"] += f", seed {seed}"
-                parts[name].append(answers)
-    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
-
-
 def flip_results(
     parameters: Parameters,
     systems: Sequence[System],
@@ -156,7 +134,7 @@ def flip_results(
     found = results(parameters, systems, pairs)
     if not found.pooled or found.rows is None:
         return found
-    answers = ask_folds(parameters, found.pooled)
+    answers = ask_folds(parameters, found.pooled, ask)
     rows = []
     for system in systems:
         about = parameters.dataset, system.name, system.condition

@@ -13,10 +13,7 @@ from gainmtl import metrics
 from gainmtl.cam import resize_map
 from gainmtl.interventions import marked_batches
 from gainmtl.model import GAINMTL
-from gainmtl.parameters import Parameters
-from gainmtl.persistence import load
-from gainmtl.protocol import Pooled
-from gainmtl.reference import System, load_fold
+from gainmtl.reference import System
 from gainmtl.stats import bootstrap_interval, paired_interval
 from gainmtl.tables import pooled_row
 
@@ -41,21 +38,6 @@ def map_overlaps(models: Mapping[str, GAINMTL], dataset: Any) -> dict[str, pd.Da
             found = metrics.soft_overlap(*(torch.sigmoid(m) for m in maps))
             columns = {"name": batch.name, "group": batch.group, "map_overlap": found.numpy()}
             parts.setdefault(name, []).append(pd.DataFrame(columns))
-    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
-
-
-def overlap_folds(
-    parameters: Parameters, pooled: Mapping[str, Sequence[Pooled]]
-) -> dict[str, pd.DataFrame]:
-    """`map_overlaps` of every fold's models on that fold's test parts, folds and seeds together."""
-    p = parameters
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for place, seed in enumerate(p.seeds):
-        data_of = load_fold(p, seed)
-        for fold in range(p.folds):
-            models = {name: load(runs_[place].model_paths[fold]) for name, runs_ in pooled.items()}
-            for name, table in map_overlaps(models, data_of(fold).test).items():
-                parts.setdefault(name, []).append(table)
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 
