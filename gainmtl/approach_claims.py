@@ -89,3 +89,23 @@ def sides(differences: Mapping[str, Value]) -> dict[str, list[str]]:
         side = "first" if value.low > 0 else "second" if value.high < 0 else "open"
         found[side].append(name)
     return found
+
+
+def judge_level(ahead: Mapping[str, Value], margin: float = 0.0) -> tuple[str, list[str]]:
+    """Is nobody ahead of a system by more than `margin`?
+
+    `ahead` by name: another system's figure minus that system's own. *Reached for certain* if every
+    upper end is at most the margin, *reached* if every figure is, *missed* if some lower end lies
+    above it, else *open*. Undefined figures are left out; without any it is open.
+
+    Returns:
+        The verdict, and the names of those whose figure exceeds the margin.
+    """
+    known = {name: v for name, v in ahead.items() if not math.isnan(v.value)}
+    over = [name for name, value in known.items() if value.value > margin]
+    if any(value.low > margin for value in known.values()):
+        return "missed", over
+    if not known or over:
+        return "open", over
+    certain = all(value.high <= margin for value in known.values())
+    return "reached for certain" if certain else "reached", over

@@ -22,6 +22,10 @@ INTEGRATED = S5._replace(label="GAIN-MTL")
 SIX: tuple[System, ...] = (CLASSIFIER, DETECTION, SEGMENTATION, GUIDED, MULTI_TASK, INTEGRATED)
 """In the order of the table that is tested: classifier, detection, segmentation, GAIN, multi-task
 classification and segmentation, and the integrated system."""
+AVERAGED = components.AVERAGED._replace(label="classifier, averaged")
+"""The classifier once more, with the head of most networks: its verdict is the mean of its map."""
+ALL: tuple[System, ...] = (*SIX, AVERAGED)
+"""Everything that gets the same trials and stands in the tables of verdicts and maps."""
 
 _RATE: float = REFERENCE["learning_rate"]
 RATES: dict[str, dict[str, Any]] = {

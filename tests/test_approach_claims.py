@@ -12,6 +12,7 @@ from gainmtl.approach_claims import (
     OPEN,
     YES,
     able,
+    judge_level,
     judge_only,
     judge_together,
     sides,
@@ -76,3 +77,14 @@ def test_sides() -> None:
     assert sides(given) == {"first": ["a"], "second": ["b"], "open": ["c"]}
     undefined = sides({"d": value(math.nan, math.nan)})
     assert undefined["open"] == ["d"]
+
+
+def test_level() -> None:
+    behind, near, ahead = value(-0.2, -0.1), value(-0.03, 0.05), value(0.03, 0.1)
+    assert judge_level({"a": behind}, 0.02) == ("reached for certain", [])
+    assert judge_level({"a": behind, "b": near}, 0.02) == ("reached", [])
+    assert judge_level({"a": behind, "b": near}) == ("open", ["b"])
+    assert judge_level({"a": behind, "b": near, "c": ahead}, 0.02) == ("missed", ["c"])
+    undefined = value(math.nan, math.nan)
+    assert judge_level({"a": undefined}) == ("open", [])
+    assert judge_level({"a": undefined, "b": behind}) == ("reached for certain", [])

@@ -20,12 +20,14 @@ def test_six_folders_six_names_and_what_they_need() -> None:
         len({s.tag for s in SIX}) == len({s.label for s in SIX}) == len({s.name for s in SIX}) == 6
     )
     assert set(approaches.NEEDS) == {s.tag for s in SIX}
+    assert len({s.tag for s in approaches.ALL}) == len({s.label for s in approaches.ALL}) == 7
+    assert dict(approaches.AVERAGED.options)["pooling"] == "mean"
     for name, change in RATES.items():
         Recipe(**REFERENCE | change)
         assert set(change) <= {"learning_rate"}, name
 
 
-@pytest.mark.parametrize("system", SIX, ids=lambda s: s.tag)
+@pytest.mark.parametrize("system", approaches.ALL, ids=lambda s: s.tag)
 def test_every_one_is_built_by_its_name_from_the_same_weights(system: reference.System) -> None:
     torch.manual_seed(0)
     model = reference.build(find_system(system.tag), "test_efficientnet", None)
