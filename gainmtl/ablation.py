@@ -41,6 +41,10 @@ LADDER = (S1, S2, S3_NO_MINING, S3, S4_NO_CONSISTENCY, S4, S5, S6)
 """The six, with S3 and S4 taken apart."""
 S1_AVERAGED = AVERAGED._replace(label="S1 averaged")
 S5_AVERAGED = S5_MEAN._replace(label="S5 averaged")
+S5_NO_MINING = on_fine_grid("S5-no-mining")
+LATER = (S5_AVERAGED, S5_NO_MINING)
+"""Asked after the ladder's first figures had been seen: what the head is worth to S5, and whether
+mining, with which S3 was worse on validation data than without, holds S5 back too."""
 STANDARDS = (S1_COARSE, S1_OWN, S1_AVERAGED)
 """S1 on the backbone's own grid, under the recipe of its own trials, and with the head of most
 networks, whose verdict is its map's mean."""
@@ -127,13 +131,15 @@ def ladder_pairs() -> list[tuple[System, System]]:
     """What the page compares, later minus earlier, each pair once.
 
     All pairs of the six; the steps between; the candidates against the other readings of S1;
-    S1 against each of those; and S5 averaged against S5 and against S1 averaged.
+    S1 against each of those; S5 averaged against S5 and against S1 averaged; and S5 without mining
+    against S5 and every reading of S1.
     """
     pairs = [(later, earlier) for earlier, later in itertools.combinations(SIX, 2)]
     pairs += [(step.system, step.before) for step in STEPS]
     pairs += [(system, S1) for system in LADDER if system is not S1]
     pairs += [(system, standard) for standard in STANDARDS for system in (*CANDIDATES, S1)]
     pairs += [(S5_AVERAGED, other) for other in (S5, S1_AVERAGED)]
+    pairs += [(S5_NO_MINING, other) for other in (S5, S1, *STANDARDS)]
     return list({(a.tag, b.tag): (a, b) for a, b in pairs}.values())
 
 
@@ -164,7 +170,7 @@ PARTS: dict[str, str] = {
 def systems_of(part: str) -> Sequence[System]:
     """The systems that a part runs."""
     return {
-        "ladder": (*STANDARDS, *LADDER, S5_AVERAGED),
+        "ladder": (*STANDARDS, *LADDER, *LATER),
         "leave_one_out": (S1, S5, *LEFT_OUT),
         "leaking": (*HONEST, *LEAKING),
         "copy_paste": (*HONEST, *COPY_PASTE),

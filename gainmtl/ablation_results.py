@@ -101,10 +101,15 @@ def pair_rows(
 
 
 def training_rows(system: System, pooled: Pooled, dataset: str) -> list[dict[str, Any]]:
-    """Rows `seconds` of all folds, and `seconds_per_epoch`, the median epoch of a fold."""
-    epochs = pooled.histories["seconds"].to_numpy(float)
+    """Rows `seconds` of all folds, `seconds_per_epoch`, the median epoch of a fold, and
+    `validation_auroc`, the mean over folds after the last epoch: all that may choose a system."""
+    history = pooled.histories
+    epochs = history["seconds"].to_numpy(float)
+    last = history.loc[history["epoch"] == history["epoch"].max(), "auroc"]
     about: dict[str, Any] = {"condition": system.condition, "split": "train"}
+    value, known = float(last.mean()), about | {"split": "val"}
     return [
+        row(dataset, system.name, "validation_auroc", value, **known),
         row(dataset, system.name, "seconds", pooled.seconds, **about),
         row(dataset, system.name, "seconds_per_epoch", float(np.median(epochs)), **about),
     ]

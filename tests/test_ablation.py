@@ -87,6 +87,7 @@ def test_the_page_finds_every_pair_it_draws() -> None:
     wanted += [(s, S1) for s in LADDER[1:]]
     wanted += [(s, b) for s in ablation.CANDIDATES for b in STANDARDS]
     wanted += [(ablation.S5_AVERAGED, b) for b in (S5, ablation.S1_AVERAGED)]
+    wanted += [(ablation.S5_NO_MINING, b) for b in (S5, S1, *STANDARDS)]
     assert {(a.tag, b.tag) for a, b in wanted} <= there
 
 

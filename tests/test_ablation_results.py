@@ -166,6 +166,8 @@ def test_every_part_runs_and_is_found_again(
         assert not any(np.isnan(v.value) for v in values["verdict"]["AUROC"])
     assert ladder.rows is not None
     assert 0 <= find(ladder.rows, S5, "auroc_without_defects").value <= 1
+    for system in ablation.systems_of("ladder"):
+        assert 0 <= find(ladder.rows, system, "validation_auroc").value <= 1
     for system in LADDER:
         assert cost_of(ladder.rows, system, "parameters").value > 0
     assert split.rows is not None
