@@ -44,7 +44,7 @@ S5_AVERAGED = S5_MEAN._replace(label="S5 averaged")
 S5_NO_MINING = on_fine_grid("S5-no-mining")
 LATER = (S5_AVERAGED, S5_NO_MINING)
 """Asked after the ladder's first figures had been seen: what the head is worth to S5, and whether
-mining, with which S3 was worse on validation data than without, holds S5 back too."""
+mining, with which S3 came out below S3 without, holds S5 back too."""
 STANDARDS = (S1_COARSE, S1_OWN, S1_AVERAGED)
 """S1 on the backbone's own grid, under the recipe of its own trials, and with the head of most
 networks, whose verdict is its map's mean."""

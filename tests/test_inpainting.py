@@ -46,9 +46,9 @@ def test_one_pixel_becomes_the_mean_of_its_neighbours() -> None:
 
 def test_a_gap_in_a_line_is_bridged_and_an_open_end_stays_level() -> None:
     gap = harmonic_fill(image([0.0, 7.0, 7.0, 7.0, 4.0]), image([0.0, 1.0, 1.0, 1.0, 0.0]))
-    torch.testing.assert_close(gap, image([0.0, 1.0, 2.0, 3.0, 4.0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(gap, image([0.0, 1.0, 2.0, 3.0, 4.0]), atol=1e-6, rtol=0)
     end = harmonic_fill(image([7.0, 7.0, 3.0, 5.0]), image([1.0, 1.0, 0.0, 0.0]))
-    torch.testing.assert_close(end, image([3.0, 3.0, 3.0, 5.0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(end, image([3.0, 3.0, 3.0, 5.0]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -59,8 +59,8 @@ def test_against_a_dense_solution_of_a_tiny_image(seed: int) -> None:
     expected = values.copy()
     expected[region] = np.linalg.solve(matrix.toarray(), right)
     x = torch.from_numpy(values)[None, None]
-    got = harmonic_fill(x, torch.from_numpy(region)[None, None].double(), tolerance=1e-9)
-    np.testing.assert_allclose(got[0, 0].numpy(), expected, atol=1e-7)
+    got = harmonic_fill(x, torch.from_numpy(region)[None, None].double())
+    np.testing.assert_allclose(got[0, 0].numpy(), expected, atol=1e-12)
 
 
 def test_against_a_sparse_solver_of_another_library_when_nearly_all_is_unknown() -> None:
@@ -71,7 +71,7 @@ def test_against_a_sparse_solver_of_another_library_when_nearly_all_is_unknown()
     got = harmonic_fill(x, torch.from_numpy(region)[None, None].float())[0].numpy()
     for channel, filled in zip(values, got, strict=True):
         expected = spsolve(*laplace(channel, region))
-        np.testing.assert_allclose(filled[region], expected, atol=1e-3)
+        np.testing.assert_allclose(filled[region], expected, atol=1e-6)
 
 
 def test_a_linear_ramp_comes_back() -> None:
@@ -80,7 +80,7 @@ def test_a_linear_ramp_comes_back() -> None:
     region = torch.zeros(1, 1, 20, 24)
     region[..., 3:15, 4:20] = 1
     region[..., 6:9, 9:11] = 0
-    torch.testing.assert_close(harmonic_fill(ramp, region), ramp, atol=1e-4, rtol=0)
+    torch.testing.assert_close(harmonic_fill(ramp, region), ramp, atol=1e-6, rtol=0)
 
 
 def test_the_fill_keeps_to_the_range_of_its_border() -> None:
@@ -112,7 +112,7 @@ def test_images_of_a_batch_don_t_meet() -> None:
     x = torch.rand(3, 2, 16, 16, generator=generator)
     region = dilate((torch.rand(3, 1, 16, 16, generator=generator) > 0.97).float(), 1)
     alone = torch.cat([harmonic_fill(x[i : i + 1], region[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(harmonic_fill(x, region), alone, atol=1e-4, rtol=0)
+    torch.testing.assert_close(harmonic_fill(x, region), alone, atol=1e-6, rtol=0)
 
 
 def test_an_empty_region_is_the_identity() -> None:
@@ -127,7 +127,7 @@ def test_a_donor_of_another_brightness_leaves_no_trace_of_it() -> None:
     region = torch.zeros(1, 1, 14, 14)
     region[..., 4:9, 5:10] = 1
     damaged = torch.where(region > 0.5, torch.ones_like(x), x)
-    torch.testing.assert_close(inpaint(damaged, region, x + 0.3), x, atol=1e-4, rtol=0)
+    torch.testing.assert_close(inpaint(damaged, region, x + 0.3), x, atol=1e-6, rtol=0)
 
 
 def test_where_all_is_covered_the_donor_is_left() -> None:
@@ -143,13 +143,6 @@ def test_where_all_is_covered_the_donor_is_left() -> None:
 def test_shapes_that_don_t_fit_are_named() -> None:
     with pytest.raises(ValueError, match=r"\(1, 3, 8, 8\) and \(1, 1, 8, 9\)"):
         harmonic_fill(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 9))
-
-
-def test_too_few_steps_are_an_error_that_says_how_far_it_got() -> None:
-    region = torch.ones(1, 1, 32, 32)
-    region[..., 0, 0] = region[..., -1, -1] = 0
-    with pytest.raises(RuntimeError, match="within 8 steps"):
-        harmonic_fill(torch.rand(1, 1, 32, 32), region, tolerance=1e-7, max_steps=8)
 
 
 def test_dilation_of_one_pixel_is_a_square() -> None:
