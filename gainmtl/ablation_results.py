@@ -36,6 +36,8 @@ KEPT = (
     "energy_inside", "positive_energy", "false_activation", "pixel_ap", "wrong_reason",
 )  # fmt: skip
 """The measures of the rows of single systems; types and further measures are other chapters'."""
+BY_FOLD = ("auroc",)
+"""Those of them that are kept of every fold, too: a file has room for so many rows."""
 TESTED = ("auroc", "recall_at_fpr05")
 """Measures whose p-values are kept, as `<metric>_p_value`: the targets are about them."""
 RATIOS = ("iou", "point_game")
@@ -127,7 +129,8 @@ def part_results(parameters: Parameters, part: str, asked: bool, resamples: int 
     found = results(p, systems)
     assert found.rows is not None
     plain = found.rows["condition"].map(lambda c: "defect_type" not in c)
-    table = found.rows[found.rows["metric"].isin(KEPT) & plain]
+    whole_run = found.rows["fold"].isna() | found.rows["metric"].isin(BY_FOLD)
+    table = found.rows[found.rows["metric"].isin(KEPT) & plain & whole_run]
     rows: list[dict[str, Any]] = []
     whole = {tag: merge(one, p.seeds) for tag, one in found.pooled.items()}
     for a, b in pairs:
