@@ -168,7 +168,7 @@ def _solve(known: NDArray[np.float64], region: NDArray[np.bool_]) -> NDArray[np.
     values = np.concatenate([degree[region], np.full(2 * len(first), -1.0)])
     places = np.concatenate([every, first, second]), np.concatenate([every, second, first])
     matrix = csc_matrix((values, places), shape=(count, count))
-    # Symmetric and diagonally dominant: no pivot is needed, which halves the factors.
+    # Symmetric and diagonally dominant: no pivot is needed.
     factors = splu(
         matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
     )

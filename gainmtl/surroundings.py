@@ -1,9 +1,9 @@
 """What a verdict is worth when every defect is gone: its surroundings say the rest.
 
-A photograph of a defective part differs from one of an intact part in more than the defect: it was
-taken on another day, of another part. A classifier may rank photographs by that. So every defect is
-filled with intact surface, every intact part is filled at the place of somebody's defect, and the
-same classifier ranks them again.
+A photograph of a defective part differs from one of an intact part in more than the defect: it
+shows another part. A classifier may rank photographs by that. So every defect is filled with intact
+surface, every intact part is filled at the place of somebody's defect, and the same classifier
+ranks them again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gainmtl.tables import pooled_row
 from gainmtl.types import Sample, collate
 
 METRIC = "auroc_without_defects"
+"""The result rows' name for it."""
 
 
 @torch.no_grad()
@@ -96,8 +97,8 @@ def surroundings_rows(
 ) -> list[dict[str, Any]]:
     """Rows `auroc` and `auroc_without_defects`, over all types and, with several, of each.
 
-    The second is the area under the ROC curve of the filled pictures, in [0, 1]: 0.5 where a
-    verdict comes from the defect alone. Rows of a type set its parts against all intact ones, with
+    The second is the area under the ROC curve of the filled pictures, in [0, 1]: 0.5 where
+    nothing but the defects told the two kinds apart. Rows of a type set its parts against all intact ones, with
     `defect_type` in the condition; of all types `auroc` is not repeated.
     """
     bad = answers["is_defective"].to_numpy(bool)
