@@ -97,9 +97,9 @@ def surroundings_rows(
 ) -> list[dict[str, Any]]:
     """Rows `auroc` and `auroc_without_defects`, over all types and, with several, of each.
 
-    The second is the area under the ROC curve of the filled pictures, in [0, 1]: 0.5 where
-    nothing but the defects told the two kinds apart. Rows of a type set its parts against all intact ones, with
-    `defect_type` in the condition; of all types `auroc` is not repeated.
+    The second is the area under the ROC curve of the filled pictures, in [0, 1]: 0.5 where nothing
+    but the defects told the two kinds apart. Rows of a type set its parts against all intact ones,
+    with `defect_type` in the condition; of all types `auroc` is not repeated.
     """
     bad = answers["is_defective"].to_numpy(bool)
     kinds = sorted(set(answers.loc[bad, "defect_type"]))
