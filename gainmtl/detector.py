@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -22,11 +23,12 @@ class AnomalyOutputs(NamedTuple):
     """What a detector says about a batch of B images."""
 
     anomaly_map: Tensor
-    """(B, 1, H, W), >= 0 up to rounding: the distance from what is normal, smoothed."""
+    """(B, 1, H, W): the distance from what is normal, smoothed; >= 0 up to rounding, unless the
+    levels are balanced."""
     anomaly_score: Tensor
     """(B,): the highest value of the map."""
     level_maps: tuple[Tensor, ...]
-    """(B, 1, h_i, w_i) each, >= 0: the distances that the map is the sum of, finest first."""
+    """(B, 1, h_i, w_i) each, >= 0: the distances that the map is made of, finest first."""
     map_logits: Tensor
     """(B, 1, H, W): the map on the scale of the verdict, 0 at the threshold; NaN before there is
     one."""
@@ -74,14 +76,28 @@ class Detector(nn.Module):
 
     A subclass makes `level_maps`. `threshold` and `spread` are set from normal validation images
     by `calibrate`, never from a defect and never from the test.
+
+    The map is Σ (M_i - c_i) / s_i over the levels' maps M_i, enlarged and smoothed. As published
+    c_i is 0 and s_i is 1, and a level whose distances are large on normal parts drowns the others.
+    With `balanced`, `balance` makes them the mean and the standard deviation of M_i over the places
+    of normal validation images, so that each level speaks as loudly on what is normal. Source of
+    the idea, there with quantiles: Batzner, Heckler and König, "EfficientAD", WACV 2024.
     """
 
     kind: ClassVar[str]
     """Its name in result rows: `<kind>-<backbone>`."""
 
-    def __init__(self, teacher: Teacher, smoothing: float, config: dict[str, Any]) -> None:
+    def __init__(
+        self, teacher: Teacher, smoothing: float, levels: int, balanced: bool,
+        config: dict[str, Any],
+    ) -> None:  # fmt: skip
         super().__init__()
         self.teacher = teacher
+        self.balanced = balanced
+        self.register_buffer("level_center", torch.zeros(levels))
+        self.register_buffer("level_spread", torch.ones(levels))
+        self.level_center: Tensor
+        self.level_spread: Tensor
         self.smoothing = smoothing
         self.config = config
         """What builds it again, without the weights."""
@@ -112,7 +128,13 @@ class Detector(nn.Module):
         """Normalised images to map and score; no mask enters."""
         levels = self.level_maps(images)
         size = (images.shape[2], images.shape[3])
-        whole = torch.stack([self._enlarge(level, size) for level in levels]).sum(0)
+        on_one_scale = [
+            (level - center) / spread
+            for level, center, spread in zip(
+                levels, self.level_center, self.level_spread, strict=True
+            )
+        ]
+        whole = torch.stack([self._enlarge(level, size) for level in on_one_scale]).sum(0)
         score = whole.amax((1, 2, 3))
         on_scale = squash((whole - self.threshold) / self.spread)
         return AnomalyOutputs(whole, score, tuple(levels), on_scale, on_scale.amax((1, 2, 3)))
@@ -130,6 +152,33 @@ class Detector(nn.Module):
             found = smoothing_matrix(cells, pixels, self.smoothing * pixels).to(like.device)
             self._matrices[(cells, pixels)] = found
         return found
+
+    def prepare(self, images: Iterable[Tensor]) -> None:
+        """Look at the training images, (B, 3, H, W) in [0, 1], once before anything is learned."""
+        device = next(self.teacher.parameters()).device
+        self.teacher.fit_statistics(self.preprocess(batch.to(device)) for batch in images)
+
+    @torch.no_grad()
+    def balance(self, images: Iterable[Tensor]) -> None:
+        """Put the levels on one scale by normal validation images, (B, 3, H, W) in [0, 1].
+
+        Without `balanced` it does nothing. To be called before `calibrate`, whose scores depend on
+        it.
+        """
+        if not self.balanced:
+            return
+        device = next(self.teacher.parameters()).device
+        found: list[list[Tensor]] = [[] for _ in self.level_center]
+        for batch in images:
+            for kept, level in zip(
+                found, self.level_maps(self.preprocess(batch.to(device))), strict=True
+            ):
+                kept.append(level.double().flatten())
+        for place, kept in enumerate(found):
+            values = torch.cat(kept)
+            self.level_center[place] = values.mean()
+            # A level that is the same everywhere says nothing; it must not divide by zero.
+            self.level_spread[place] = values.std(correction=0).clamp_min(1e-12)
 
     def calibrate(self, scores: Tensor, threshold: float) -> None:
         """Set the scale from the scores (N,) of normal validation images and a threshold."""

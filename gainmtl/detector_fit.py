@@ -156,6 +156,7 @@ def calibrate(detector: Detector, data: Data, max_false_alarms: float = 0.05) ->
     """Set threshold and spread from the normal images of `data.val`."""
     detector.eval()
     part = normal_only(data).val
+    detector.balance(_images(part, 32))
     scores = anomaly_scores(detector, part)
     labels = np.zeros(len(scores), dtype=bool)
     threshold = metrics.threshold_at_fpr(scores, labels, max_false_alarms)
@@ -228,6 +229,7 @@ def _fill(
     bank.resize = getattr(data.train, "resize", bank.resize)
     use_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     bank.to("cuda" if use_gpu else "cpu").to(memory_format=torch.channels_last)
+    bank.prepare(_images(data.train, 16))
     bank.fill(_images(data.train, 16), len(cast(Any, data.train)))
     calibrate(bank, data, max_false_alarms)
     seconds = time.perf_counter() - start

@@ -7,7 +7,7 @@ back badly, and the distance between the two, place by place, is the anomaly map
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -33,7 +33,7 @@ from gainmtl.types import Batch
 OPTIONS = {
     "embedding": ("trained", "stage4", "stage4-trained"),
     "decoder": ("auto", "resnet", "convnext", "light"),
-    "loss": ("pixel", "flat"),
+    "loss": ("pixel", "flat", "squared"),
 }
 """What `ReverseDistillation` can be built with."""
 
@@ -58,6 +58,29 @@ def flat_loss(teachers: Sequence[Tensor], students: Sequence[Tensor]) -> Tensor:
     return torch.stack(
         [(1 - F.cosine_similarity(t.flatten(1), s.flatten(1), dim=1)).mean() for t, s in pairs]
     ).sum()
+
+
+def squared_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """(B, C, h, w) twice to (B, 1, h, w) >= 0: (1/C) Σ_c (t_c - s_c)².
+
+    For standardized features. A cosine looks at directions alone, and the most ordinary place of a
+    surface has standardized features near zero: their direction is noise that no student can know.
+    """
+    return ((teacher - student) ** 2).mean(1, keepdim=True)
+
+
+def squared_loss(teachers: Sequence[Tensor], students: Sequence[Tensor]) -> Tensor:
+    """Σ over levels of the mean of (t - s)² over places and channels."""
+    pairs = zip(teachers, students, strict=True)
+    return torch.stack([squared_distance(t, s).mean() for t, s in pairs]).sum()
+
+
+_LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "pixel": (pixel_loss, cosine_distance),
+    "flat": (flat_loss, cosine_distance),
+    "squared": (squared_loss, squared_distance),
+}
+"""What is made small in training, and the distance that the map is made of."""
 
 
 class Student(nn.Module):
@@ -86,7 +109,7 @@ class ReverseDistillation(Detector):
     """Reverse distillation for any timm backbone with feature maps.
 
     Args:
-        backbone, weights, features, strides, create_kwargs: of the `Teacher`.
+        backbone, weights, features, strides, neighborhood, create_kwargs: of the `Teacher`.
         fusion: fuse the levels before the embedding; else it sees the coarsest level alone.
         embedding: "trained" from scratch, as in the paper; "stage4": the backbone's own next stage
             with its weights, frozen; "stage4-trained": the same, trained on.
@@ -94,11 +117,13 @@ class ReverseDistillation(Detector):
             its channels and two or three blocks), "light" resizes and convolves, "auto" is the
             teacher's own kind, light where it has none.
         projection: a linear 1 x 1 convolution behind each decoder stage; `None`: for the light one.
-        loss: "pixel" or "flat"; see `pixel_loss` and `flat_loss`.
+        loss: "pixel", "flat" or "squared"; see `pixel_loss`, `flat_loss` and `squared_loss`. The
+            map of the first two is made of `cosine_distance`, of the last of `squared_distance`.
         layer_scale: first value of ConvNeXt's layer scale; `None` leaves it out.
         dropout: of the code, in training.
         width: least width of the light decoder.
         smoothing: see `SMOOTHING`.
+        balanced: put the levels on one scale by normal validation images; see `Detector`.
 
     Raises:
         ValueError: an option that does not exist or that this backbone does not have.
@@ -122,19 +147,22 @@ class ReverseDistillation(Detector):
         dropout: float = 0.0,
         width: int = 64,
         smoothing: float = SMOOTHING,
+        neighborhood: int = 1,
+        balanced: bool = False,
         create_kwargs: dict[str, Any] | None = None,
     ) -> None:
         for name, value in (("embedding", embedding), ("decoder", decoder), ("loss", loss)):
             if value not in OPTIONS[name]:
                 known = ", ".join(OPTIONS[name])
                 raise ValueError(f"{name}: expected one of {known}, got {value!r}")
-        teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs)
+        teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs, neighborhood)
         config = {
             "backbone": backbone, "features": features, "strides": list(strides), "fusion": fusion,
             "embedding": embedding, "decoder": decoder, "projection": projection, "loss": loss,
             "layer_scale": layer_scale, "dropout": dropout, "width": width, "smoothing": smoothing,
+            "neighborhood": neighborhood, "balanced": balanced,
         }  # fmt: skip
-        super().__init__(teacher, smoothing, config)
+        super().__init__(teacher, smoothing, len(teacher.strides), balanced, config)
         self.loss = loss
         self.student = _student(teacher, fusion, embedding, decoder, projection, layer_scale,
                                 dropout, width)  # fmt: skip
@@ -156,19 +184,14 @@ class ReverseDistillation(Detector):
         return [full(x) for x in levels], [full(x) for x in self.student(levels)]
 
     def level_maps(self, images: Tensor) -> list[Tensor]:
-        """1 - cos at every place of every level, (B, 1, h_i, w_i) in [0, 2]."""
-        return [cosine_distance(t, s) for t, s in zip(*self.both(images), strict=True)]
+        """The loss's distance at every place of every level, (B, 1, h_i, w_i)."""
+        distance = _LOSSES[self.loss][1]
+        return [distance(t, s) for t, s in zip(*self.both(images), strict=True)]
 
     def training_step(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
         """The named loss of a batch of normal images; masks and labels are not looked at."""
         teachers, students = self.both(self.preprocess(full(batch.image)))
-        measure = flat_loss if self.loss == "flat" else pixel_loss
-        return {"distillation": measure(teachers, students)}
-
-    def prepare(self, images: Iterable[Tensor]) -> None:
-        """Look at the training images, (B, 3, H, W) in [0, 1], once before the first step."""
-        device = next(self.parameters()).device
-        self.teacher.fit_statistics(self.preprocess(batch.to(device)) for batch in images)
+        return {"distillation": _LOSSES[self.loss][0](teachers, students)}
 
 
 def _student(

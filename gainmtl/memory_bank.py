@@ -58,10 +58,10 @@ class MemoryBank(Detector):
     """Distance to the nearest kept feature of a normal image.
 
     A place's feature is its levels side by side on the finest grid of `strides`, each averaged over
-    3 x 3 places, so that it knows its surroundings.
+    a neighbourhood, so that it knows its surroundings.
 
     Args:
-        backbone, weights, features, create_kwargs: of the `Teacher`.
+        backbone, weights, features, neighborhood, create_kwargs: of the `Teacher`.
         strides: the levels used; the published default leaves the finest of three out.
         size: rows of the bank.
         candidates: features of the training images that the coreset is drawn from, at most.
@@ -80,6 +80,7 @@ class MemoryBank(Detector):
         strides: tuple[int, ...] = (8, 16),
         size: int = 4000,
         candidates: int = 40_000,
+        neighborhood: int = 3,
         smoothing: float = SMOOTHING,
         seed: int = 0,
         create_kwargs: dict[str, Any] | None = None,
@@ -88,17 +89,18 @@ class MemoryBank(Detector):
             raise ValueError(f"expected 1 <= size <= candidates, got {size} and {candidates}")
         config = {
             "backbone": backbone, "features": features, "strides": list(strides), "size": size,
-            "candidates": candidates, "smoothing": smoothing, "seed": seed,
+            "candidates": candidates, "neighborhood": neighborhood, "smoothing": smoothing,
+            "seed": seed,
         }  # fmt: skip
-        teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs)
-        super().__init__(teacher, smoothing, config)
+        teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs, neighborhood)
+        super().__init__(teacher, smoothing, 1, False, config)
         self.size, self.candidates, self.seed = size, candidates, seed
         self.register_buffer("bank", torch.zeros(0, sum(teacher.channels)))
         self.bank: Tensor
 
     def patches(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised to (B, D, h, w)."""
-        levels = [F.avg_pool2d(x, 3, 1, 1) for x in self.teacher(images)]
+        levels = self.teacher(images)
         size = levels[0].shape[2:]
         return torch.cat(
             [levels[0]] + [F.interpolate(x, size, mode="bilinear") for x in levels[1:]], 1

@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gainmtl.backbones import Backbone
 
 STRIDES = (4, 8, 16)
 """The levels that a teacher shows, in pixels per cell: ResNet's first three layers."""
-FEATURES = ("raw", "norm", "standardized")
+FEATURES = ("raw", "norm", "standardized", "scaled")
 """What a level is taken as; see `Teacher`."""
+_MEASURED = ("standardized", "scaled")
 
 
 class Teacher(nn.Module):
@@ -27,12 +29,16 @@ class Teacher(nn.Module):
             normalisation that the next stage begins with, with its own trained weights, which only
             networks have whose stages begin with one, as ConvNeXt. "standardized" subtracts each
             channel's mean over the training images and divides by its standard deviation, which
-            `fit_statistics` measures.
+            `fit_statistics` measures; "scaled" divides alone, so that loud channels are quiet and
+            the mean, which gives a cosine its bearings, stays.
         strides: the levels wanted; those that the backbone does not have are left out.
+        neighborhood: each level is averaged over so many places a side, odd; what lies outside the
+            picture does not count. 1: no average. As for the memory bank of Roth et al., "Towards
+            Total Recall in Industrial Anomaly Detection", CVPR 2022. Done before "standardized".
 
     Raises:
-        ValueError: an unknown kind of features, one that this backbone does not have, or fewer than
-            two levels.
+        ValueError: an unknown kind of features, one that this backbone does not have, fewer than
+            two levels, or an even neighbourhood.
     """
 
     def __init__(
@@ -42,12 +48,15 @@ class Teacher(nn.Module):
         features: str = "raw",
         strides: tuple[int, ...] = STRIDES,
         create_kwargs: dict[str, Any] | None = None,
+        neighborhood: int = 1,
     ) -> None:
         super().__init__()
+        if neighborhood < 1 or neighborhood % 2 == 0:
+            raise ValueError(f"neighborhood: expected an odd number >= 1, got {neighborhood}")
         if features not in FEATURES:
             raise ValueError(f"features: expected one of {', '.join(FEATURES)}, got {features!r}")
         whole = Backbone(backbone, weights, create_kwargs)
-        self.name, self.features = backbone, features
+        self.name, self.features, self.neighborhood = backbone, features, neighborhood
         self.mean, self.std = whole.mean, whole.std
         self.initial_weights, self.create_kwargs = whole.initial_weights, whole.create_kwargs
         levels = [
@@ -94,8 +103,13 @@ class Teacher(nn.Module):
             output_fmt="NCHW",
         )  # fmt: skip
         if self.features == "norm":
-            return [norm(level) for norm, level in zip(self.norms, levels, strict=True)]
-        if self.features == "standardized":
+            levels = [norm(level) for norm, level in zip(self.norms, levels, strict=True)]
+        if self.neighborhood > 1:
+            side = self.neighborhood
+            levels = [
+                F.avg_pool2d(level, side, 1, side // 2, count_include_pad=False) for level in levels
+            ]
+        if self.features in _MEASURED:
             return [
                 (level - self._buffer("center", i)) / self._buffer("scale", i)
                 for i, level in enumerate(levels)
@@ -109,9 +123,9 @@ class Teacher(nn.Module):
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Measure mean and standard deviation of every channel over batches of normalised images.
 
-        Of use for "standardized" only; for the others it does nothing.
+        Of use for "standardized" and "scaled"; for the others it does nothing.
         """
-        if self.features != "standardized":
+        if self.features not in _MEASURED:
             return
         wanted, self.features = self.features, "raw"
         sums = [[torch.zeros(c, dtype=torch.float64) for c in self.channels] for _ in range(2)]
@@ -128,7 +142,8 @@ class Teacher(nn.Module):
             variance = (sums[1][place] / max(1, number) - mean**2).clamp_min(0)
             # A channel that never changes would turn rounding into a signal.
             least = 1e-3 * variance.mean().sqrt().clamp_min(1e-12)
-            getattr(self, f"center_{place}").copy_(mean)
+            if wanted == "standardized":
+                getattr(self, f"center_{place}").copy_(mean)
             getattr(self, f"scale_{place}").copy_(variance.sqrt().clamp_min(least))
 
 

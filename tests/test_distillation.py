@@ -19,6 +19,8 @@ from gainmtl.distillation import (
     cosine_distance,
     flat_loss,
     pixel_loss,
+    squared_distance,
+    squared_loss,
 )
 from gainmtl.teachers import Teacher, feature_statistics
 from gainmtl.types import Batch
@@ -128,6 +130,57 @@ def test_losses_by_hand() -> None:
     assert pixel_loss([t, t], [s, s]).item() == pytest.approx(2 * 0.5)
     # As one vector: t·s = 3, |t| = sqrt(10), |s| = sqrt(2); the strong place hides the wrong one.
     assert flat_loss([t], [s]).item() == pytest.approx(1 - 3 / math.sqrt(20))
+    # Differences (2, 0) and (-1, 1): means of squares 2 and 1.
+    assert squared_distance(t, s).flatten().tolist() == pytest.approx([2, 1])
+    assert squared_loss([t, t], [s, s]).item() == pytest.approx(2 * 1.5)
+
+
+def test_the_map_is_made_of_the_losss_own_distance() -> None:
+    torch.manual_seed(0)
+    model = ReverseDistillation("test_resnet", features="standardized", loss="squared").eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        t, s = model.both(images)
+        assert torch.equal(model.level_maps(images)[1], squared_distance(t[1], s[1]))
+
+
+def test_a_neighbourhood_is_averaged_inside_the_picture_alone() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 32, 32)
+    plain = Teacher("test_resnet", strides=(4, 8))
+    wide = Teacher("test_resnet", strides=(4, 8), neighborhood=3)
+    wide.load_state_dict(plain.state_dict())
+    level, near = plain(images)[0], wide(images)[0]
+    assert torch.allclose(near[..., 4, 5], level[..., 3:6, 4:7].mean((2, 3)), atol=1e-5)
+    assert torch.allclose(near[..., 0, 7], level[..., :2, 6:].mean((2, 3)), atol=1e-5)
+    with pytest.raises(ValueError, match="odd number >= 1, got 2"):
+        Teacher("test_resnet", neighborhood=2)
+
+
+def test_balanced_levels_speak_alike_on_normal_images() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(6, 3, 64, 64)
+    plain = ReverseDistillation("test_resnet", loss="squared").eval()
+    model = ReverseDistillation("test_resnet", loss="squared", balanced=True).eval()
+    model.load_state_dict(plain.state_dict())
+    for one in (plain, model):
+        one.balance([images[:4], images[4:]])
+    assert plain.level_center.tolist() == [0, 0, 0]
+    with torch.no_grad():
+        out = model(model.preprocess(images))
+        levels = model.level_maps(model.preprocess(images))
+        assert torch.equal(plain(plain.preprocess(images)).level_maps[0], levels[0])
+    for place, level in enumerate(levels):
+        assert model.level_center[place] == pytest.approx(level.mean().item(), rel=1e-5)
+        found = level.std(correction=0).item()
+        assert model.level_spread[place] == pytest.approx(found, rel=1e-5)
+    # Three levels of mean 0 each, enlarged with corners aligned: far from the sum of distances.
+    assert abs(out.anomaly_map.mean()) < 0.5
+    total = sum(
+        model._enlarge((level - c) / s, (64, 64))
+        for level, c, s in zip(levels, model.level_center, model.level_spread, strict=True)
+    )
+    assert torch.allclose(out.anomaly_map, torch.as_tensor(total), atol=1e-4)
 
 
 def test_smoothing_matrix_is_resizing_and_scipys_filter() -> None:
@@ -175,6 +228,13 @@ def test_standardized_features_have_mean_zero_and_spread_one() -> None:
         alive = spreads > 0.5
         assert torch.allclose(spreads[alive], torch.ones(int(alive.sum())), atol=1e-2)
     assert {"teacher.center_0", "teacher.scale_2"} <= set(model.state_dict())
+    scaled = ReverseDistillation("test_resnet", features="scaled")
+    scaled.teacher.network.load_state_dict(model.teacher.network.state_dict())
+    scaled.prepare([images])
+    one, other = (m.teacher(m.preprocess(images))[2] for m in (model, scaled))
+    apart = other - one
+    assert torch.allclose(apart, apart[:1, :, :1, :1].expand_as(apart), atol=1e-3)
+    assert other.mean((0, 2, 3)).abs().max() > 0.1
 
 
 def test_norm_features_are_those_of_the_next_stage() -> None:
@@ -234,7 +294,7 @@ def test_stages_that_are_not_wanted_never_run() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"features": "cooked"}, "raw, norm, standardized"),
+        ({"features": "cooked"}, "raw, norm, standardized, scaled"),
         ({"embedding": "none"}, "embedding"),
         ({"decoder": "vit"}, "decoder"),
         ({"loss": "l2"}, "pixel, flat"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from gainmtl import datasets
+from gainmtl.detector_fit import fit_detector
 from gainmtl.memory_bank import MemoryBank, greedy_coreset, nearest_distance
 
 
@@ -60,6 +64,16 @@ def test_a_filled_bank_is_saved_and_loaded() -> None:
     other = MemoryBank("test_efficientnet", size=20)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.bank, model.bank)
+
+
+def test_a_standardized_bank_measures_its_features_first() -> None:
+    data = datasets.load("synthetic", image_size=64, train=8, val=8, test=8, seed=0)
+    bank = MemoryBank("test_resnet", features="standardized", size=20)
+    fit_detector(bank, data, accelerator="cpu")
+    train: Any = datasets.normal_only(data).train
+    images = torch.stack([s.image for s in train])
+    level = bank.teacher(bank.preprocess(images))[0]
+    assert level.mean((0, 2, 3)).abs().max() < 1e-3
 
 
 def test_an_impossible_size_is_refused() -> None:
