@@ -20,6 +20,7 @@ from gainmtl.datasets import Data
 from gainmtl.detector import Detector
 from gainmtl.detector_fit import DETECTOR, RECIPES
 from gainmtl.distillation import ReverseDistillation
+from gainmtl.files import plain
 from gainmtl.memory_bank import MemoryBank
 from gainmtl.metrics import recall_at_fpr
 from gainmtl.protocol import Pooled, cross_validate
@@ -54,7 +55,8 @@ class DetectorSystem(NamedTuple):
         """What its result rows carry."""
         trained = {"recipe": self.recipe} if self.kind == ReverseDistillation.kind else {}
         own = {"split": self.split} if self.split != "auto" else {}
-        return {**trained, **dict(self.changes), **own, **dict(self.options)}
+        every = {**trained, **dict(self.changes), **own, **dict(self.options)}
+        return dict(plain(every))  # lists, as a results file gives them back
 
     @property
     def name(self) -> str:
@@ -72,22 +74,29 @@ def on(system: DetectorSystem, backbone: str) -> DetectorSystem:
     return system if system.backbone else system._replace(backbone=backbone)
 
 
-STANDARDIZED = (("features", "standardized"),)
-RD = DetectorSystem("rd", "rd", "reverse distillation", STANDARDIZED)
+SURFACE = (("features", "scaled"), ("strides", (8, 16, 32)), ("neighborhood", 3))
+"""How a teacher's features are taken where a surface has grain: loud channels quieted, the mean
+that a cosine needs kept, no level as fine as the grain, each place averaged with its neighbours."""
+RD = DetectorSystem("rd", "rd", "reverse distillation", (*SURFACE, ("balanced", True)))
+RD_CENTERED = DetectorSystem(
+    "rd-centered", "rd", "reverse distillation, standardized features",
+    (("features", "standardized"),),
+)  # fmt: skip
+"""To show what centring does to a cosine: the most ordinary place is near zero and points
+anywhere."""
 RD_RAW = DetectorSystem("rd-raw", "rd", "reverse distillation, raw features")
 RD_PAPER = DetectorSystem("rd-paper", "rd", "reverse distillation as published", (), "paper")
 BANK = DetectorSystem("memory-bank", "memory-bank", "memory bank")
 BANK_SAME = DetectorSystem(
-    "memory-bank-same", "memory-bank", "memory bank, the same features", (*STANDARDIZED,
-    ("strides", (4, 8, 16)))
-)  # fmt: skip
+    "memory-bank-same", "memory-bank", "memory bank, the same features", SURFACE
+)
 RD_LEAKING = RD._replace(
     tag="rd-leaking", label="reverse distillation, leaking split", split="leaking"
 )
 BANK_LEAKING = BANK._replace(
     tag="memory-bank-leaking", label="memory bank, leaking split", split="leaking"
 )
-SYSTEMS = (RD, RD_RAW, RD_PAPER, BANK, BANK_SAME, RD_LEAKING, BANK_LEAKING)
+SYSTEMS = (RD, RD_CENTERED, RD_RAW, RD_PAPER, BANK, BANK_SAME, RD_LEAKING, BANK_LEAKING)
 
 
 def build(system: DetectorSystem, backbone: str, weights: str | None) -> Detector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,16 @@ from gainmtl.detector_results import (
     difference_rows,
     difference_table,
 )
-from gainmtl.detector_systems import BANK, RD, SYSTEMS, build, on, recipe_of, run_detector
+from gainmtl.detector_systems import (
+    BANK,
+    BANK_SAME,
+    RD,
+    SYSTEMS,
+    build,
+    on,
+    recipe_of,
+    run_detector,
+)
 from gainmtl.distillation import ReverseDistillation
 from gainmtl.memory_bank import MemoryBank
 
@@ -37,13 +47,20 @@ def test_each_system_has_a_folder_and_rows_of_its_own() -> None:
     assert len({one.tag for one in SYSTEMS}) == len(SYSTEMS)
     places = {(on(s, "b").name, str(s.condition)) for s in SYSTEMS}
     assert len(places) == len(SYSTEMS)
+    for one in SYSTEMS:  # what is found in a run's rows is found in the stored ones
+        assert json.loads(json.dumps(one.condition)) == one.condition
 
 
 def test_a_system_builds_what_it_says(tmp_path: Path) -> None:
     student, bank = build(RD, BACKBONE, None), build(BANK, BACKBONE, None)
     assert isinstance(student, ReverseDistillation)
     assert isinstance(bank, MemoryBank)
-    assert student.teacher.features == "standardized"
+    assert student.teacher.features == "scaled"
+    assert (student.teacher.strides, student.balanced) == ((8, 16, 32), True)
+    # The comparison on the same features is one: nothing but the detector differs.
+    same = build(BANK_SAME, BACKBONE, None)
+    taken = ("features", "strides", "neighborhood")
+    assert [same.config[k] for k in taken] == [student.config[k] for k in taken]
     assert (student.name, bank.name) == (on(RD, BACKBONE).name, on(BANK, BACKBONE).name)
     p = parameters(tmp_path)
     assert recipe_of(RD, p)["learning_rate"] == p.learning_rate
