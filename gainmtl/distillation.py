@@ -179,7 +179,18 @@ class ReverseDistillation(Detector):
         return self
 
     def both(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The teacher's levels and the student's, (B, C_i, h_i, w_i) each."""
+        """The teacher's levels and the student's, (B, C_i, h_i, w_i) each.
+
+        Raises:
+            ValueError: sides that can't be halved once behind the coarsest level and doubled again.
+        """
+        least = 2 * self.teacher.strides[-1]
+        if images.shape[2] % least or images.shape[3] % least:
+            raise ValueError(
+                f"reverse distillation at strides {self.teacher.strides} needs sides that are "
+                f"multiples of {least} pixels, found {images.shape[2]} x {images.shape[3]}; change "
+                "image_size, or take finer strides"
+            )
         levels = self.teacher(images)
         return [full(x) for x in levels], [full(x) for x in self.student(levels)]
 

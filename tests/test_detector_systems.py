@@ -76,7 +76,7 @@ def test_without_a_reference_run_the_page_says_how_to_make_it(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_rows_of_folds_fill_the_tables(tmp_path: Path) -> None:
-    p = parameters(tmp_path, image_size=32)
+    p = parameters(tmp_path, image_size=64)
     systems = [on(RD, BACKBONE), on(BANK._replace(options=(("size", 50),)), BACKBONE)]
     pooled = [run_detector(p, one, None, progress=False) for one in systems]
     rows = detector_rows(pooled[0], p.seeds, "synthetic", resamples=20)

@@ -332,3 +332,9 @@ def test_one_step_at_full_size(backbone: str, options: dict[str, Any]) -> None:
         out = model.eval()(model.preprocess(images))
     assert out.anomaly_map.shape == (2, 1, 256, 256)
     assert [tuple(x.shape[2:]) for x in out.level_maps] == [(64, 64), (32, 32), (16, 16)]
+
+
+def test_sides_that_cannot_be_halved_are_refused_by_name() -> None:
+    model = ReverseDistillation("test_resnet")
+    with pytest.raises(ValueError, match="multiples of 32 pixels, found 64 x 48"):
+        model(torch.randn(1, 3, 64, 48))
