@@ -153,7 +153,7 @@ class DistillationRun(TrainingRun):
 
 
 def calibrate(detector: Detector, data: Data, max_false_alarms: float = 0.05) -> None:
-    """Set threshold and spread from the normal images of `data.val`."""
+    """Balance the levels, set threshold and spread, by the normal images of `data.val`."""
     detector.eval()
     part = normal_only(data).val
     detector.balance(_images(part, 32))

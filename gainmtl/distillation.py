@@ -45,8 +45,7 @@ def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
 
 def pixel_loss(teachers: Sequence[Tensor], students: Sequence[Tensor]) -> Tensor:
     """The paper's: Σ over levels of the mean over places of 1 - cos; every place counts alike."""
-    pairs = zip(teachers, students, strict=True)
-    return torch.stack([cosine_distance(t, s).mean() for t, s in pairs]).sum()
+    return _summed(cosine_distance, teachers, students)
 
 
 def flat_loss(teachers: Sequence[Tensor], students: Sequence[Tensor]) -> Tensor:
@@ -71,8 +70,14 @@ def squared_distance(teacher: Tensor, student: Tensor) -> Tensor:
 
 def squared_loss(teachers: Sequence[Tensor], students: Sequence[Tensor]) -> Tensor:
     """Σ over levels of the mean of (t - s)² over places and channels."""
+    return _summed(squared_distance, teachers, students)
+
+
+def _summed(
+    distance: Callable[..., Tensor], teachers: Sequence[Tensor], students: Sequence[Tensor]
+) -> Tensor:
     pairs = zip(teachers, students, strict=True)
-    return torch.stack([squared_distance(t, s).mean() for t, s in pairs]).sum()
+    return torch.stack([distance(t, s).mean() for t, s in pairs]).sum()
 
 
 _LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
