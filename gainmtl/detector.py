@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gainmtl import shading
+from gainmtl.smoothing import smoothing_matrix
 from gainmtl.teachers import Teacher
 
 SMOOTHING = 4 / 256
@@ -51,26 +52,6 @@ def squash(values: Tensor) -> Tensor:
     return KNEE * torch.asinh(values / KNEE)
 
 
-def smoothing_matrix(cells: int, pixels: int, sigma: float) -> Tensor:
-    """(pixels, cells): bilinear resizing of a line with its corners aligned, then a Gaussian.
-
-    The Gaussian ends at 4 sigma and reflects at the border, edge pixel included, as SciPy's
-    `gaussian_filter`. A map of a grid is then A M Bᵀ with one such matrix per axis: both steps are
-    linear, so they are done once, for the matrix, and not for every image.
-    """
-    up = F.interpolate(torch.eye(cells)[None], pixels, mode="linear", align_corners=True)[0].T
-    if sigma <= 0:
-        return up
-    reach = int(4 * sigma + 0.5)
-    offsets = torch.arange(-reach, reach + 1)
-    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    weights = weights / weights.sum()
-    place = (torch.arange(pixels)[:, None] + offsets) % (2 * pixels)
-    place = torch.where(place >= pixels, 2 * pixels - 1 - place, place)
-    blur = torch.zeros(pixels, pixels).scatter_add_(1, place, weights.expand(pixels, -1))
-    return blur @ up
-
-
 class Detector(nn.Module):
     """A frozen teacher and something that knows its normal features.
 
@@ -88,11 +69,16 @@ class Detector(nn.Module):
     """Its name in result rows: `<kind>-<backbone>`."""
 
     def __init__(
-        self, teacher: Teacher, smoothing: float, levels: int, balanced: bool,
+        self, teacher: Teacher, smoothing: float, levels: int, balanced: bool, flat_field: float,
         config: dict[str, Any],
     ) -> None:  # fmt: skip
+        if not 0 <= flat_field <= 1:
+            raise ValueError(
+                f"flat_field: expected a share of the side in [0, 1], got {flat_field}"
+            )
         super().__init__()
         self.teacher = teacher
+        self.flat_field = flat_field
         self.balanced = balanced
         self.register_buffer("level_center", torch.zeros(levels))
         self.register_buffer("level_spread", torch.ones(levels))
@@ -115,7 +101,13 @@ class Detector(nn.Module):
         return f"{self.kind}-{self.teacher.name}"
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to what the teacher was trained with."""
+        """(B, 3, H, W) in [0, 1] to what the teacher was trained with.
+
+        With `flat_field`, the standard deviation of a Gaussian as a share of the side, through
+        `shading.flat_field` first.
+        """
+        if self.flat_field:
+            images = shading.flat_field(images, self.flat_field)
         mean, std = (images.new_tensor(v)[:, None, None] for v in
                      (self.teacher.mean, self.teacher.std))  # fmt: skip
         return (images - mean) / std

@@ -74,10 +74,18 @@ def on(system: DetectorSystem, backbone: str) -> DetectorSystem:
     return system if system.backbone else system._replace(backbone=backbone)
 
 
-SURFACE = (("features", "scaled"), ("strides", (8, 16, 32)), ("neighborhood", 3))
+SURFACE = (
+    ("features", "scaled"), ("strides", (8, 16, 32)), ("neighborhood", 3), ("flat_field", 3 / 32),
+)  # fmt: skip
 """How a teacher's features are taken where a surface has grain: loud channels quieted, the mean
-that a cosine needs kept, no level as fine as the grain, each place averaged with its neighbours."""
-RD = DetectorSystem("rd", "rd", "reverse distillation", (*SURFACE, ("balanced", True)))
+that a cosine needs kept, no level as fine as the grain, each place averaged with its neighbours,
+and pictures with their shading taken out, so that no exposure is an anomaly."""
+RD = DetectorSystem(
+    "rd", "rd", "reverse distillation",
+    (*SURFACE, ("balanced", True), ("code_channels", 64), ("denoise", 0.8)),
+)  # fmt: skip
+"""`SURFACE`, levels on one scale, a code of 64 channels (640 of mobilenetv2_100 otherwise), and a
+student that learns to give back undisturbed features."""
 RD_CENTERED = DetectorSystem(
     "rd-centered", "rd", "reverse distillation, standardized features",
     (("features", "standardized"),),

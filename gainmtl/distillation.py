@@ -17,6 +17,7 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from gainmtl.detector import SMOOTHING, Detector
+from gainmtl.disturbance import disturb
 from gainmtl.precision import full
 from gainmtl.students import (
     Decoder,
@@ -125,9 +126,18 @@ class ReverseDistillation(Detector):
         loss: "pixel", "flat" or "squared"; see `pixel_loss`, `flat_loss` and `squared_loss`. The
             map of the first two is made of `cosine_distance`, of the last of `squared_distance`.
         layer_scale: first value of ConvNeXt's layer scale; `None` leaves it out.
+        code_channels: of a trained embedding; `None`: as many as its decoder's kind asks for, twice
+            the coarsest level's or those of the backbone's next stage. Fewer leave less room for
+            what is not needed on normal parts, and cost less time.
         dropout: of the code, in training.
+        denoise: share of the training images that the teacher sees disturbed (`disturb`) for what
+            the student gets, and as they are for what the student has to give back; 0: none, as
+            published. After Tien et al., "Revisiting Reverse Distillation for Anomaly Detection",
+            and Zhang et al., "DeSTSeg", both CVPR 2023; simpler than either: no further loss and no
+            further layer.
         width: least width of the light decoder.
         smoothing: see `SMOOTHING`.
+        flat_field: take shading out of pictures; see `Detector.preprocess`. 0: as they are.
         balanced: put the levels on one scale by normal validation images; see `Detector`.
 
     Raises:
@@ -149,28 +159,39 @@ class ReverseDistillation(Detector):
         projection: bool | None = None,
         loss: str = "pixel",
         layer_scale: float | None = 1e-6,
+        code_channels: int | None = None,
         dropout: float = 0.0,
+        denoise: float = 0.0,
         width: int = 64,
         smoothing: float = SMOOTHING,
         neighborhood: int = 1,
         balanced: bool = False,
+        flat_field: float = 0.0,
         create_kwargs: dict[str, Any] | None = None,
     ) -> None:
         for name, value in (("embedding", embedding), ("decoder", decoder), ("loss", loss)):
             if value not in OPTIONS[name]:
                 known = ", ".join(OPTIONS[name])
                 raise ValueError(f"{name}: expected one of {known}, got {value!r}")
+        if not 0 <= denoise <= 1:
+            raise ValueError(f"denoise: expected a share in [0, 1], got {denoise}")
+        if code_channels is not None and (code_channels < 1 or embedding != "trained"):
+            raise ValueError(
+                f"code_channels: expected None or at least 1 and a trained embedding, got "
+                f"{code_channels} with embedding={embedding!r}"
+            )
         teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs, neighborhood)
         config = {
             "backbone": backbone, "features": features, "strides": list(strides), "fusion": fusion,
             "embedding": embedding, "decoder": decoder, "projection": projection, "loss": loss,
-            "layer_scale": layer_scale, "dropout": dropout, "width": width, "smoothing": smoothing,
-            "neighborhood": neighborhood, "balanced": balanced,
+            "layer_scale": layer_scale, "code_channels": code_channels, "dropout": dropout,
+            "denoise": denoise, "width": width, "smoothing": smoothing,
+            "neighborhood": neighborhood, "balanced": balanced, "flat_field": flat_field,
         }  # fmt: skip
-        super().__init__(teacher, smoothing, len(teacher.strides), balanced, config)
-        self.loss = loss
+        super().__init__(teacher, smoothing, len(teacher.strides), balanced, flat_field, config)
+        self.loss, self.denoise = loss, denoise
         self.student = _student(teacher, fusion, embedding, decoder, projection, layer_scale,
-                                dropout, width)  # fmt: skip
+                                code_channels, dropout, width)  # fmt: skip
         self.frozen: list[nn.Module] = []
         if embedding == "stage4":
             self.frozen = [self.student.embedding.requires_grad_(False)]
@@ -183,8 +204,12 @@ class ReverseDistillation(Detector):
             module.eval()
         return self
 
-    def both(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The teacher's levels and the student's, (B, C_i, h_i, w_i) each.
+    def both(
+        self, images: Tensor, disturbed: Tensor | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The teacher's levels of `images` and the student's, (B, C_i, h_i, w_i) each.
+
+        With `disturbed` images of the same shape the student sees the teacher's levels of those.
 
         Raises:
             ValueError: sides that can't be halved once behind the coarsest level and doubled again.
@@ -196,8 +221,13 @@ class ReverseDistillation(Detector):
                 f"multiples of {least} pixels, found {images.shape[2]} x {images.shape[3]}; change "
                 "image_size, or take finer strides"
             )
-        levels = self.teacher(images)
-        return [full(x) for x in levels], [full(x) for x in self.student(levels)]
+        if disturbed is None:
+            wanted = seen = self.teacher(images)
+        else:
+            # Together: the teacher normalises by stored statistics, so no image knows of another.
+            together = self.teacher(torch.cat([images, disturbed]))
+            wanted, seen = zip(*(level.chunk(2) for level in together), strict=True)
+        return [full(x) for x in wanted], [full(x) for x in self.student(seen)]
 
     def level_maps(self, images: Tensor) -> list[Tensor]:
         """The loss's distance at every place of every level, (B, 1, h_i, w_i)."""
@@ -206,13 +236,16 @@ class ReverseDistillation(Detector):
 
     def training_step(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
         """The named loss of a batch of normal images; masks and labels are not looked at."""
-        teachers, students = self.both(self.preprocess(full(batch.image)))
+        images, disturbed = full(batch.image), None
+        if self.training and self.denoise:
+            disturbed = self.preprocess(disturb(images, self.denoise))
+        teachers, students = self.both(self.preprocess(images), disturbed)
         return {"distillation": _LOSSES[self.loss][0](teachers, students)}
 
 
 def _student(
     teacher: Teacher, fusion: bool, embedding: str, decoder: str, projection: bool | None,
-    layer_scale: float | None, dropout: float, width: int,
+    layer_scale: float | None, code_channels: int | None, dropout: float, width: int,
 ) -> Student:  # fmt: skip
     channels, network, behind = teacher.channels, teacher.network, teacher.next_stage
     if decoder == "auto":
@@ -225,7 +258,7 @@ def _student(
     inside = fused.out_channels if isinstance(fused, Fusion) else channels[-1]
     bridge: nn.Module = nn.Identity()
     if embedding == "trained":
-        body, code = _embedding(teacher, decoder, inside, layer_scale)
+        body, code = _embedding(teacher, decoder, inside, layer_scale, code_channels)
     elif behind is None:
         raise ValueError(
             f"embedding={embedding!r}: {teacher.name} has no stage behind stride "
@@ -253,18 +286,26 @@ def _residual(layer: Any) -> Stage:
 
 
 def _embedding(
-    teacher: Teacher, decoder: str, inside: int, layer_scale: float | None
+    teacher: Teacher,
+    decoder: str,
+    inside: int,
+    layer_scale: float | None,
+    code_channels: int | None,
 ) -> tuple[nn.Module, int]:
-    """The one-class embedding at stride 2, and its channels: shaped as the teacher's next stage."""
+    """The one-class embedding at stride 2, and its channels: as wanted, or shaped as the
+    teacher's next stage."""
     behind: Any = teacher.next_stage
     if decoder == "resnet":
         plan = Stage(False, 2 * teacher.channels[-1], 2 * teacher.channels[-1], 2)
         if isinstance(teacher.network, ResNet) and behind is not None:
             plan = _residual(behind[0])
+        if code_channels is not None:
+            plan = plan._replace(channels=code_channels)
         return residual_stage(inside, plan, 2), plan.channels
     code, blocks = 2 * teacher.channels[-1], 3
     if isinstance(teacher.network, ConvNeXt) and behind is not None:
         code, blocks = behind[0].downsample[-1].out_channels, len(behind[0].blocks)
+    code = code_channels or code
     if decoder == "convnext":
         return convnext_stage(inside, code, blocks, False, layer_scale), code
     return light_stage(inside, code, "batch"), code

@@ -66,6 +66,7 @@ class MemoryBank(Detector):
         size: rows of the bank.
         candidates: features of the training images that the coreset is drawn from, at most.
         smoothing: see `SMOOTHING`.
+        flat_field: take shading out of pictures; see `Detector.preprocess`. 0: as they are.
         seed: of the candidates and the coreset.
     """
 
@@ -82,6 +83,7 @@ class MemoryBank(Detector):
         candidates: int = 40_000,
         neighborhood: int = 3,
         smoothing: float = SMOOTHING,
+        flat_field: float = 0.0,
         seed: int = 0,
         create_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -90,10 +92,10 @@ class MemoryBank(Detector):
         config = {
             "backbone": backbone, "features": features, "strides": list(strides), "size": size,
             "candidates": candidates, "neighborhood": neighborhood, "smoothing": smoothing,
-            "seed": seed,
+            "flat_field": flat_field, "seed": seed,
         }  # fmt: skip
         teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs, neighborhood)
-        super().__init__(teacher, smoothing, 1, False, config)
+        super().__init__(teacher, smoothing, 1, False, flat_field, config)
         self.size, self.candidates, self.seed = size, candidates, seed
         self.register_buffer("bank", torch.zeros(0, sum(teacher.channels)))
         self.bank: Tensor

@@ -60,22 +60,25 @@ def swap(family: Family, rate: float) -> DetectorSystem:
     )  # fmt: skip
 
 
+def taken(family: Family) -> tuple[str, ...]:
+    """The ways to take this family's features that are compared."""
+    return ("raw", "standardized", "scaled") + (("norm",) if family.name == "convnext" else ())
+
+
 def grid(family: Family) -> list[DetectorSystem]:
     """{features} x {fusion} x {recipe}, with a trained embedding."""
-    features = ("raw", "standardized") + (("norm",) if family.name == "convnext" else ())
     return [
         system(family, *cell)
-        for cell in itertools.product(features, (True, False), ("paper", "modern"))
+        for cell in itertools.product(taken(family), (True, False), ("paper", "modern"))
     ]
 
 
 def same_structure(family: Family) -> list[DetectorSystem]:
     """The swap with every layer kept: only features and recipe differ."""
     kept: dict[str, Any] = {"fusion": False, "embedding": "stage4"}
-    features = ("raw", "standardized") + (("norm",) if family.name == "convnext" else ())
     return [
         system(family, kind, recipe=recipe, **kept)
-        for kind, recipe in itertools.product(features, ("paper", "modern"))
+        for kind, recipe in itertools.product(taken(family), ("paper", "modern"))
     ]
 
 

@@ -53,10 +53,13 @@ def test_a_run_learns_sets_its_threshold_and_keeps_the_teacher(data: Data, tmp_p
     assert np.array_equal(anomaly_scores(again, data.test), anomaly_scores(model, data.test))
 
 
-def test_an_interrupted_run_ends_with_the_same_bits(data: Data, tmp_path: Path) -> None:
-    whole = student()
+@pytest.mark.parametrize("options", [{}, {"denoise": 0.8, "dropout": 0.3}])
+def test_an_interrupted_run_ends_with_the_same_bits(
+    options: dict[str, Any], data: Data, tmp_path: Path
+) -> None:
+    whole = student(**options)
     fit_detector(whole, data, epochs=3, output_dir=tmp_path / "whole", **FAST)
-    parts = student()
+    parts = student(**options)
 
     class StopError(Exception):
         pass
@@ -74,14 +77,14 @@ def test_an_interrupted_run_ends_with_the_same_bits(data: Data, tmp_path: Path) 
         patch.setattr(DistillationRun, "train_epoch", stop)
         with pytest.raises(StopError):
             fit_detector(parts, data, epochs=3, output_dir=tmp_path / "parts", **FAST)
-    resumed = student(seed=5)
+    resumed = student(seed=5, **options)
     resumed.teacher.load_state_dict(whole.teacher.state_dict())
     fit_detector(resumed, data, epochs=3, output_dir=tmp_path / "parts", **FAST)
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert whole.threshold == resumed.threshold
     with pytest.raises(ValueError, match="another recipe"):
-        fit_detector(student(), data, epochs=4, output_dir=tmp_path / "parts", **FAST)
+        fit_detector(student(**options), data, epochs=4, output_dir=tmp_path / "parts", **FAST)
 
 
 def test_defective_training_images_change_nothing(data: Data) -> None:

@@ -11,11 +11,15 @@ import pytest
 
 from gainmtl import runs
 from gainmtl.detector_results import (
+    CHOSEN_ON,
+    WITHOUT,
+    chosen_on,
     detector_results,
     detector_rows,
     detector_table,
     difference_rows,
     difference_table,
+    without_folds,
 )
 from gainmtl.detector_systems import (
     BANK,
@@ -59,7 +63,7 @@ def test_a_system_builds_what_it_says(tmp_path: Path) -> None:
     assert (student.teacher.strides, student.balanced) == ((8, 16, 32), True)
     # The comparison on the same features is one: nothing but the detector differs.
     same = build(BANK_SAME, BACKBONE, None)
-    taken = ("features", "strides", "neighborhood")
+    taken = ("features", "strides", "neighborhood", "flat_field")
     assert [same.config[k] for k in taken] == [student.config[k] for k in taken]
     assert (student.name, bank.name) == (on(RD, BACKBONE).name, on(BANK, BACKBONE).name)
     p = parameters(tmp_path)
@@ -91,3 +95,20 @@ def test_rows_of_folds_fill_the_tables(tmp_path: Path) -> None:
     assert "–" not in table
     differences = difference_table(whole, [(systems[0], systems[1])])
     assert differences.count("[") == 7
+    # Without a fold the pooled images are those of the other one, and rows say so.
+    kept = [without_folds(one, [0]) for one in pooled]
+    assert kept[0][0].scores.images.equals(pooled[0][0].folds[1].images)
+    fewer = difference_rows(*kept, p.seeds, "synthetic", **WITHOUT)
+    both = pd.concat([whole, fewer], ignore_index=True)
+    assert runs.check_rows(both.to_dict("records"))
+    elsewhere = difference_table(both, [(systems[0], systems[1])], **WITHOUT)
+    assert elsewhere.count("[") == 7
+    assert elsewhere != differences
+    assert difference_table(both, [(systems[0], systems[1])]) == differences
+
+
+def test_folds_that_chose_are_known_for_one_deal_only(tmp_path: Path) -> None:
+    tiles = parameters(tmp_path, dataset="magnetic-tile", folds=5)
+    assert chosen_on(tiles) == CHOSEN_ON
+    for other in ({"folds": 4}, {"seeds": (1,)}, {"seeds": (0, 1)}, {"dataset": "mvtec"}):
+        assert chosen_on(SimpleNamespace(**{**vars(tiles), **other})) == ()
