@@ -16,6 +16,7 @@ from gainmtl.baselines.boxes import mask_boxes
 from gainmtl.calibration import logits_of, platt
 from gainmtl.cost import operations, side_by_side, used_parameters
 from gainmtl.findings import Results, merge, results
+from gainmtl.fold_questions import facts_of, kept_answers, name_of
 from gainmtl.inspector import Inspector
 from gainmtl.marked_area import ask_about_maps
 from gainmtl.marked_area_rows import marked_area_differences, marked_area_rows
@@ -158,12 +159,17 @@ def ask_folds(
         validation: dict[str, dict[int, tuple[Any, Any]]] = {name: {} for name in pooled}
         for fold in range(p.folds):
             data = data_of(fold)
-            models = {
-                name: load_any(runs[place].model_paths[fold]) for name, runs in pooled.items()
-            }
+            paths = {name: runs[place].model_paths[fold] for name, runs in pooled.items()}
+            models = {name: load_any(path) for name, path in paths.items()}
             for name, model in models.items():
                 validation[name][fold] = defect_scores(model, data.val)
-            for name, table in ask_about_maps(models, data.test, road, seed=seed).items():
+
+            def ask(models: Any = models, test: Any = data.test, seed: int = seed) -> Any:
+                return ask_about_maps(models, test, road, seed=seed)
+
+            asked = {"question": name_of(ask_about_maps), "road": road, "seed": seed}
+            about = facts_of(data, fold) | asked
+            for name, table in kept_answers(p.output_dir, paths, about, ask).items():
                 if len(p.seeds) > 1:
                     table["name"] += f", seed {seed}"
                 answers[name].append(table)

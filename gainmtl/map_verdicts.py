@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gainmtl import metrics
 from gainmtl.datasets import Data
-from gainmtl.files import read_json, write_json
+from gainmtl.fold_questions import facts_of, kept_answers, name_of
 from gainmtl.model import GAINMTL
 from gainmtl.persistence import load
 from gainmtl.protocol import Pooled, pool
@@ -23,7 +24,6 @@ from gainmtl.types import Sample, collate
 TOP_SHARE = 0.005
 """Share of the pixels that `map_score` reads; chosen before anything was measured. At 128 px these
 are 82 pixels, five cells of a stride of 4: fewer than most defects have, more than a speck."""
-FACTS = "map_verdict.json"
 MAX_FALSE_ALARMS = 0.05
 CONDITION = {"verdict": "map"}
 """What result rows of a verdict by map carry beside their system's own."""
@@ -88,13 +88,14 @@ def ask_folds(pooled: Pooled, data_of: Callable[[int], Data]) -> list[pd.DataFra
     """`ask_data` of every fold's model; kept beside it and read the next time."""
     found = []
     for fold, path in enumerate(pooled.model_paths):
-        kept = path.parent / FACTS
-        if kept.is_file() and (stored := read_json(kept))["top_share"] == TOP_SHARE:
-            table = pd.DataFrame(stored["images"]).astype({"area": float})
-        else:
-            table = ask_data(load(path), data_of(fold))
-            write_json(kept, {"top_share": TOP_SHARE, "images": table.to_dict("list")})
-        found.append(table)
+        data = data_of(fold)
+
+        def ask(path: Path = path, data: Data = data) -> dict[str, pd.DataFrame]:
+            return {pooled.system: ask_data(load(path), data)}
+
+        about = facts_of(data, fold) | {"question": name_of(ask_data)}
+        answers = kept_answers(path.parent, {pooled.system: path}, about, ask)
+        found.append(answers[pooled.system])
     return found
 
 
