@@ -26,6 +26,7 @@ from gainmtl.detector_files import load_detector, save_detector
 from gainmtl.detector_scores import anomaly_scores, score_detector
 from gainmtl.distillation import ReverseDistillation
 from gainmtl.files import plain, read_json
+from gainmtl.kept_features import KeptFeatures, ask_once
 from gainmtl.memory_bank import MemoryBank
 from gainmtl.optimization import parameter_groups
 from gainmtl.precision import check_precision
@@ -87,11 +88,41 @@ class DistillationRun(TrainingRun):
     """One run of a student. `data` holds normal images alone; see `normal_only`."""
 
     settings: DistillationRecipe
+    keep_features: float = 4.0
+    """See `fit_detector`. No part of the run's identity, for it changes rounding at most."""
+    _known: tuple[KeptFeatures | None, KeptFeatures | None] | None = None
+    """Of the training and the validation images."""
 
     def _prepare(self) -> None:
         # Before the first step and again on resuming: the same images give the same statistics.
         detector = cast(ReverseDistillation, self.model)
         detector.prepare(_images(self.data.train, self.settings.batch_size))
+
+    def train_epoch(self) -> dict[str, float]:
+        """As of every run; the teacher is asked about an image once, not in every epoch."""
+        detector = cast(ReverseDistillation, self.model)
+        if self._known is None:
+            self._known = self._ask_teacher()
+        detector.kept = self._known[0]
+        try:
+            return super().train_epoch()
+        finally:
+            detector.kept = None
+
+    def _ask_teacher(self) -> tuple[KeptFeatures | None, KeptFeatures | None]:
+        detector = cast(ReverseDistillation, self.model)
+        device = next(detector.parameters()).device
+        size, limit = self.settings.batch_size, self.keep_features
+
+        def levels_of(images: Tensor) -> list[Tensor]:
+            return detector.teacher(detector.preprocess(images.to(device)))
+
+        # An augmented image is another one every time.
+        if limit <= 0 or self.settings.augmentation != "none":
+            return None, None
+        with self.fabric.autocast():  # as in a step
+            train = ask_once(levels_of, self.data.train, size, limit)
+        return train, None if train is None else ask_once(levels_of, self.data.val, size, limit)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         kind = torch.optim.Adam if self.settings.optimizer == "adam" else torch.optim.AdamW
@@ -127,6 +158,7 @@ class DistillationRun(TrainingRun):
     def _validate(self) -> dict[str, float]:
         detector = cast(ReverseDistillation, self.model)
         detector.eval()
+        detector.kept = None if self._known is None else self._known[1]
         device = next(detector.parameters()).device
         total, count = 0.0, 0
         loader: Any = DataLoader(self.data.val, self.settings.batch_size, collate_fn=collate)
@@ -173,6 +205,7 @@ def fit_detector(
     precision: Any = "32-true",
     seed: int = 0,
     progress: bool = True,
+    keep_features: float = 4.0,
     **recipe: Any,
 ) -> pd.DataFrame:
     """Fit `detector` in place on the normal images of `data.train`.
@@ -182,6 +215,9 @@ def fit_detector(
     read; on a CPU the result is the same bit for bit.
 
     Args:
+        keep_features: GiB of the teacher's features that reverse distillation may keep, so that the
+            frozen teacher is asked about an image once and not in every epoch: as many pictures
+            as have room or none. Another value changes nothing but rounding. 0: never.
         recipe: fields of `DistillationRecipe`; a memory bank has no use for them.
 
     Returns:
@@ -204,6 +240,7 @@ def fit_detector(
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
     fabric.launch()
     run = DistillationRun(cast(Any, detector), normal, settings, fabric, folder, precision)
+    run.keep_features = keep_features
     return complete(run, detector.name, progress)
 
 

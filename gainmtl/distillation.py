@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gainmtl.detector import SMOOTHING, Detector
 from gainmtl.disturbance import disturb
+from gainmtl.kept_features import KeptFeatures
 from gainmtl.precision import full
 from gainmtl.students import (
     Decoder,
@@ -192,6 +193,8 @@ class ReverseDistillation(Detector):
         self.loss, self.denoise = loss, denoise
         self.student = _student(teacher, fusion, embedding, decoder, projection, layer_scale,
                                 code_channels, dropout, width)  # fmt: skip
+        self.kept: KeptFeatures | None = None
+        """The teacher's levels of the images that `training_step` gets, while a run lends them."""
         self.frozen: list[nn.Module] = []
         if embedding == "stage4":
             self.frozen = [self.student.embedding.requires_grad_(False)]
@@ -205,11 +208,15 @@ class ReverseDistillation(Detector):
         return self
 
     def both(
-        self, images: Tensor, disturbed: Tensor | None = None
+        self,
+        images: Tensor,
+        disturbed: Tensor | None = None,
+        known: Sequence[Tensor] | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """The teacher's levels of `images` and the student's, (B, C_i, h_i, w_i) each.
 
         With `disturbed` images of the same shape the student sees the teacher's levels of those.
+        With `known` those are the levels of `images`, and the teacher is not asked again.
 
         Raises:
             ValueError: sides that can't be halved once behind the coarsest level and doubled again.
@@ -221,7 +228,11 @@ class ReverseDistillation(Detector):
                 f"multiples of {least} pixels, found {images.shape[2]} x {images.shape[3]}; change "
                 "image_size, or take finer strides"
             )
-        if disturbed is None:
+        wanted: Sequence[Tensor]
+        seen: Sequence[Tensor]
+        if known is not None:
+            wanted, seen = known, known if disturbed is None else self.teacher(disturbed)
+        elif disturbed is None:
             wanted = seen = self.teacher(images)
         else:
             # Together: the teacher normalises by stored statistics, so no image knows of another.
@@ -239,7 +250,10 @@ class ReverseDistillation(Detector):
         images, disturbed = full(batch.image), None
         if self.training and self.denoise:
             disturbed = self.preprocess(disturb(images, self.denoise))
-        teachers, students = self.both(self.preprocess(images), disturbed)
+        known = None if self.kept is None else self.kept.of(batch.name)
+        if known is None:
+            images = self.preprocess(images)
+        teachers, students = self.both(images, disturbed, known)
         return {"distillation": _LOSSES[self.loss][0](teachers, students)}
 
 

@@ -19,6 +19,7 @@ STUDY_SEEDS = (0, 1, 2)
 STUDY_FOLD = 0
 """The fold that the factors are told apart on; winners are judged on the others."""
 STUDY_SIZE = 128
+STUDY_EPOCHS = 15
 CLEAR = 0.02
 """How far below the ResNet a swap must stay, in image AUROC, to count as a failure."""
 
@@ -93,10 +94,11 @@ def run_study(
     families: Sequence[Family],
     seeds: Sequence[int] = STUDY_SEEDS,
     image_size: int = STUDY_SIZE,
+    epochs: int = STUDY_EPOCHS,
 ) -> dict[str, list[Pooled]]:
     """The plain pair at every rate and both grids, on one fold, one `Pooled` per seed."""
     own = {
-        "seeds": tuple(seeds), "image_size": image_size,
+        "seeds": tuple(seeds), "image_size": image_size, "epochs": epochs,
         "output_dir": f"{parameters.output_dir}/factors",
     }  # fmt: skip
     p = SimpleNamespace(**{**vars(parameters), **own})

@@ -19,6 +19,7 @@ from gainmtl.detector_fit import DETECTOR, RECIPES, DistillationRecipe, fit_dete
 from gainmtl.detector_scores import anomaly_scores, score_detector
 from gainmtl.distillation import ReverseDistillation
 from gainmtl.evaluate import tidy
+from gainmtl.kept_features import KeptFeatures, ask_once
 from gainmtl.memory_bank import MemoryBank
 from gainmtl.protocol import cross_validate
 
@@ -229,3 +230,46 @@ def test_a_whole_recipe_is_read() -> None:
     source = inspect.getsource(detector_fit) + inspect.getsource(training_run)
     for field in dataclasses.fields(DistillationRecipe):
         assert f".{field.name}" in source, field.name
+
+
+@pytest.mark.parametrize("options", [{}, {"denoise": 0.8, "features": "scaled"}])
+def test_a_teacher_is_asked_once_about_each_image(options: dict[str, Any], data: Data) -> None:
+    normal, asked, lost = datasets.normal_only(data), [], []
+    for keep in (4.0, 0.0):
+        model = student(**options)
+        seen: list[int] = []
+        handle = model.teacher.register_forward_pre_hook(
+            lambda _, args, seen=seen: seen.append(len(args[0]))
+        )
+        history = fit_detector(model, data, epochs=3, keep_features=keep, **FAST)
+        handle.remove()
+        assert model.kept is None
+        asked.append(sum(seen))
+        lost.append(history[["distillation", "val_distillation"]].to_numpy())
+    train, val = len(normal.train), len(normal.val)  # type: ignore[arg-type]
+    # A disturbed image is another one every time; it spares the undisturbed one beside it.
+    assert asked[1] - asked[0] == 2 * (train + val)
+    np.testing.assert_allclose(lost[0], lost[1], rtol=2e-3)
+
+
+def test_features_are_kept_where_they_have_room(data: Data) -> None:
+    def levels_of(images: torch.Tensor) -> list[torch.Tensor]:
+        return [images, images[:, :1, ::2, ::2]]
+
+    part = data.test
+    # 20 images of (3 · 32² + 16²) numbers of four bytes
+    exactly = 20 * (3 * 1024 + 256) * 4 / 2**30
+    assert ask_once(levels_of, part, 8, exactly * 0.999) is None
+    kept = ask_once(levels_of, part, 8, exactly)
+    assert kept is not None
+    wanted = [part[i] for i in (13, 2, 7)]
+    fine, coarse = kept.of([sample.name for sample in wanted])
+    assert torch.equal(fine, torch.stack([sample.image for sample in wanted]))
+    assert torch.equal(coarse, fine[:, :1, ::2, ::2])
+    assert fine.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(KeyError):
+        kept.of(["nobody"])
+    twice = torch.utils.data.Subset(part, [1, 1])  # type: ignore[arg-type]
+    assert ask_once(levels_of, twice, 8, 1.0) is None
+    with pytest.raises(ValueError, match="2 images have 1 names"):
+        KeptFeatures(["a", "a"], [torch.zeros(2, 1, 1, 1)])
