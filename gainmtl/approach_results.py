@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,6 +144,15 @@ def calibration_rows(
     return [row(dataset, system.name, "ece_platt", found.value, **about, **found.ends)]
 
 
+def _load_all(paths: Mapping[str, Path]) -> dict[str, Any]:
+    return {name: load_any(path) for name, path in paths.items()}
+
+
+def _validation(model: Inspector, val: Dataset[Sample]) -> pd.DataFrame:
+    said, labels = defect_scores(model, val)
+    return pd.DataFrame({"defect_probability": said, "is_defective": labels})
+
+
 def ask_folds(
     parameters: Parameters, pooled: Mapping[str, Sequence[Pooled]], road: int
 ) -> tuple[dict[str, pd.DataFrame], dict[str, list[pd.DataFrame]]]:
@@ -160,19 +170,25 @@ def ask_folds(
         for fold in range(p.folds):
             data = data_of(fold)
             paths = {name: runs[place].model_paths[fold] for name, runs in pooled.items()}
-            models = {name: load_any(path) for name, path in paths.items()}
-            for name, model in models.items():
-                validation[name][fold] = defect_scores(model, data.val)
+            # Loaded once, and only where an answer is missing.
+            models = functools.cache(functools.partial(_load_all, paths))
 
             def ask(models: Any = models, test: Any = data.test, seed: int = seed) -> Any:
-                return ask_about_maps(models, test, road, seed=seed)
+                return ask_about_maps(models(), test, road, seed=seed)
 
-            asked = {"question": name_of(ask_about_maps), "road": road, "seed": seed}
-            about = facts_of(data, fold) | asked
+            def ask_validation(models: Any = models, val: Any = data.val) -> Any:
+                return {name: _validation(model, val) for name, model in models().items()}
+
+            facts = facts_of(data, fold)
+            about = facts | {"question": name_of(ask_about_maps), "road": road, "seed": seed}
             for name, table in kept_answers(p.output_dir, paths, about, ask).items():
                 if len(p.seeds) > 1:
                     table["name"] += f", seed {seed}"
                 answers[name].append(table)
+            about = facts | {"question": name_of(_validation)}
+            for name, table in kept_answers(p.output_dir, paths, about, ask_validation).items():
+                said = table["defect_probability"].to_numpy(), table["is_defective"].to_numpy()
+                validation[name][fold] = said
         for name, runs in pooled.items():
             images[name].append(recalibrated(runs[place], validation[name]))
     return (
