@@ -60,3 +60,15 @@ def test_the_rate_warms_up_and_falls_to_a_hundredth() -> None:
     assert rates[0] == pytest.approx(0.2)
     assert max(rates) == 1
     assert rates[-1] == pytest.approx(0.01, abs=2e-3)
+
+
+def test_mixed_precision_keeps_the_weights_in_single(tmp_path: Path) -> None:
+    path = tmp_path / "one.safetensors"
+    plain = pretrain(PLAN, tmp_path / "plain.safetensors", "cpu")
+    mixed = pretrain(PLAN._replace(precision="bf16-mixed"), path, "cpu")
+    assert {value.dtype for value in load_file(path).values()} == {torch.float32}
+    losses = mixed["loss"].to_numpy(), plain["loss"].to_numpy()
+    assert (losses[0] != losses[1]).all()  # it is computed otherwise
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    with pytest.raises(ValueError, match="got '16-mixed'"):
+        pretrain(PLAN._replace(precision="16-mixed"), tmp_path / "no.safetensors", "cpu")

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--threads", type=int, help="of PyTorch")
     args = parser.parse_args()
     if args.threads:
