@@ -122,7 +122,9 @@ class DistillationRun(TrainingRun):
             return None, None
         with self.fabric.autocast():  # as in a step
             train = ask_once(levels_of, self.data.train, size, limit)
-        return train, None if train is None else ask_once(levels_of, self.data.val, size, limit)
+        if train is None:
+            return None, None
+        return train, ask_once(levels_of, self.data.val, size, limit - train.gib)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         kind = torch.optim.Adam if self.settings.optimizer == "adam" else torch.optim.AdamW

@@ -28,6 +28,11 @@ class KeptFeatures:
             raise ValueError(f"KeptFeatures: {len(names)} images have {len(self._row)} names")
         self._levels = list(levels)
 
+    @property
+    def gib(self) -> float:
+        """GiB that the levels take."""
+        return sum(level.numel() * level.element_size() for level in self._levels) / GIB
+
     def of(self, names: Sequence[str]) -> list[Tensor]:
         """The levels (B, C_i, h_i, w_i) of these images.
 

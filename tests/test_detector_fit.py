@@ -262,6 +262,7 @@ def test_features_are_kept_where_they_have_room(data: Data) -> None:
     assert ask_once(levels_of, part, 8, exactly * 0.999) is None
     kept = ask_once(levels_of, part, 8, exactly)
     assert kept is not None
+    assert kept.gib == exactly
     wanted = [part[i] for i in (13, 2, 7)]
     fine, coarse = kept.of([sample.name for sample in wanted])
     assert torch.equal(fine, torch.stack([sample.image for sample in wanted]))
