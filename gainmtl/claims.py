@@ -20,6 +20,7 @@ from gainmtl import (
     reference,
     shortcut_findings,
     staging_results,
+    swap_verdicts,
     weak_feature_study,
 )
 from gainmtl.flips import Judgement
@@ -72,6 +73,10 @@ _10, _13 = ladder_answers.NAME, "13_reverse_distillation"
 
 def _fostering(claim: str) -> Answer:
     return Answer(_12, _12, fostering_answers.ANSWERS[claim])
+
+
+def _swap(claim: str) -> Answer:
+    return Answer(_13, swap_verdicts.NAME, swap_verdicts.ANSWERS[claim])
 
 
 def _from(chapter: str) -> tuple[Answer, ...]:
@@ -163,8 +168,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("C5", "the best accuracy is without fostering", (_fostering("C5"),)),
     Claim("C6", "area and dispersion are too costly as losses", (_fostering("C6"),)),
     Claim("C7", "fostering improves an attention branch network", (_fostering("C7"),)),
-    Claim("D1", "a better classifier as the teacher detects better", _from(_13)),
-    Claim("D2", "the swap got worse on every class, and the structure is to blame", _from(_13)),
+    Claim("D1", "a better classifier as the teacher detects better", (_swap("D1"),)),
+    Claim("D2", "the swap got worse on every class, and the structure is to blame", (_swap("D2"),)),
     Claim("E1", "an activation score chooses labels that teach more"),
     Claim("E2", "augmenting newly labelled data cures over-confidence"),
     Claim("E3", "dropping classes of low accuracy midway helps the others"),

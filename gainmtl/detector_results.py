@@ -65,6 +65,7 @@ def detector_rows(
 ) -> pd.DataFrame:
     """One set of rows per seed and fold, and one pooled over both with intervals over groups.
 
+    A fold's rows are of all defect types together: of one type it tests a handful of images.
     `more` goes into the condition of every row. No row for the calibration error: a detector's
     score is no probability.
     """
@@ -72,7 +73,8 @@ def detector_rows(
     parts = []
     for one, seed in zip(changed, seeds, strict=True):
         rows = pooled_rows(one, dataset, seed, resamples=0)
-        parts.append(rows[rows["fold"].notna()])
+        together = rows["condition"].map(lambda condition: "defect_type" not in condition)
+        parts.append(rows[rows["fold"].notna() & together])
     whole = pooled_rows(merge(changed, seeds), dataset, seeds[0], resamples)
     parts.append(whole[whole["fold"].isna()])
     rows = pd.concat(parts, ignore_index=True)

@@ -146,6 +146,10 @@ HEADLINES: dict[str, Headline] = {
             "pixel AUROC": ("pixel_auroc", "defect_map", {}),
             "AUPRO": ("aupro", "defect_map", {}),
         },
+    ),
+    "13_swap_study": Headline(
+        "The swapped teacher",
+        {"AUROC": ("auroc", None, {}), "AUPRO": ("aupro", "defect_map", {})},
         ("study",),
     ),
 }

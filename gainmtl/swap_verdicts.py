@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from gainmtl import runs
-from gainmtl.detector_results import detector_rows, difference_rows
-from gainmtl.detector_systems import run_detector
+from gainmtl.detector_results import DETECTOR_COLUMNS, detector_rows, difference_rows
+from gainmtl.detector_systems import load_detector_fold, run_detector
 from gainmtl.files import read_json
+from gainmtl.findings import Results, own_note, stored_results
+from gainmtl.flips import Judgement
 from gainmtl.protocol import Pooled
 from gainmtl.swap_study import (
     CLEAR,
+    RATES,
     STUDY_FOLD,
     STUDY_SEEDS,
     Family,
+    best_of,
     executed_parameters,
+    grid,
     plain,
+    run_study,
+    same_structure,
     study_systems,
+    swap,
 )
 from gainmtl.tables import Value
 
+NAME = "13_swap_study"
+"""Of its results file, which is not the chapter's: `output_dir/swap_study.json` when it is run."""
+COMMAND = """```bash
+papermill notebooks/13_reverse_distillation.ipynb out.ipynb -f notebooks/profiles/anomaly.yaml \\
+    -p data_root path/to/magnetic-tile -p teachers runs/teachers -p output_dir runs/anomaly
+cp runs/anomaly/swap_study.json book/results/13_swap_study.json
+```"""
+"""What makes them, in Markdown."""
 ROLES = {
     "swap": ("swap", "plain"),
     "same": ("same", "plain"),
@@ -35,11 +53,41 @@ ROLES = {
 """The differences that verdicts rest on, first minus second, by role."""
 
 
-class Judged(NamedTuple):
-    """A claim's verdict and the figures it rests on."""
+PAIR = ("resnet18", "convnext_atto")
+"""The backbones of the reference study."""
+D1 = "D1, a better classifier as the teacher detects better"
+D2 = "D2, worse on every class, and the structure is to blame"
 
-    verdict: str
-    figures: dict[str, Value]
+
+def study_results(parameters: Any, families: Sequence[Family], wanted: bool) -> Results:
+    """The study, run where it is `wanted` and written to its own file, else as it is stored.
+
+    `parameters` with `study_seeds`, `study_size` and `study_epochs`.
+    """
+    p = parameters
+    if not wanted:
+        return stored_results(NAME, COMMAND, "The study has **not been run yet**.")
+    started = time.monotonic()
+    tried = run_study(p, families, p.study_seeds, p.study_size, p.study_epochs)
+    resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
+    candidates = {
+        "swap": [swap(convnext, rate) for rate in RATES],
+        "same": same_structure(convnext),
+        "resnet": grid(resnet),
+        "convnext": grid(convnext),
+    }
+    chosen = {role: best_of(tried, systems) for role, systems in candidates.items()}
+    rows = study_rows(p, families, tried, chosen, p.study_seeds)
+    commits = {c for pooled in tried.values() for run in pooled for c in run.commits}
+    facts = runs.provenance(
+        p, time.monotonic() - started, load_detector_fold(p, 0, "auto")(STUDY_FOLD).fingerprint,
+        None, trained_at_commits=sorted(commits),
+    )  # fmt: skip
+    runs.write_results(
+        Path(p.output_dir) / "swap_study.json", notebook=p.notebook, parameters=p,
+        provenance=facts, rows=rows,
+    )  # fmt: skip
+    return Results(rows, own_note(p), {})
 
 
 def study_rows(
@@ -56,7 +104,7 @@ def study_rows(
     `study` in their condition: "factors", "final", or "verdict" with a `role`.
     """
     p, systems = parameters, {one.tag: one for one in study_systems(families)}
-    parts = [detector_rows(tried[tag], study_seeds, p.dataset, study="factors") for tag in tried]
+    parts = [_factor_rows(tried[tag], study_seeds, p.dataset) for tag in tried]
     roles = {**chosen, "plain": plain(next(f for f in families if f.name == "resnet")).tag}
     others = [fold for fold in range(p.folds) if fold != STUDY_FOLD]
     if p.folds < 2:
@@ -92,7 +140,15 @@ def study_rows(
     return pd.concat([*parts, pd.DataFrame(facts)], ignore_index=True)
 
 
-def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judged]:
+def _factor_rows(pooled: Sequence[Pooled], seeds: Sequence[int], dataset: str) -> pd.DataFrame:
+    """What a detector is judged by, per seed and over all: dozens of systems, so no more."""
+    rows = detector_rows(pooled, seeds, dataset, study="factors")
+    shown = {metric for metric, _ in DETECTOR_COLUMNS.values()}
+    together = rows["condition"].map(lambda condition: "defect_type" not in condition)
+    return rows[rows["metric"].isin(shown) & together]
+
+
+def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judgement]:
     """D1 and D2 from the rows of `study_rows`."""
 
     def found(role: str, kind: str | None = None) -> Value:
@@ -117,18 +173,13 @@ def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judged]:
         for family in families
     }
     better = Value(accuracy["convnext"] - accuracy["resnet"], math.nan, math.nan, None)
+    compared = rows.loc[rows["metric"] == "auroc_difference", "condition"].map(dict)
     kinds = sorted(
-        {
-            str(c["defect_type"])
-            for c in map(dict, rows["condition"])
-            if c.get("role") == "swap" and "defect_type" in c
-        }
+        {str(c["defect_type"]) for c in compared if c.get("role") == "swap" and "defect_type" in c}
     )
     return {
-        "D1, a better classifier as the teacher detects better": judge_teacher(
-            better, found("swap"), found("repaired")
-        ),
-        "D2, worse on every class, and the structure is to blame": judge_structure(
+        D1: judge_teacher(better, found("swap"), found("repaired")),
+        D2: judge_structure(
             found("swap"), found("same"), found("other"),
             {kind: found("swap", kind) for kind in kinds},
         ),
@@ -137,7 +188,7 @@ def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judged]:
 
 def judge_structure(
     swapped: Value, same_structure: Value, other_structure: Value, by_type: Mapping[str, Value]
-) -> Judged:
+) -> Judgement:
     """D2, *it got worse on every class, and the structure is to blame*.
 
     All are image AUROC minus that of the ResNet as published, on the same images. `swapped`: the
@@ -160,10 +211,10 @@ def judge_structure(
         verdict = "confirmed"
     else:
         verdict = "refined"
-    return Judged(verdict, figures)
+    return Judgement(verdict, figures)
 
 
-def judge_teacher(accuracy: Value, detection: Value, repaired: Value) -> Judged:
+def judge_teacher(accuracy: Value, detection: Value, repaired: Value) -> Judgement:
     """D1, *a better classifier as the teacher makes reverse distillation better*.
 
     All are ConvNeXt minus ResNet, both pretrained alike. `accuracy`: of the classifiers on held-out
@@ -183,4 +234,16 @@ def judge_teacher(accuracy: Value, detection: Value, repaired: Value) -> Judged:
         verdict = "refined"
     else:
         verdict = "refuted"
-    return Judged(verdict, figures)
+    return Judgement(verdict, figures)
+
+
+def _from_stored(claim: str, rows: pd.DataFrame) -> Judgement:
+    families = [
+        Family(name, backbone, None)
+        for name, backbone in zip(("resnet", "convnext"), PAIR, strict=True)
+    ]
+    return judge(rows, families)[claim]
+
+
+ANSWERS = {"D1": functools.partial(_from_stored, D1), "D2": functools.partial(_from_stored, D2)}
+"""The claims from the rows of the reference study, as `claims` asks for them."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from gainmtl import runs, swap_study, swap_verdicts
+from gainmtl.pretraining import Pretraining, pretrain
 from gainmtl.swap_study import CLEAR, Family
 from gainmtl.swap_verdicts import judge_structure, judge_teacher
 from gainmtl.tables import Value
@@ -90,3 +93,44 @@ def test_verdicts_are_read_from_rows() -> None:
     ]  # fmt: skip
     found = swap_verdicts.judge(pd.DataFrame(rows), [RESNET, CONVNEXT])
     assert [one.verdict for one in found.values()] == ["refuted", "refuted"]
+    # The page of claims asks by the backbones of the reference study.
+    with pytest.raises(LookupError):
+        swap_verdicts.ANSWERS["D1"](pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    table["system"] = table["system"].replace(
+        {
+            "teacher-test_resnet": "teacher-resnet18",
+            "teacher-test_convnext": "teacher-convnext_atto",
+        }
+    )
+    answers = {claim: judge(table) for claim, judge in swap_verdicts.ANSWERS.items()}
+    assert answers == {"D1": found[swap_verdicts.D1], "D2": found[swap_verdicts.D2]}
+
+
+@pytest.mark.slow
+def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swap_study, "taken", lambda family: ("scaled",))
+    families = []
+    for family in (RESNET, CONVNEXT):
+        path = tmp_path / f"{family.backbone}.safetensors"
+        plan = Pretraining(family.backbone, 3, 32, epochs=1, steps=1, batch_size=4)
+        pretrain(plan, path, "cpu")
+        families.append(family._replace(weights=str(path)))
+    p = SimpleNamespace(
+        notebook="99_none", dataset="synthetic", data_root=None, image_size=32,
+        backbone="test_resnet", weights=None, epochs=1, batch_size=32, learning_rate=1e-3,
+        folds=2, seeds=(0,), accelerator="cpu", devices=1, precision="32-true",
+        output_dir=str(tmp_path / "run"), study_seeds=(0, 1), study_size=32, study_epochs=1,
+    )  # fmt: skip
+    found = swap_verdicts.study_results(p, families, True)
+    stored = runs.read_results(tmp_path / "run" / "swap_study.json")
+    assert len(stored.rows) == len(found.rows)
+    judged = swap_verdicts.judge(stored.rows, families)
+    assert set(judged) == {swap_verdicts.D1, swap_verdicts.D2}
+    factors = [c for c in stored.rows["condition"] if c.get("study") == "factors"]
+    # 14 systems, seven measures, one row per seed and one for both
+    assert len(factors) == 14 * 7 * 3
+    again = swap_verdicts.study_results(p, families, True)  # reads what is there
+    assert again.rows["value"].equals(found.rows["value"])
