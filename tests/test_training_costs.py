@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
 from gainmtl.checkpoints import CHECKPOINT
-from gainmtl.files import write_json
+from gainmtl.files import read_json, write_json
 from gainmtl.protocol import FACTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,13 +24,29 @@ def leave(folder: Path, seconds: list[float], scoring: float) -> None:
     write_json(folder / FACTS, {"scoring_seconds": scoring})
 
 
-def test_costs_are_added_up_over_finished_folds(tmp_path: Path) -> None:
-    for fold in range(2):
-        leave(tmp_path / "S1" / "seed0" / f"fold{fold}", [1.0, 2.0], 0.5)
-    leave(tmp_path / "S5" / "seed0" / "fold0", [1.0], 0.5)  # one fold of two
+def load_tool() -> Any:
     spec = importlib.util.spec_from_file_location("costs", ROOT / "tools" / "training_costs.py")
     assert spec is not None
     assert spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    assert tool.costs(tmp_path, folds=2) == {"S1": 7.0}
+    return tool
+
+
+def test_costs_are_added_up_over_finished_folds(tmp_path: Path) -> None:
+    for fold in range(2):
+        leave(tmp_path / "S1" / "seed0" / f"fold{fold}", [1.0, 2.0], 0.5)
+    leave(tmp_path / "S5" / "seed0" / "fold0", [1.0], 0.5)  # one fold of two
+    assert load_tool().costs(tmp_path, folds=2) == {"S1": 7.0}
+
+
+def test_what_is_measured_elsewhere_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = load_tool()
+    for fold in range(5):
+        leave(tmp_path / "runs" / "S1" / "seed0" / f"fold{fold}", [2.0], 0.0)
+    output = tmp_path / "costs.json"
+    write_json(output, {tool.KEY: {"runs": {"S1": 1.0, "S5": 2.0}, "others": {"S1": 3.0}}})
+    given = ["tool", str(tmp_path / "runs"), "--output", str(output)]
+    monkeypatch.setattr("sys.argv", given)
+    tool.main()
+    assert read_json(output)[tool.KEY] == {"runs": {"S1": 10.0, "S5": 2.0}, "others": {"S1": 3.0}}

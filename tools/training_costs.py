@@ -3,7 +3,8 @@
 python tools/training_costs.py runs/reference runs/components
 
 Reads the checkpoints that the runs left and adds up the seconds of their histories, by folder of
-runs and system; systems whose folds are not all there are left out. Sums of wall-clock time on the
+runs and system; systems whose folds are not all there are left out, and what the file already has
+of systems that are not in the folders stays. Sums of wall-clock time on the
 machine that ran them, whatever else it did.
 """
 
@@ -20,6 +21,7 @@ from gainmtl.files import read_json, write_json
 from gainmtl.protocol import FACTS
 
 ROOT = Path(__file__).resolve().parents[1]
+KEY = "seconds_of_five_folds"
 
 
 def seconds_of(fold: Path) -> float:
@@ -47,10 +49,12 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--output", type=Path, default=ROOT / "book" / "results" / "costs.json")
     args = parser.parse_args()
-    table = {folder.name: costs(folder) for folder in args.folders}
-    write_json(args.output, {"seconds_of_five_folds": table})
-    for folder, systems in table.items():
-        print(f"{folder}: {len(systems)} systems, {sum(systems.values()) / 60:.0f} min")
+    known = read_json(args.output)[KEY] if args.output.is_file() else {}
+    for folder in args.folders:
+        found = costs(folder)
+        known[folder.name] = dict(sorted({**known.get(folder.name, {}), **found}.items()))
+        print(f"{folder.name}: {len(found)} systems, {sum(found.values()) / 60:.0f} min")
+    write_json(args.output, {KEY: known})
 
 
 if __name__ == "__main__":
