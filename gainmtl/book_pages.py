@@ -28,6 +28,10 @@ from gainmtl.tables import markdown
 FILL = re.compile(r"^% fill: ([a-z-]+)$", re.M)
 
 
+TRIALS = ("tuning", "tuning_six")
+"""Files of the trials that chose recipes, by the systems they were made for."""
+
+
 class Book(NamedTuple):
     """What a fill may read."""
 
@@ -42,11 +46,12 @@ class Book(NamedTuple):
 def read_book(root: str | Path) -> Book:
     """The book of a checkout; files that are not there are empty."""
     folder = Path(root) / "book" / "results"
-    costs, trials = folder / "costs.json", folder / "tuning.json"
+    costs = folder / "costs.json"
+    trials = [folder / f"{name}.json" for name in TRIALS]
     return Book(
         load_all(folder),
         read_json(costs)["seconds_of_five_folds"] if costs.is_file() else {},
-        tuple(read_json(trials)) if trials.is_file() else (),
+        tuple(one for path in trials if path.is_file() for one in read_json(path)),
         frozenset(path.stem for path in (Path(root) / "notebooks").glob("*.ipynb")),
     )
 
@@ -218,7 +223,8 @@ def tuning(book: Book) -> str:
     if not book.trials:
         return "*There are no trials yet.*"
     total = minutes(sum(float(one["seconds"]) for one in book.trials))
-    return f"{len(book.trials)} trials, {total} of training in all: `book/results/tuning.json`."
+    files = " and ".join(f"`book/results/{name}.json`" for name in TRIALS)
+    return f"{len(book.trials)} trials, {total} of training in all: {files}."
 
 
 FILLS: dict[str, Callable[[Book], str]] = {

@@ -213,6 +213,7 @@ PROFILES = {
     "11_six_approaches": "components",
     "12_cam_fostering": "components",
     "13_reverse_distillation": "anomaly",
+    "13_swap_study": "anomaly",
 }
 """Reference runs that have another profile than `standard`."""
 STUDIES = {
@@ -222,8 +223,11 @@ STUDIES = {
     "10_leave_one_out": ("10_ablation", {"part": "leave_one_out"}),
     "10_leaking_split": ("10_ablation", {"part": "leaking"}),
     "10_copy_paste": ("10_ablation", {"part": "copy_paste"}),
+    "13_swap_study": ("13_reverse_distillation", {"teachers": "runs/teachers"}),
 }
 """Reference runs that are one part of a chapter: by results file, notebook and parameters."""
+WRITTEN = {"13_swap_study": "swap_study.json"}
+"""What a run leaves in its folder, by results file, where it is not `results.json`."""
 
 FULLER = {
     "05_attention": ("-p unguided true", "the attention that no mask teaches"),
@@ -248,6 +252,6 @@ def command(name: str) -> str:
         f"papermill notebooks/{notebook}.ipynb out.ipynb "
         f"-f notebooks/profiles/{profile}.yaml{more} \\\n"
         f"    -p data_root path/to/magnetic-tile -p output_dir {folder}\n"
-        f"cp {folder}/results.json book/results/{name}.json\n"
+        f"cp {folder}/{WRITTEN.get(name, 'results.json')} book/results/{name}.json\n"
         "```"
     )

@@ -16,7 +16,7 @@ from gainmtl import runs
 from gainmtl.detector_results import DETECTOR_COLUMNS, detector_rows, difference_rows
 from gainmtl.detector_systems import load_detector_fold, run_detector
 from gainmtl.files import read_json
-from gainmtl.findings import Results, own_note, stored_results
+from gainmtl.findings import WRITTEN, Results, own_note, stored_results
 from gainmtl.flips import Judgement
 from gainmtl.protocol import Pooled
 from gainmtl.swap_study import (
@@ -37,13 +37,7 @@ from gainmtl.swap_study import (
 from gainmtl.tables import Value
 
 NAME = "13_swap_study"
-"""Of its results file, which is not the chapter's: `output_dir/swap_study.json` when it is run."""
-COMMAND = """```bash
-papermill notebooks/13_reverse_distillation.ipynb out.ipynb -f notebooks/profiles/anomaly.yaml \\
-    -p data_root path/to/magnetic-tile -p teachers runs/teachers -p output_dir runs/anomaly
-cp runs/anomaly/swap_study.json book/results/13_swap_study.json
-```"""
-"""What makes them, in Markdown."""
+"""Of its results file, which is not the chapter's."""
 ROLES = {
     "swap": ("swap", "plain"),
     "same": ("same", "plain"),
@@ -66,7 +60,7 @@ def study_results(parameters: Any, families: Sequence[Family], wanted: bool) -> 
     """
     p = parameters
     if not wanted:
-        return stored_results(NAME, COMMAND, "The study has **not been run yet**.")
+        return stored_results(NAME, absent="The study has **not been run yet**.")
     started = time.monotonic()
     tried = run_study(p, families, p.study_seeds, p.study_size, p.study_epochs)
     resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
@@ -82,9 +76,10 @@ def study_results(parameters: Any, families: Sequence[Family], wanted: bool) -> 
     facts = runs.provenance(
         p, time.monotonic() - started, load_detector_fold(p, 0, "auto")(STUDY_FOLD).fingerprint,
         None, trained_at_commits=sorted(commits),
+        training_seconds={tag: sum(run.seconds for run in pooled) for tag, pooled in tried.items()},
     )  # fmt: skip
     runs.write_results(
-        Path(p.output_dir) / "swap_study.json", notebook=p.notebook, parameters=p,
+        Path(p.output_dir) / WRITTEN[NAME], notebook=p.notebook, parameters=p,
         provenance=facts, rows=rows,
     )  # fmt: skip
     return Results(rows, own_note(p), {})
