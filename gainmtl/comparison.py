@@ -25,10 +25,16 @@ def pooled_rows(pooled: Pooled, dataset: str, seed: int, resamples: int = 2000) 
     }
     rows = [
         tidy(part, **shared, seed=seed, fold=fold, resamples=0)
-        for fold, part in enumerate(pooled.folds)
+        for fold, part in zip(_fold_numbers(pooled), pooled.folds, strict=True)
     ]
     rows.append(tidy(pooled.scores, **shared, resamples=resamples))
     return pd.concat(rows, ignore_index=True)
+
+
+def _fold_numbers(pooled: Pooled) -> Sequence[int]:
+    """Which folds were run; where several seeds were merged, their places."""
+    ran = list(dict.fromkeys(int(fold) for fold in pooled.histories["fold"]))
+    return ran if len(ran) == len(pooled.folds) else range(len(pooled.folds))
 
 
 COMPARED: dict[str, tuple[str, Callable[..., float]]] = {

@@ -84,11 +84,15 @@ RECIPES: dict[str, dict[str, Any]] = {
 """Named recipes: the published one, and one with warm-up, decay to 1 % and clipped gradients."""
 
 
+KEEP_FEATURES = 4.0
+"""GiB of features that a run keeps unless it is told otherwise."""
+
+
 class DistillationRun(TrainingRun):
     """One run of a student. `data` holds normal images alone; see `normal_only`."""
 
     settings: DistillationRecipe
-    keep_features: float = 4.0
+    keep_features: float = KEEP_FEATURES
     """See `fit_detector`. No part of the run's identity, for it changes rounding at most."""
     _known: tuple[KeptFeatures | None, KeptFeatures | None] | None = None
     """Of the training and the validation images."""
@@ -99,15 +103,16 @@ class DistillationRun(TrainingRun):
         detector.prepare(_images(self.data.train, self.settings.batch_size))
 
     def train_epoch(self) -> dict[str, float]:
-        """As of every run; the teacher is asked about an image once, not in every epoch."""
-        detector = cast(ReverseDistillation, self.model)
-        if self._known is None:
-            self._known = self._ask_teacher()
-        detector.kept = self._known[0]
+        """As of every run; the kept features are lent for the epoch alone."""
         try:
             return super().train_epoch()
         finally:
-            detector.kept = None
+            cast(ReverseDistillation, self.model).kept = None
+
+    def _begin_epoch(self) -> None:
+        if self._known is None:
+            self._known = self._ask_teacher()
+        cast(ReverseDistillation, self.model).kept = self._known[0]
 
     def _ask_teacher(self) -> tuple[KeptFeatures | None, KeptFeatures | None]:
         detector = cast(ReverseDistillation, self.model)
@@ -207,7 +212,7 @@ def fit_detector(
     precision: Any = "32-true",
     seed: int = 0,
     progress: bool = True,
-    keep_features: float = 4.0,
+    keep_features: float = KEEP_FEATURES,
     **recipe: Any,
 ) -> pd.DataFrame:
     """Fit `detector` in place on the normal images of `data.train`.
@@ -217,9 +222,11 @@ def fit_detector(
     read; on a CPU the result is the same bit for bit.
 
     Args:
-        keep_features: GiB of the teacher's features that reverse distillation may keep, so that the
-            frozen teacher is asked about an image once and not in every epoch: as many pictures
-            as have room or none. Another value changes nothing but rounding. 0: never.
+        keep_features: GiB, per process, of the teacher's features that reverse distillation may
+            keep, so that the frozen teacher is asked about a training image once per start and not
+            in every epoch; likewise of validation images, where there is room left. It keeps all
+            images of a part or none. Disturbed images, see `denoise`, are asked about in every step
+            all the same. Another value changes nothing but rounding. 0: nothing is kept.
         recipe: fields of `DistillationRecipe`; a memory bank has no use for them.
 
     Returns:

@@ -18,7 +18,7 @@ from gainmtl import datasets
 from gainmtl.comparison import compare
 from gainmtl.datasets import Data
 from gainmtl.detector import Detector
-from gainmtl.detector_fit import DETECTOR, RECIPES
+from gainmtl.detector_fit import DETECTOR, KEEP_FEATURES, RECIPES
 from gainmtl.distillation import ReverseDistillation
 from gainmtl.files import plain
 from gainmtl.memory_bank import MemoryBank
@@ -170,6 +170,7 @@ def run_detector(
             devices=p.devices,
             precision=p.precision,
             progress=progress,
+            keep_features=getattr(p, "keep_features", KEEP_FEATURES),
             **recipe_of(system, p),
         )
         for seed in p.seeds

@@ -1,4 +1,4 @@
-"""A frozen teacher's features of images that come again in every epoch, computed once."""
+"""A frozen teacher's features of images that come again, unchanged, in every epoch of a run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def ask_once(
     """
     loader: Any = DataLoader(part, batch_size=batch_size, collate_fn=collate)
     names: list[str] = []
-    found: list[list[Tensor]] = []
+    found: list[Tensor] = []
     for batch in loader:
         images = batch.image.contiguous(memory_format=torch.channels_last)
         levels = [level.permute(0, 2, 3, 1).contiguous() for level in levels_of(images)]
@@ -68,10 +68,10 @@ def ask_once(
             per_image = sum(level[0].numel() * level.element_size() for level in levels)
             if per_image * len(part) > limit * GIB:
                 return None
-            found = [[] for _ in levels]
-        names += batch.name
+            found = [level.new_empty((len(part), *level.shape[1:])) for level in levels]
         for kept, level in zip(found, levels, strict=True):
-            kept.append(level)
+            kept[len(names) : len(names) + len(level)] = level
+        names += batch.name
     if len(set(names)) < len(names):
         return None
-    return KeptFeatures(names, [torch.cat(kept) for kept in found])
+    return KeptFeatures(names, found)

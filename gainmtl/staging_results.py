@@ -103,8 +103,8 @@ def _row(
 def conflict_rows(
     system: System, pooled: Sequence[Pooled], seeds: Sequence[int], dataset: str
 ) -> list[dict[str, Any]]:
-    """Rows of one system's conflicts: each fold's `MEASURES` by epoch, and pooled their means, the
-    means over the late epochs, and `gradient_cosine` of every pair by epoch.
+    """Rows of one system's conflicts: each fold's `MEASURES` over the late epochs, and pooled their
+    means by epoch and over the late epochs, and `gradient_cosine` of every pair by epoch.
 
     Pooled rows have Student's interval over the runs, which share training tiles: five folds are
     fewer than five independent runs. None where nobody measured.
@@ -114,16 +114,14 @@ def conflict_rows(
         return []
     rows, tables = [], []
     for place, fold, history in single:
-        table = by_epoch(history)
-        tables.append(table)
-        for line in table.to_dict("records"):
-            rows += [
-                row(
-                    dataset, system.name, name, line[name], split="train", seed=seeds[place],
-                    condition={**system.condition, "epoch": int(line["epoch"])}, fold=fold,
-                )
-                for name in MEASURES
-            ]  # fmt: skip
+        tables.append(by_epoch(history))
+        rows += [
+            row(
+                dataset, system.name, name, value, split="train", seed=seeds[place],
+                condition={**system.condition, **LATE}, fold=fold,
+            )
+            for name, value in _late(history).items()
+        ]  # fmt: skip
     every = pd.concat(tables)
     for name in MEASURES:
         for epoch, part in every.groupby("epoch"):
@@ -172,7 +170,10 @@ def staging_results(
     for other in others:
         rows += conflict_difference_rows(first, other, found.pooled, p.dataset)
     assert found.rows is not None
-    return found._replace(rows=pd.concat([found.rows, pd.DataFrame(rows)], ignore_index=True))
+    # Of one type a fold tests a handful of images.
+    whole = found.rows["condition"].map(lambda c: "defect_type" not in c)
+    kept = found.rows[found.rows["fold"].isna() | whole]
+    return found._replace(rows=pd.concat([kept, pd.DataFrame(rows)], ignore_index=True))
 
 
 def judge_stages(conflict: Value, outcomes: Mapping[str, Value]) -> Judgement:

@@ -107,6 +107,7 @@ class TrainingRun:
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training set, validation, checkpoint."""
         start, s = time.perf_counter(), self.settings
+        self._begin_epoch()
         self.sampler.epoch = self.epoch
         self.train_set.set_epoch(self.epoch)
         sampler = getattr(self.loader, "sampler", None)
@@ -136,6 +137,9 @@ class TrainingRun:
         self.epoch += 1
         self._checkpoint()
         return self._shown(row)
+
+    def _begin_epoch(self) -> None:
+        """What comes before an epoch's first step; its time is the epoch's."""
 
     def _validate(self) -> dict[str, float]:
         """What an epoch is worth, for the history."""

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import torch
 
+from gainmtl.detector_fit import KEEP_FEATURES
 from gainmtl.detector_systems import BANK, RD, SYSTEMS, run_detector
 from gainmtl.evaluate import tidy
 
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--precision", default="bf16-mixed")
+    parser.add_argument("--keep-features", type=float, default=KEEP_FEATURES, help="GiB, at most")
     parser.add_argument("--threads", type=int, help="of PyTorch")
     args = parser.parse_args()
     if args.threads:

@@ -3,9 +3,10 @@
 The same backbone, random weights, images and batch, float32, in one process and in turns; the
 figure is the median over the turns of the ratio within a turn, theirs over ours. Training is a
 forward pass, the loss over whole levels (which is the one theirs has), a backward pass and a step
-of Adam. Ours asks its frozen teacher about an image in the first epoch alone (`kept_features`), so
-there is a line for a step of the first epoch, one for a step of every later epoch, and one for a
-whole training of `--epochs`, made of the two. Inference ends with smoothed
+of Adam, of students that see undisturbed images, as published. Ours asks its frozen teacher about
+a training image once per start (`kept_features`), so there is a line for a step with the teacher,
+one for a step without, and one for a whole training of `--epochs`: one epoch of the first kind,
+all others of the second. Validation is in neither. Inference ends with smoothed
 maps and scores. Executed parameters are compared first: what
 theirs builds and never runs is left out. Needs anomalib, which is no dependency of this project:
 `pip install anomalib`. Run it on an idle machine.
@@ -138,8 +139,8 @@ def main() -> None:
             f"images/s; theirs / ours {ratio:.2f} (target {TARGET}): {met}"
         )
 
-    report("training, first epoch", took["first"], took["theirs"])
-    report("training, a later epoch", took["later"], took["theirs"])
+    report("training, teacher asked", took["first"], took["theirs"])
+    report("training, features kept", took["later"], took["theirs"])
     report(f"training, {args.epochs} epochs", took["whole"], took["theirs"])
     report("inference", asked["ours"], asked["theirs"])
 
