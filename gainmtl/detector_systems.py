@@ -104,6 +104,8 @@ RD_LEAKING = RD._replace(
 BANK_LEAKING = BANK._replace(
     tag="memory-bank-leaking", label="memory bank, leaking split", split="leaking"
 )
+REFERENCE_TEACHER = "mobilenetv2_100"
+"""The teacher of the reference run's detectors."""
 SYSTEMS = (RD, RD_CENTERED, RD_RAW, RD_PAPER, BANK, BANK_SAME, RD_LEAKING, BANK_LEAKING)
 
 

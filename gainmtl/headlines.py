@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from gainmtl.detector_systems import REFERENCE_TEACHER, SYSTEMS, on
 from gainmtl.explain import METHODS
 from gainmtl.files import read_json
 from gainmtl.runs import RESULT_KEYS, ResultsFile, read_results
-from gainmtl.tables import Value, markdown
+from gainmtl.swap_study import reference_pair, study_systems
+from gainmtl.tables import Value, find, markdown
 
 Measure = tuple[str, str | None, Mapping[str, Any]]
 """A metric, its map, and what its rows carry beside the system's own condition."""
@@ -32,6 +34,9 @@ OWN = frozenset({"output_stride", "recipe", "refinement", "verdict", "exposures"
 """Condition keys that tell systems apart; keys that begin with `mask_` do, too."""
 
 
+NOTHING = "*None of the headline figures is in this file.*"
+
+
 class Headline(NamedTuple):
     """What of a results file goes on the page."""
 
@@ -41,7 +46,12 @@ class Headline(NamedTuple):
     """Further condition keys, each value of which gets a line of its own."""
     only: Mapping[str, tuple[Any, ...]] = {}
     """Of such keys, the values that get one; all, where a key is not named."""
+    systems: tuple[Any, ...] = ()
+    """Systems with `label`, `name` and `condition` that get a line, by their label; for those whose
+    conditions are too long to be read."""
 
+
+_FINAL = {"study": "final"}
 
 HEADLINES: dict[str, Headline] = {
     "03_right_answer_wrong_reason": Headline(
@@ -146,11 +156,12 @@ HEADLINES: dict[str, Headline] = {
             "pixel AUROC": ("pixel_auroc", "defect_map", {}),
             "AUPRO": ("aupro", "defect_map", {}),
         },
+        systems=tuple(on(system, REFERENCE_TEACHER) for system in SYSTEMS),
     ),
     "13_swap_study": Headline(
         "The swapped teacher",
-        {"AUROC": ("auroc", None, {}), "AUPRO": ("aupro", "defect_map", {})},
-        ("study",),
+        {"AUROC": ("auroc", None, _FINAL), "AUPRO": ("aupro", "defect_map", _FINAL)},
+        systems=tuple(study_systems(reference_pair())),
     ),
 }
 """By results file. One that is not listed is shown with the default measures."""
@@ -203,6 +214,8 @@ def headline_table(stored: ResultsFile, headline: Headline) -> str:
     A figure that the run does not have is a dash; a run that has none of them, a sentence.
     """
     rows = own_rows(stored)
+    if headline.systems:
+        return _by_label(rows, headline)
     pooled = rows[rows["seed"].isna() & rows["fold"].isna()]
     lines: dict[tuple[str, tuple[tuple[str, Any], ...]], dict[str, Value]] = {}
     for row in pooled.to_dict("records"):
@@ -220,12 +233,28 @@ def headline_table(stored: ResultsFile, headline: Headline) -> str:
                 key = (row["system"], tuple((k, _plain(v)) for k, v in own.items()))
                 lines.setdefault(key, {})[name] = _value(row)
     if not lines:
-        return "*None of the headline figures is in this file.*"
+        return NOTHING
     cells = [
         [_words(*key), *(str(found[n]) if n in found else "–" for n in headline.measures)]
         for key, found in lines.items()
     ]
     return markdown(["system", *headline.measures], cells)
+
+
+def _by_label(rows: pd.DataFrame, headline: Headline) -> str:
+    lines = []
+    for system in headline.systems:
+        found = []
+        for metric, map_name, extra in headline.measures.values():
+            try:
+                found.append(str(find(rows, system, metric, map_name, **extra)))
+            except LookupError:
+                found.append("–")
+        if set(found) != {"–"}:
+            lines.append([system.label, *found])
+    if not lines:
+        return NOTHING
+    return markdown(["system", *headline.measures], lines)
 
 
 def _plain(value: Any) -> Any:

@@ -172,7 +172,8 @@ def _resume(path: Path, plan: Pretraining, model: Any, optimizer: Any) -> list[d
     with safe_open(path, framework="pt") as stored:
         meta = json.loads(stored.metadata()["run"])
         tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-    if meta["plan"] != plain(plan._asdict()):
+    # Of a run from before there was a choice.
+    if {"precision": "32-true", **meta["plan"]} != plain(plan._asdict()):
         raise ValueError(
             f"pretrain: {path.name} is of another plan, {meta['plan']}; delete it to start over"
         )

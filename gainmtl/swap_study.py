@@ -33,6 +33,18 @@ class Family(NamedTuple):
     weights: str | None
 
 
+PAIR = ("resnet18", "convnext_atto")
+"""The backbones of the reference study."""
+
+
+def reference_pair() -> list[Family]:
+    """The families of the reference study, without weights."""
+    return [
+        Family(name, backbone, None)
+        for name, backbone in zip(("resnet", "convnext"), PAIR, strict=True)
+    ]
+
+
 def system(family: Family, features: str, fusion: bool, recipe: str, **more: Any) -> DetectorSystem:
     """One cell of the grid; `more` are further arguments of the detector."""
     options = {"features": features, "fusion": fusion, **more}

@@ -16,19 +16,19 @@ from gainmtl import runs
 from gainmtl.detector_results import DETECTOR_COLUMNS, detector_rows, difference_rows
 from gainmtl.detector_systems import load_detector_fold, run_detector
 from gainmtl.files import read_json
-from gainmtl.findings import WRITTEN, Results, own_note, stored_results
+from gainmtl.findings import WRITTEN, Results, as_text, command, stored
 from gainmtl.flips import Judgement
 from gainmtl.protocol import Pooled
 from gainmtl.swap_study import (
     CLEAR,
     RATES,
     STUDY_FOLD,
-    STUDY_SEEDS,
     Family,
     best_of,
     executed_parameters,
     grid,
     plain,
+    reference_pair,
     run_study,
     same_structure,
     study_systems,
@@ -47,8 +47,6 @@ ROLES = {
 """The differences that verdicts rest on, first minus second, by role."""
 
 
-PAIR = ("resnet18", "convnext_atto")
-"""The backbones of the reference study."""
 D1 = "D1, a better classifier as the teacher detects better"
 D2 = "D2, worse on every class, and the structure is to blame"
 
@@ -56,62 +54,85 @@ D2 = "D2, worse on every class, and the structure is to blame"
 def study_results(parameters: Any, families: Sequence[Family], wanted: bool) -> Results:
     """The study, run where it is `wanted` and written to its own file, else as it is stored.
 
-    `parameters` with `study_seeds`, `study_size` and `study_epochs`.
+    `parameters` with `study_seeds`, `study_size` and `study_epochs`, for the factors; what was
+    chosen is run on the folds that chose nothing, with `image_size`, `epochs` and `seeds`.
     """
     p = parameters
     if not wanted:
-        return stored_results(NAME, absent="The study has **not been run yet**.")
+        absent = "The study has **not been run yet**."
+        return stored(NAME, "the study", lambda f: _about(f.parameters), command(NAME), absent)
+    if p.folds < 2:
+        raise ValueError("the study judges on folds that chose nothing: it needs folds >= 2")
     started = time.monotonic()
     tried = run_study(p, families, p.study_seeds, p.study_size, p.study_epochs)
     resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
     candidates = {
+        "plain": [plain(resnet)],
         "swap": [swap(convnext, rate) for rate in RATES],
         "same": same_structure(convnext),
         "resnet": grid(resnet),
         "convnext": grid(convnext),
     }
     chosen = {role: best_of(tried, systems) for role, systems in candidates.items()}
-    rows = study_rows(p, families, tried, chosen, p.study_seeds)
-    commits = {c for pooled in tried.values() for run in pooled for c in run.commits}
+    systems = {one.tag: one for one in study_systems(families)}
+    others = [fold for fold in range(p.folds) if fold != STUDY_FOLD]
+    own = SimpleNamespace(**{**vars(p), "output_dir": f"{p.output_dir}/final"})
+    final = {
+        tag: run_detector(own, systems[tag], None, others, progress=False, data_seed=0)
+        for tag in dict.fromkeys(chosen.values())
+    }
+    rows = study_rows(p, families, tried, final, chosen)
+    parts = {"factors": tried, "final": final}
+    every = [run for part in parts.values() for pooled in part.values() for run in pooled]
     facts = runs.provenance(
         p, time.monotonic() - started, load_detector_fold(p, 0, "auto")(STUDY_FOLD).fingerprint,
-        None, trained_at_commits=sorted(commits),
-        training_seconds={tag: sum(run.seconds for run in pooled) for tag, pooled in tried.items()},
+        None, trained_at_commits=sorted({commit for run in every for commit in run.commits}),
+        training_seconds={
+            f"{name}/{tag}": sum(run.seconds for run in pooled)
+            for name, part in parts.items() for tag, pooled in part.items()
+        },
+        teachers={family.backbone: runs.name_weights(family.weights) for family in families},
     )  # fmt: skip
+    # The notebook's own teacher is no part of the study.
+    facts["weights"] = None
     runs.write_results(
         Path(p.output_dir) / WRITTEN[NAME], notebook=p.notebook, parameters=p,
         provenance=facts, rows=rows,
     )  # fmt: skip
-    return Results(rows, own_note(p), {})
+    given = {**vars(p), "pair": [family.backbone for family in families]}
+    note = f"The figures below come from **the run in front of you**: {_about(given)}."
+    return Results(rows, note, {})
+
+
+def _about(given: Mapping[str, Any]) -> str:
+    """What a study was like, from its parameters."""
+    return (
+        f"{given['dataset']}, {as_text(given['pair'])}; factors on one fold, seeds: "
+        f"{as_text(given['study_seeds'])}, {given['study_size']} px, {given['study_epochs']} "
+        f"epochs; what was chosen on the {given['folds'] - 1} others, seeds: "
+        f"{as_text(given['seeds'])}, {given['image_size']} px, {given['epochs']} epochs"
+    )
 
 
 def study_rows(
     parameters: Any,
     families: Sequence[Family],
     tried: Mapping[str, Sequence[Pooled]],
+    final: Mapping[str, Sequence[Pooled]],
     chosen: Mapping[str, str],
-    study_seeds: Sequence[int] = STUDY_SEEDS,
 ) -> pd.DataFrame:
-    """All rows of the study; runs what was chosen on the folds that chose nothing.
+    """All rows of the study, from the runs on the fold that chose and on those that did not.
 
-    `chosen` names tags of `tried`: the swap at its best rate ("swap"), the best one of the same
-    structure ("same"), the best ResNet and ConvNeXt of the grids ("resnet", "convnext"). Rows carry
-    `study` in their condition: "factors", "final", or "verdict" with a `role`.
+    `chosen` names tags of both: the ResNet as published ("plain"), the swap at its best rate
+    ("swap"), the best one of the same structure ("same"), the best ResNet and ConvNeXt of the grids
+    ("resnet", "convnext"). Rows carry `study` in their condition: "factors", "final", or "verdict"
+    with a `role`.
     """
     p, systems = parameters, {one.tag: one for one in study_systems(families)}
-    parts = [_factor_rows(tried[tag], study_seeds, p.dataset) for tag in tried]
-    roles = {**chosen, "plain": plain(next(f for f in families if f.name == "resnet")).tag}
-    others = [fold for fold in range(p.folds) if fold != STUDY_FOLD]
-    if p.folds < 2:
-        raise ValueError("the study judges on folds that chose nothing: it needs folds >= 2")
-    own = SimpleNamespace(**{**vars(p), "output_dir": f"{p.output_dir}/final"})
-    final = {
-        tag: run_detector(own, systems[tag], None, others, progress=False, data_seed=0)
-        for tag in dict.fromkeys(roles.values())
-    }
+    parts = [_factor_rows(tried[tag], p.study_seeds, p.dataset) for tag in tried]
     parts += [detector_rows(one, p.seeds, p.dataset, study="final") for one in final.values()]
     for role, (a, b) in ROLES.items():
-        found = difference_rows(final[roles[a]], final[roles[b]], p.seeds, p.dataset)
+        found = difference_rows(final[chosen[a]], final[chosen[b]], p.seeds, p.dataset)
         kinds = [dict(c).get("defect_type") for c in found["condition"]]
         found["condition"] = [
             {"study": "verdict", "role": role} | ({"defect_type": kind} if kind else {})
@@ -144,7 +165,11 @@ def _factor_rows(pooled: Sequence[Pooled], seeds: Sequence[int], dataset: str) -
 
 
 def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judgement]:
-    """D1 and D2 from the rows of `study_rows`."""
+    """D1 and D2 from the rows of `study_rows`.
+
+    Raises:
+        LookupError: rows of another pair.
+    """
 
     def found(role: str, kind: str | None = None) -> Value:
         wanted = {"study": "verdict", "role": role} | ({"defect_type": kind} if kind else {})
@@ -159,14 +184,14 @@ def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judgement
             float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), int(row["n"])
         )
 
-    accuracy = {
-        family.name: float(
-            rows[(rows["system"] == f"teacher-{family.backbone}") & (rows["metric"] == "accuracy")][
-                "value"
-            ].iloc[0]
-        )
-        for family in families
-    }
+    def worth(family: Family) -> float:
+        teacher = f"teacher-{family.backbone}"
+        kept = rows[(rows["system"] == teacher) & (rows["metric"] == "accuracy")]["value"]
+        if len(kept) != 1:
+            raise LookupError(f"expected one accuracy of {teacher}, found {len(kept)}")
+        return float(kept.iloc[0])
+
+    accuracy = {family.name: worth(family) for family in families}
     better = Value(accuracy["convnext"] - accuracy["resnet"], math.nan, math.nan, None)
     compared = rows.loc[rows["metric"] == "auroc_difference", "condition"].map(dict)
     kinds = sorted(
@@ -233,11 +258,7 @@ def judge_teacher(accuracy: Value, detection: Value, repaired: Value) -> Judgeme
 
 
 def _from_stored(claim: str, rows: pd.DataFrame) -> Judgement:
-    families = [
-        Family(name, backbone, None)
-        for name, backbone in zip(("resnet", "convnext"), PAIR, strict=True)
-    ]
-    return judge(rows, families)[claim]
+    return judge(rows, reference_pair())[claim]
 
 
 ANSWERS = {"D1": functools.partial(_from_stored, D1), "D2": functools.partial(_from_stored, D2)}

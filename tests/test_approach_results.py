@@ -112,3 +112,12 @@ def test_the_whole_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     rows = check_rows(found.rows.to_dict("records"))
     assert {row["system"] for row in rows} == {s.name for s in SIX} | {"all"}
     assert {"ece_platt", "parameters", "seconds", "labels"} <= {row["metric"] for row in rows}
+
+    def no_asking(path: Path) -> None:
+        raise AssertionError(f"{path} has been asked")
+
+    monkeypatch.setattr(approach_results, "load_any", no_asking)
+    again = measure(Parameters(**given), systems, [systems[0], systems[-1]], road=1)
+    assert again.rows is not None
+    platt = [table[table["metric"] == "ece_platt"]["value"] for table in (found.rows, again.rows)]
+    assert platt[0].equals(platt[1])

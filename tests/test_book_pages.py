@@ -17,13 +17,16 @@ from gainmtl import (
     book_pages,
     claims,
     components,
+    detector_systems,
     exposure_shift,
     headlines,
     model_card,
     reference,
     runs,
+    swap_study,
 )
 from gainmtl.claims import CLAIMS, NOT_YET, Answer, Claim
+from gainmtl.detector_systems import on
 from gainmtl.findings import FULLER
 from gainmtl.flips import Judgement
 from gainmtl.headlines import Headline
@@ -129,6 +132,25 @@ def test_every_stored_run_has_headline_figures(name: str) -> None:
     own = headlines.HEADLINES.get(name, Headline(name))
     table = headlines.headline_table(BOOK.results[name], own)
     assert table.startswith("| system"), table
+
+
+def test_detectors_stand_under_their_labels() -> None:
+    found = BOOK.results["13_reverse_distillation"]
+    table = headlines.headline_table(found, headlines.HEADLINES["13_reverse_distillation"])
+    rd = on(detector_systems.RD, detector_systems.REFERENCE_TEACHER)
+    assert f"| {rd.label} | {find(found.rows, rd, 'auroc')} |" in table
+
+
+def test_the_study_of_the_swap_shows_what_was_judged() -> None:
+    family = swap_study.reference_pair()[1]
+    best, other = swap_study.grid(family)[:2]
+    rows = [
+        line("auroc", 0.75, system=one.name, condition={**one.condition, "study": study})
+        for one, study in ((best, "final"), (best, "factors"), (other, "factors"))
+    ]  # fmt: skip
+    table = headlines.headline_table(stored(rows), headlines.HEADLINES["13_swap_study"])
+    assert best.label in table
+    assert other.label not in table
 
 
 def test_claims_are_those_of_the_plan() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from gainmtl import runs, swap_study, swap_verdicts
+from gainmtl.detector_fit import DistillationRun
 from gainmtl.pretraining import Pretraining, pretrain
 from gainmtl.swap_study import CLEAR, Family
 from gainmtl.swap_verdicts import judge_structure, judge_teacher
@@ -132,5 +133,15 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     factors = [c for c in stored.rows["condition"] if c.get("study") == "factors"]
     # 14 systems, seven measures, one row per seed and one for both
     assert len(factors) == 14 * 7 * 3
-    again = swap_verdicts.study_results(p, families, True)  # reads what is there
+    assert set(stored.provenance["teachers"]) == {"test_resnet", "test_convnext"}
+    assert any(name.startswith("final/") for name in stored.provenance["training_seconds"])
+    # The fold that chose judges nothing.
+    judging = stored.rows[[c.get("study") == "final" for c in stored.rows["condition"]]]
+    assert set(judging["fold"].dropna()) == {1}
+
+    def no_training(self: object) -> None:
+        raise AssertionError("what is done is read")
+
+    monkeypatch.setattr(DistillationRun, "train_epoch", no_training)
+    again = swap_verdicts.study_results(p, families, True)
     assert again.rows["value"].equals(found.rows["value"])
