@@ -184,8 +184,8 @@ def judge_stages(conflict: Value, outcomes: Mapping[str, Value]) -> Judgement:
     below 0. They *pay* if at least two of the four outcomes have intervals above 0 and none lies
     below: one of four may be chance.
 
-    *Confirmed* if both. *Refuted* if no outcome lies above 0 and the conflict is no less, or an
-    outcome lies below. Else *refined*. Where nobody measured a conflict, *out of reach here*.
+    *Confirmed* if both. *Refuted* if no outcome lies above 0, and either the conflict is no less or
+    an outcome lies below. Else *refined*. Where nobody measured a conflict, *out of reach here*.
     """
     figures = {"conflicting pairs": conflict, **outcomes}
     if any(math.isnan(value.value) for value in figures.values()):
