@@ -199,3 +199,11 @@ def test_what_python_says_of_a_field_is_left_out() -> None:
     lines = ["One `a", "b` is *read*."]
     plain_docstrings.escape(None, "attribute", "Sample.image", None, None, lines)
     assert lines == [r"One `a b` is \*read\*."]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_named_figure_stands_in_a_cell_of_its_own(path: Path) -> None:
+    """Text shown by the same cell would get the figure's name, too, and the page two targets."""
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
+            assert "Markdown(" not in cell.source, f"cell {number}"
