@@ -26,10 +26,10 @@ from gainmtl.runs import ResultsFile
 from gainmtl.tables import markdown
 
 FILL = re.compile(r"^% fill: ([a-z-]+)$", re.M)
-
-
 TRIALS = ("tuning", "tuning_six")
 """Files of the trials that chose recipes, by the systems they were made for."""
+SECONDS = "seconds_of_five_folds"
+"""The one entry of `book/results/costs.json`, by folder of runs and system."""
 
 
 class Book(NamedTuple):
@@ -50,7 +50,7 @@ def read_book(root: str | Path) -> Book:
     trials = [folder / f"{name}.json" for name in TRIALS]
     return Book(
         load_all(folder),
-        read_json(costs)["seconds_of_five_folds"] if costs.is_file() else {},
+        read_json(costs)[SECONDS] if costs.is_file() else {},
         tuple(one for path in trials if path.is_file() for one in read_json(path)),
         frozenset(path.stem for path in (Path(root) / "notebooks").glob("*.ipynb")),
     )

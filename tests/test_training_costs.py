@@ -45,8 +45,8 @@ def test_what_is_measured_elsewhere_stays(tmp_path: Path, monkeypatch: pytest.Mo
     for fold in range(5):
         leave(tmp_path / "runs" / "S1" / "seed0" / f"fold{fold}", [2.0], 0.0)
     output = tmp_path / "costs.json"
-    write_json(output, {tool.KEY: {"runs": {"S1": 1.0, "S5": 2.0}, "others": {"S1": 3.0}}})
+    write_json(output, {tool.SECONDS: {"runs": {"S1": 1.0, "S5": 2.0}, "others": {"S1": 3.0}}})
     given = ["tool", str(tmp_path / "runs"), "--output", str(output)]
     monkeypatch.setattr("sys.argv", given)
     tool.main()
-    assert read_json(output)[tool.KEY] == {"runs": {"S1": 10.0, "S5": 2.0}, "others": {"S1": 3.0}}
+    assert read_json(output)[tool.SECONDS] == {"runs": {"S1": 10.0, "S5": 2.0}, "others": {"S1": 3.0}}

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from gainmtl.book_pages import SECONDS
 from gainmtl.checkpoints import CHECKPOINT
 from gainmtl.files import read_json, write_json
 from gainmtl.protocol import FACTS
 
 ROOT = Path(__file__).resolve().parents[1]
-KEY = "seconds_of_five_folds"
 
 
 def seconds_of(fold: Path) -> float:
@@ -49,12 +49,12 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--output", type=Path, default=ROOT / "book" / "results" / "costs.json")
     args = parser.parse_args()
-    known = read_json(args.output)[KEY] if args.output.is_file() else {}
+    known = read_json(args.output)[SECONDS] if args.output.is_file() else {}
     for folder in args.folders:
         found = costs(folder)
         known[folder.name] = dict(sorted({**known.get(folder.name, {}), **found}.items()))
         print(f"{folder.name}: {len(found)} systems, {sum(found.values()) / 60:.0f} min")
-    write_json(args.output, {KEY: known})
+    write_json(args.output, {SECONDS: known})
 
 
 if __name__ == "__main__":
