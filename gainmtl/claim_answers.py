@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -69,14 +69,25 @@ def mining_alone(rows: Rows) -> Judgement:
     return Judgement(mining.judge_mining(*figures.values()), figures)
 
 
+def _cost_of_cbam(rows: Rows) -> dict[str, Value]:
+    """Before the guided attention; of older files, which lack it, in the plain network."""
+    network: dict[str, Any] = {"network": "mobilenetv2_100", "image_size": 128}
+    for system, against in (
+        (components.ATTENTION_CBAM, "attention"),
+        (components.WITH_CBAM, "plain"),
+    ):
+        try:
+            return {
+                name: find(rows, system, f"{name}_ratio", against=against, **network)
+                for name in ("parameters", "operations", "seconds")
+            }
+        except LookupError:
+            continue
+    raise LookupError("the cost of CBAM")
+
+
 def refinement(rows: Rows) -> Judgement:
-    cost = {
-        name: find(
-            rows, components.WITH_CBAM, f"{name}_ratio",
-            network="mobilenetv2_100", image_size=128, against="plain",
-        ).value
-        for name in ("parameters", "operations", "seconds")
-    }  # fmt: skip
+    cost = _cost_of_cbam(rows)
     bare = components.ATTENTION_BARE
     energy, overlap = (
         find(rows, components.ATTENTION_CBAM, f"{metric}_difference", "defect_map", **bare.as_other)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from scipy.stats import quantile_test
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -138,6 +139,17 @@ def side_by_side(steps: Mapping[str, Step], repeats: int = 5) -> dict[str, list[
 def median_ratio(above: list[float], below: list[float]) -> float:
     """The median over the turns of the ratio within a turn."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def ratio_interval(above: list[float], below: list[float]) -> tuple[float, float, float]:
+    """`median_ratio` with the ends of its 95 % interval over the turns.
+
+    Between order statistics, whatever the ratios' distribution, so that a few turns beside a busy
+    neighbour widen it and do not shift it; the ends are NaN for fewer than six turns.
+    """
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    ends = quantile_test(ratios, p=0.5).confidence_interval(0.95)
+    return statistics.median(ratios), float(ends.low), float(ends.high)
 
 
 def _wait() -> None:

@@ -176,7 +176,8 @@ def stored_results(
     name: str, repeat: str = "", absent: str = "There are **no reference results yet**."
 ) -> Results:
     """`stored` results of a reference run; without `repeat`, `command` makes them."""
-    return stored(name, "the reference run", _conditions, repeat or command(name), absent)
+    repeat = repeat or command(name, _as_it_was(name))
+    return stored(name, "the reference run", _conditions, repeat, absent)
 
 
 def _conditions(found: runs.ResultsFile) -> str:
@@ -241,11 +242,27 @@ FULLER = {
 """Parameters of a fuller run, by results file, and what it trains besides."""
 
 
-def command(name: str) -> str:
-    """What makes the reference results `book/results/<name>.json`, in Markdown."""
+def _as_it_was(name: str) -> str:
+    """The parameters of the fuller run, if the stored results are of one; else nothing."""
+    words = FULLER.get(name, ("", ""))[0].split()
+    try:
+        given = runs.reference(name).parameters
+    except FileNotFoundError:
+        return ""
+    wanted = dict(zip(words[1::3], words[2::3], strict=True))
+    same = all(str(given.get(key)).lower() == value for key, value in wanted.items())
+    return " ".join(words) if same else ""
+
+
+def command(name: str, fuller: str = "") -> str:
+    """What makes the reference results `book/results/<name>.json`, in Markdown.
+
+    `fuller` are more parameters as they are written, see `FULLER`.
+    """
     profile = PROFILES.get(name, "standard")
     notebook, given = STUDIES.get(name, (name, {}))
     more = "".join(f" -p {key} {value}" for key, value in given.items())
+    more += f" {fuller}" if fuller else ""
     folder = "runs/reference" if profile == "standard" else f"runs/{profile}"
     return (
         "```bash\n"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gainmtl.cost import Counted, PeakMemory, median_ratio, operations, peak_bytes, side_by_side
+from gainmtl.cost import (
+    Counted,
+    PeakMemory,
+    median_ratio,
+    operations,
+    peak_bytes,
+    ratio_interval,
+    side_by_side,
+)
 from gainmtl.explanations import grad_cam
 from gainmtl.score_cam import score_cam
 
@@ -96,3 +106,11 @@ def test_side_by_side_takes_turns() -> None:
     assert seen == ["a", "b"] * 3
     assert {name: len(times) for name, times in took.items()} == {"a": 2, "b": 2}
     assert median_ratio([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == pytest.approx(3.0)
+
+
+def test_the_interval_of_a_ratio_lies_between_order_statistics() -> None:
+    """Of nine turns the 2nd and the 8th: P(fewer than two of nine fall below) is 10 / 512."""
+    turns = [1.00, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 3.0, 9.0]  # two of them beside a neighbour
+    median, low, high = ratio_interval([2 * turn for turn in reversed(turns)], [2.0] * 9)
+    assert (median, low, high) == pytest.approx((1.04, 1.01, 3.0))
+    assert all(math.isnan(end) for end in ratio_interval([1.0] * 5, [1.0] * 5)[1:])

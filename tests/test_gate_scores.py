@@ -136,7 +136,13 @@ def value(low: float, high: float) -> Value:
 
 
 ABOVE, ACROSS, BELOW = value(0.01, 0.05), value(-0.01, 0.05), value(-0.05, -0.01)
-CHEAP = {"parameters": 1.05, "operations": 1.01, "seconds": 1.10}
+
+
+def exact(figure: float) -> Value:
+    return Value(figure, math.nan, math.nan, None)
+
+
+CHEAP = {"parameters": exact(1.05), "operations": exact(1.01), "seconds": exact(1.10)}
 
 
 @pytest.mark.parametrize(
@@ -145,12 +151,14 @@ CHEAP = {"parameters": 1.05, "operations": 1.01, "seconds": 1.10}
         (CHEAP, ABOVE, ABOVE, "confirmed"),
         (CHEAP, ABOVE, ACROSS, "refined"),
         (CHEAP, BELOW, BELOW, "refined"),
-        (CHEAP | {"seconds": 1.11}, ABOVE, ABOVE, "refined"),
-        (CHEAP | {"parameters": 1.06}, ACROSS, ABOVE, "refuted"),
-        (CHEAP | {"operations": 1.06}, BELOW, BELOW, "refuted"),
+        (CHEAP | {"seconds": exact(1.11)}, ABOVE, ABOVE, "refined"),
+        (CHEAP | {"seconds": Value(1.2, 1.09, 1.4, 9)}, ABOVE, ABOVE, "confirmed"),  # a busy clock
+        (CHEAP | {"seconds": Value(1.2, 1.11, 1.4, 9)}, ABOVE, ABOVE, "refined"),
+        (CHEAP | {"parameters": exact(1.06)}, ACROSS, ABOVE, "refuted"),
+        (CHEAP | {"operations": exact(1.06)}, BELOW, BELOW, "refuted"),
     ],
 )
-def test_refinement(cost: dict[str, float], energy: Value, overlap: Value, expected: str) -> None:
+def test_refinement(cost: dict[str, Value], energy: Value, overlap: Value, expected: str) -> None:
     found = judge_refinement(cost, energy, overlap)
     assert found.verdict == expected
     assert found.figures["IoU"] is overlap

@@ -49,4 +49,7 @@ def test_what_is_measured_elsewhere_stays(tmp_path: Path, monkeypatch: pytest.Mo
     given = ["tool", str(tmp_path / "runs"), "--output", str(output)]
     monkeypatch.setattr("sys.argv", given)
     tool.main()
-    assert read_json(output)[tool.SECONDS] == {"runs": {"S1": 10.0, "S5": 2.0}, "others": {"S1": 3.0}}
+    assert read_json(output)[tool.SECONDS] == {
+        "runs": {"S1": 10.0, "S5": 2.0},
+        "others": {"S1": 3.0},
+    }

@@ -82,8 +82,9 @@ def false_activation(maps: Tensor, threshold: float = 0.5) -> Tensor:
 def oracle_map(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B, 1, h, w) in [0, 1]: the share of each cell that is defect.
 
-    Scored like a map, it shows what a perfect observer on this grid would reach. Cells that do
-    not divide the mask evenly overlap by up to a pixel.
+    Scored like a map, it shows what the grid alone costs a map that is right. No upper bound: on a
+    defect whose rim shares cells with sound surface, a map that keeps to the inner cells has more
+    positive energy. Cells that do not divide the mask evenly overlap by up to a pixel.
     """
     return F.adaptive_avg_pool2d((masks > 0.5).float(), grid)
 
