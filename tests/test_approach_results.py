@@ -121,3 +121,10 @@ def test_the_whole_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert again.rows is not None
     platt = [table[table["metric"] == "ece_platt"]["value"] for table in (found.rows, again.rows)]
     assert platt[0].equals(platt[1])
+
+
+def test_a_fold_keeps_no_single_types_and_no_oracle() -> None:
+    conditions = [{}, {"defect_type": "a"}, {"oracle": True}, {"defect_type": "a", "oracle": True}]
+    rows = pd.DataFrame([{"fold": k, "condition": c} for k in (None, 0.0) for c in conditions])
+    kept = approach_results._kept(rows)
+    assert kept.index.tolist() == [0, 1, 2, 4]
