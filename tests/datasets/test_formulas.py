@@ -48,3 +48,12 @@ def test_a_batch_is_a_function_of_seed_and_number() -> None:
     assert torch.equal(images, again)
     assert not torch.equal(images, other)
     assert images.std((1, 2, 3)).min() > 0.01
+
+
+def test_about_half_of_the_pictures_are_bright_on_black() -> None:
+    images, _ = formula_batch(draw_systems(4), 32, 200, 0, 0)
+    spread = (images.amax(1) - images.amin(1)).amax((1, 2))
+    empty = (images == 0).float().mean((1, 2, 3))
+    plain = (spread == 0) & (empty > 0.1)
+    assert 70 <= int(plain.sum()) <= 130
+    assert bool((images[plain].amax((1, 2, 3)) == 1).all())
