@@ -63,7 +63,7 @@ class Step(NamedTuple):
         return f"{self.name}\n({self.system.label} − {self.before.label})"
 
 
-GRID_STEP = Step("finer grid", S1, S1_COARSE._replace(label="S1 coarse"))
+GRID_STEP = Step("grid, pooling, recipe", S1, S1_COARSE._replace(label="S1 coarse"))
 STEPS = (
     Step("CAM guidance", S2, S1),
     Step("attention", S3_NO_MINING, S2),
@@ -73,8 +73,8 @@ STEPS = (
     Step("counterfactual", S5, S4),
     Step("mask in the attention", S6, S5),
 )
-"""One change each, but for attention, which brings its own head and guidance and makes the plain
-classification a side term."""
+"""One change each, but for attention, which brings CBAM, its own head and guidance, and makes the
+plain classification a side term."""
 WHOLE_STEPS = tuple(
     Step(f"{before.label} to {after.label}", after, before)
     for before, after in itertools.pairwise(SIX)
@@ -99,7 +99,10 @@ CANDIDATES = (S3, S4, S5, S6)
 
 
 def changes(strategy: str | Strategy, before: str | Strategy) -> list[str]:
-    """What `strategy` has otherwise than `before`, in words: terms, weights, use of the mask."""
+    """What `strategy` has otherwise than `before`, in words: terms, weights, CBAM, use of the mask.
+
+    CBAM is no term of the loss: the model puts it before every attention, see `GAINMTL`.
+    """
     new, old = get_strategy(strategy), get_strategy(before)
     found = []
     for term, weight in new.weights.asdict().items():
@@ -110,6 +113,10 @@ def changes(strategy: str | Strategy, before: str | Strategy) -> list[str]:
             found.append(f"− {name}")
         elif weight != was:
             found.append(f"{name} {was:g} → {weight:g}")
+    if new.has_attention and not old.has_attention:
+        found.append("+ CBAM before the attention")
+    elif old.has_attention and not new.has_attention:
+        found.append("− CBAM before the attention")
     if new.mask_fusion != old.mask_fusion:
         found.append(
             f"+ true mask in the attention while training ({new.mask_fusion:g}, fading to none)"

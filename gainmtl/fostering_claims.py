@@ -45,8 +45,8 @@ def judge_size(area: Value, dispersion: Value, relative: Value) -> Judgement:
     """C1: area -20 %, dispersion x 6, relative difference x 114/33; ratios to beta 0.
 
     *Confirmed* if all three reach what is claimed and their intervals leave 1 out on the claimed
-    side; *refined* if area and dispersion do leave it out; else *refuted*. The relative difference
-    can't refine, because its formula is our guess.
+    side; *refuted* if the interval of area or dispersion says that it did not move that way; else
+    *refined*. The relative difference can't refute, because its formula is our guess.
     """
     moved = [area.high < 1, dispersion.low > 1]
     reached = [
@@ -54,7 +54,8 @@ def judge_size(area: Value, dispersion: Value, relative: Value) -> Judgement:
         dispersion.value >= DISPERSION_CLAIMED,
         relative.value >= DIFFERENCE_CLAIMED and relative.low > 1,
     ]
-    verdict = "confirmed" if all(moved + reached) else "refined" if all(moved) else "refuted"
+    against = area.low >= 1 or dispersion.high <= 1
+    verdict = "confirmed" if all(moved + reached) else "refuted" if against else "refined"
     figures = {
         "elliptic area, ratio": area,
         "dispersion, ratio": dispersion,

@@ -115,7 +115,7 @@ HEADLINES: dict[str, Headline] = {
             "conflicting pairs": ("conflicting_share", None, {"epochs": "second half"}),
         },
     ),
-    "10_ablation": Headline("The ladder", {**VERDICTS, **PLACES, **REASONS}),
+    "10_ablation": Headline("The ladder", {**VERDICTS, **PLACES, **REASONS}, ("pooling",)),
     "10_leave_one_out": Headline("Left out of the whole", {**VERDICTS, **PLACES, **REASONS}),
     "10_leaking_split": Headline(
         "What a leaking split flatters",
@@ -133,7 +133,7 @@ HEADLINES: dict[str, Headline] = {
     "10_synthetic": Headline(
         "Six strategies over seeds", {**VERDICTS, **PLACES, **REASONS}, ("setting",)
     ),
-    "11_six_approaches": Headline("Six approaches"),
+    "11_six_approaches": Headline("Six approaches", varied=("pooling",)),
     "12_cam_fostering": Headline(
         "CAM fostering",
         {**VERDICTS, **PLACES},

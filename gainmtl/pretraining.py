@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gainmtl.datasets.formulas import draw_systems, formula_batch
-from gainmtl.files import atomic_path, plain, write_json
+from gainmtl.files import atomic_path, plain, read_json, write_json
 
 MEAN = STD = (0.5, 0.5, 0.5)
 HELD_OUT = 10**9
@@ -136,6 +136,18 @@ def pretrain(
     write_json(path.with_suffix(".json"), {"create_kwargs": {}, "mean": MEAN, "std": STD,
                                            "trained_on": facts})  # fmt: skip
     return pd.DataFrame(history)
+
+
+def pretrained_on(weights: str | Path | None) -> dict[str, Any]:
+    """What the `.json` beside weights of `pretrain` says of them; nothing for other weights.
+
+    The plan's fields, and `accuracy`, the share of held-out pictures told right.
+    """
+    card = None if weights is None else Path(weights).with_suffix(".json")
+    if card is None or not card.is_file():
+        return {}
+    found = read_json(card).get("trained_on", {})
+    return dict(found) if found.get("images") == "formulas" else {}
 
 
 def rate_at(step: int, total: int) -> float:

@@ -38,7 +38,9 @@ def test_changes_by_hand() -> None:
         "+ attended classification (1)",
         "+ guidance (0.5)",
         "+ mining (0.2)",
+        "+ CBAM before the attention",
     ]
+    assert "− CBAM before the attention" in changes("S2", "S3")
     assert changes("S6", "S5") == [
         "+ true mask in the attention while training (0.5, fading to none)"
     ]
@@ -47,7 +49,7 @@ def test_changes_by_hand() -> None:
 def test_every_step_changes_one_thing_but_attention() -> None:
     for step in STEPS:
         found = changes(step.system.strategy, step.before.strategy)
-        assert len(found) == (3 if step.name == "attention" else 1), step.name
+        assert len(found) == (4 if step.name == "attention" else 1), step.name
 
 
 def test_the_steps_lead_from_s1_to_s6() -> None:

@@ -39,7 +39,8 @@ def test_beta_is_the_largest_that_keeps_validation() -> None:
         (value(0.7), value(3), value(4), "refined"),
         (value(0.9), value(7), value(4), "refined"),
         (value(0.7), value(7), value(1), "refined"),
-        (value(0.98), value(7), value(4), "refuted"),
+        (value(0.98), value(7), value(4), "refined"),  # holds 1: neither shown nor excluded
+        (value(1.2), value(7), value(4), "refuted"),
         (value(1.2), value(0.9), value(4), "refuted"),
     ],
 )

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 
 from gainmtl import pretraining
 from gainmtl.backbones import Backbone
-from gainmtl.pretraining import Pretraining, pretrain, rate_at
+from gainmtl.pretraining import Pretraining, pretrain, pretrained_on, rate_at
 
 PLAN = Pretraining("test_convnext", classes=3, image_size=32, epochs=2, steps=2, batch_size=4)
+TEACHERS = Path(__file__).resolve().parents[1] / "book" / "weights"
 
 
 def test_a_stopped_run_ends_with_the_same_bits(
@@ -72,3 +73,19 @@ def test_mixed_precision_keeps_the_weights_in_single(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
     with pytest.raises(ValueError, match="got '16-mixed'"):
         pretrain(PLAN._replace(precision="16-mixed"), tmp_path / "no.safetensors", "cpu")
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
+def test_the_books_teachers_have_learned_something(backbone: str) -> None:
+    """A detector on a teacher at chance says nothing about the teacher's family."""
+    facts = pretrained_on(TEACHERS / f"{backbone}_formulas.safetensors")
+    assert facts["backbone"] == backbone
+    assert facts["accuracy"] > 20 / facts["classes"]
+
+
+def test_other_weights_have_no_card(tmp_path: Path) -> None:
+    assert pretrained_on(None) == {}
+    assert pretrained_on("imagenet") == {}
+    path = tmp_path / "other.safetensors"
+    path.with_suffix(".json").write_text(json.dumps({"mean": [0.5, 0.5, 0.5]}))
+    assert pretrained_on(path) == {}
