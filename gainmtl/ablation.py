@@ -101,7 +101,8 @@ CANDIDATES = (S3, S4, S5, S6)
 def changes(strategy: str | Strategy, before: str | Strategy) -> list[str]:
     """What `strategy` has otherwise than `before`, in words: terms, weights, CBAM, use of the mask.
 
-    CBAM is no term of the loss: the model puts it before every attention, see `GAINMTL`.
+    CBAM is no term of the loss: the model puts it before an attention unless it is told otherwise,
+    see `GAINMTL`.
     """
     new, old = get_strategy(strategy), get_strategy(before)
     found = []

@@ -134,6 +134,17 @@ def test_every_stored_run_has_headline_figures(name: str) -> None:
     assert table.startswith("| system"), table
 
 
+@pytest.mark.parametrize("name", ["10_ablation", "11_six_approaches"])
+def test_every_system_of_the_tiles_has_a_line(name: str) -> None:
+    rows = BOOK.results[name].rows
+    told = rows[(rows["metric"] == "auroc") & rows["fold"].isna() & rows["seed"].isna()]
+    told = told[told["dataset"] == "magnetic-tile"]
+    other = ("defect_type", "size", "verdict", "test_masks", "parts")
+    told = told[told["condition"].map(lambda c: not any(key in c for key in other))]
+    table = headlines.headline_table(BOOK.results[name], headlines.HEADLINES[name])
+    assert len(table.splitlines()) == 2 + len(told)
+
+
 def test_detectors_stand_under_their_labels() -> None:
     found = BOOK.results["13_reverse_distillation"]
     table = headlines.headline_table(found, headlines.HEADLINES["13_reverse_distillation"])

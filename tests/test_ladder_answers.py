@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from gainmtl import claim_answers, ladder_answers, runs, weak_feature_study
+from gainmtl import claim_answers, components, ladder_answers, runs, weak_feature_study
 from gainmtl.ablation import S1, S2, S4, S4_NO_CONSISTENCY, S5, WHOLE_STEPS
 from gainmtl.ablation_claims import PROMISES
 from gainmtl.claims import CLAIMS, NOT_YET, answer
@@ -137,3 +137,27 @@ def test_they_are_asked_and_wait_for_their_files() -> None:
     for claim in CLAIMS:
         for one in asked[claim.id]:
             assert answer(claim, one, {}).verdict == NOT_YET
+
+
+@pytest.mark.parametrize(("against", "seconds"), [("attention", 1.02), ("plain", 1.03)])
+def test_cbam_costs_what_it_does_before_the_attention_where_that_is_known(
+    against: str, seconds: float
+) -> None:
+    known = {"plain": (components.WITH_CBAM, 1.03)}
+    if against == "attention":
+        known["attention"] = (components.ATTENTION_CBAM, 1.02)
+    rows = pd.DataFrame(
+        [
+            {
+                "system": system.name, "metric": f"{name}_ratio", "map": None, "seed": None,
+                "fold": None, "value": value, "ci_low": None, "ci_high": None, "n": None,
+                "condition": {**system.condition, "network": "mobilenetv2_100", "image_size": 128,
+                              "against": other},
+            }
+            for other, (system, value) in known.items()
+            for name in ("parameters", "operations", "seconds")
+        ]
+    )  # fmt: skip
+    assert claim_answers._cost_of_cbam(rows)["seconds"].value == seconds
+    with pytest.raises(LookupError):
+        claim_answers._cost_of_cbam(rows[rows["metric"] != "seconds_ratio"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -165,6 +166,15 @@ def test_without_stored_results_the_page_says_how_to_make_them() -> None:
     assert "papermill notebooks/99_none.ipynb" in found.note
     assert "profiles/standard.yaml" in found.note
     assert "profiles/components.yaml" in findings.command("05_attention")
+
+
+def test_the_note_of_a_fuller_run_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for unguided, there in ((True, True), (False, False)):
+        file = SimpleNamespace(parameters={"unguided": unguided})
+        monkeypatch.setattr(runs, "reference", lambda name, file=file: file)
+        words = findings._as_it_was("05_attention")
+        assert ("-p unguided true" in findings.command("05_attention", words)) == there
+    assert findings._as_it_was("06_guided_attention") == ""
 
 
 def test_stored_results_leave_the_live_part_out(
