@@ -15,9 +15,9 @@ import pandas as pd
 from gainmtl import runs
 from gainmtl.detector_results import DETECTOR_COLUMNS, detector_rows, difference_rows
 from gainmtl.detector_systems import load_detector_fold, run_detector
-from gainmtl.files import read_json
 from gainmtl.findings import WRITTEN, Results, as_text, command, stored
 from gainmtl.flips import Judgement
+from gainmtl.pretraining import pretrained_on
 from gainmtl.protocol import Pooled
 from gainmtl.swap_study import (
     CLEAR,
@@ -142,8 +142,7 @@ def study_rows(
     facts = []
     for family in families:
         if family.weights is not None:
-            card = read_json(Path(family.weights).with_suffix(".json"))
-            value = float(card["trained_on"]["accuracy"])
+            value = float(pretrained_on(family.weights)["accuracy"])
             about: dict[str, Any] = {"condition": {"study": "verdict"}}
             facts.append(
                 runs.row(p.dataset, f"teacher-{family.backbone}", "accuracy", value, **about)
