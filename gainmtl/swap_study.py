@@ -31,8 +31,12 @@ class Family(NamedTuple):
     """"resnet" or "convnext"."""
     backbone: str
     weights: str | None
+    flat_field: float = 0.0
+    """Of the pictures that it is shown, see `shading.flat_field`; 0: as they are."""
 
 
+EVEN = 3 / 32
+"""`Family.flat_field` of the reference study: without it exposure decides, not the swap."""
 PAIR = ("resnet18", "convnext_atto")
 """The backbones of the reference study."""
 
@@ -40,7 +44,7 @@ PAIR = ("resnet18", "convnext_atto")
 def reference_pair() -> list[Family]:
     """The families of the reference study, without weights."""
     return [
-        Family(name, backbone, None)
+        Family(name, backbone, None, EVEN)
         for name, backbone in zip(("resnet", "convnext"), PAIR, strict=True)
     ]
 
@@ -49,8 +53,11 @@ def system(family: Family, features: str, fusion: bool, recipe: str, **more: Any
     """One cell of the grid; `more` are further arguments of the detector."""
     options = {"features": features, "fusion": fusion, **more}
     words = [features, "fusion" if fusion else "no-fusion", recipe, *map(str, more.values())]
+    even = ["even"] if family.flat_field else []
+    if family.flat_field:
+        options["flat_field"] = family.flat_field
     return DetectorSystem(
-        "-".join(["swap", family.backbone, *words]), ReverseDistillation.kind,
+        "-".join(["swap", family.backbone, *words, *even]), ReverseDistillation.kind,
         f"{family.backbone}: {', '.join(words)}", tuple(options.items()), recipe,
         (), family.backbone, family.weights,
     )  # fmt: skip
