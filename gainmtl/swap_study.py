@@ -25,10 +25,10 @@ CLEAR = 0.02
 
 
 class Family(NamedTuple):
-    """A teacher of the compared pair."""
+    """A teacher of the compared pair, or one beside it."""
 
     name: str
-    """"resnet" or "convnext"."""
+    """"resnet" or "convnext"; any other name for a teacher beside the pair."""
     backbone: str
     weights: str | None
     flat_field: float = 0.0
@@ -116,15 +116,43 @@ def run_study(
     epochs: int = STUDY_EPOCHS,
 ) -> dict[str, list[Pooled]]:
     """The plain pair at every rate and both grids, on one fold, one `Pooled` per seed."""
-    own = {
-        "seeds": tuple(seeds), "image_size": image_size, "epochs": epochs,
-        "output_dir": f"{parameters.output_dir}/factors",
-    }  # fmt: skip
-    p = SimpleNamespace(**{**vars(parameters), **own})
+    p = _factors(parameters, seeds, image_size, epochs)
     return {
         one.tag: run_detector(p, one, one.weights, [STUDY_FOLD], progress=False, data_seed=0)
         for one in study_systems(families)
     }
+
+
+def run_teachers(
+    parameters: Any,
+    others: Sequence[Family],
+    seeds: Sequence[int] = STUDY_SEEDS,
+    image_size: int = STUDY_SIZE,
+    epochs: int = STUDY_EPOCHS,
+) -> dict[str, list[Pooled]]:
+    """The published detector on teachers beside the pair, by their names, as `run_study`."""
+    p = _factors(parameters, seeds, image_size, epochs)
+    return {
+        family.name: run_detector(
+            p, beside(family), family.weights, [STUDY_FOLD], progress=False, data_seed=0
+        )
+        for family in others
+    }
+
+
+def beside(family: Family) -> DetectorSystem:
+    """The published detector on a teacher beside the pair, which may share its backbone."""
+    one = plain(family)
+    return one._replace(tag=f"{one.tag}-{family.name}", label=f"as published, {family.name}")
+
+
+def _factors(parameters: Any, seeds: Sequence[int], image_size: int, epochs: int) -> Any:
+    """`parameters` of the runs on the fold that chooses."""
+    own = {
+        "seeds": tuple(seeds), "image_size": image_size, "epochs": epochs,
+        "output_dir": f"{parameters.output_dir}/factors",
+    }  # fmt: skip
+    return SimpleNamespace(**{**vars(parameters), **own})
 
 
 def study_systems(families: Sequence[Family]) -> list[DetectorSystem]:

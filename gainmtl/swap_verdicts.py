@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from gainmtl import runs
-from gainmtl.detector_results import DETECTOR_COLUMNS, detector_rows, difference_rows
+from gainmtl.detector_results import DETECTOR_COLUMNS, cell, detector_rows, difference_rows
 from gainmtl.detector_systems import load_detector_fold, run_detector
+from gainmtl.distillation import ReverseDistillation
 from gainmtl.findings import WRITTEN, Results, as_text, command, stored
 from gainmtl.flips import Judgement
 from gainmtl.pretraining import pretrained_on
@@ -24,17 +25,19 @@ from gainmtl.swap_study import (
     RATES,
     STUDY_FOLD,
     Family,
+    beside,
     best_of,
     executed_parameters,
     grid,
     plain,
     reference_pair,
     run_study,
+    run_teachers,
     same_structure,
     study_systems,
     swap,
 )
-from gainmtl.tables import Value
+from gainmtl.tables import Value, markdown
 
 NAME = "13_swap_study"
 """Of its results file, which is not the chapter's."""
@@ -51,8 +54,14 @@ D1 = "D1, a better classifier as the teacher detects better"
 D2 = "D2, worse on every class, and the structure is to blame"
 
 
-def study_results(parameters: Any, families: Sequence[Family], wanted: bool) -> Results:
+def study_results(
+    parameters: Any, families: Sequence[Family], wanted: bool, others: Sequence[Family] = ()
+) -> Results:
     """The study, run where it is `wanted` and written to its own file, else as it is stored.
+
+    `others` are teachers beside the pair, to tell what a teacher's knowledge is worth: each gets
+    the published detector on the fold that chooses, and on the other folds too where its accuracy
+    is known.
 
     `parameters` with `study_seeds`, `study_size` and `study_epochs`, for the factors; what was
     chosen is run on the folds that chose nothing, with `image_size`, `epochs` and `seeds`.
@@ -66,6 +75,7 @@ def study_results(parameters: Any, families: Sequence[Family], wanted: bool) -> 
     started = time.monotonic()
     tried = run_study(p, families, p.study_seeds, p.study_size, p.study_epochs)
     resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
+    beside_pair = run_teachers(p, others, p.study_seeds, p.study_size, p.study_epochs)
     candidates = {
         "plain": [plain(resnet)],
         "swap": [swap(convnext, rate) for rate in RATES],
@@ -75,14 +85,30 @@ def study_results(parameters: Any, families: Sequence[Family], wanted: bool) -> 
     }
     chosen = {role: best_of(tried, systems) for role, systems in candidates.items()}
     systems = {one.tag: one for one in study_systems(families)}
-    others = [fold for fold in range(p.folds) if fold != STUDY_FOLD]
+    held_out = [fold for fold in range(p.folds) if fold != STUDY_FOLD]
     own = SimpleNamespace(**{**vars(p), "output_dir": f"{p.output_dir}/final"})
     final = {
-        tag: run_detector(own, systems[tag], None, others, progress=False, data_seed=0)
+        tag: run_detector(own, systems[tag], None, held_out, progress=False, data_seed=0)
         for tag in dict.fromkeys(chosen.values())
     }
-    rows = study_rows(p, families, tried, final, chosen)
-    parts = {"factors": tried, "final": final}
+    judged_too = {
+        family.name: run_detector(
+            own, beside(family), family.weights, held_out, progress=False, data_seed=0
+        )
+        for family in others
+        if pretrained_on(family.weights)
+    }
+    rows = pd.concat(
+        [
+            study_rows(p, families, tried, final, chosen),
+            teacher_rows(p, others, beside_pair, judged_too, final, chosen),
+        ],
+        ignore_index=True,
+    )
+    parts = {
+        "factors": tried, "final": final,
+        "teachers": beside_pair, "teachers/final": judged_too,
+    }  # fmt: skip
     every = [run for part in parts.values() for pooled in part.values() for run in pooled]
     facts = runs.provenance(
         p, time.monotonic() - started, load_detector_fold(p, 0, "auto")(STUDY_FOLD).fingerprint,
@@ -91,7 +117,8 @@ def study_results(parameters: Any, families: Sequence[Family], wanted: bool) -> 
             f"{name}/{tag}": sum(run.seconds for run in pooled)
             for name, part in parts.items() for tag, pooled in part.items()
         },
-        teachers={family.backbone: runs.name_weights(family.weights) for family in families},
+        teachers={family.backbone: runs.name_weights(family.weights) for family in families}
+        | {family.name: runs.name_weights(family.weights) for family in others},
     )  # fmt: skip
     # The notebook's own teacher is no part of the study.
     facts["weights"] = None
@@ -155,12 +182,136 @@ def study_rows(
     return pd.concat([*parts, pd.DataFrame(facts)], ignore_index=True)
 
 
-def _factor_rows(pooled: Sequence[Pooled], seeds: Sequence[int], dataset: str) -> pd.DataFrame:
+def _factor_rows(
+    pooled: Sequence[Pooled], seeds: Sequence[int], dataset: str, **more: Any
+) -> pd.DataFrame:
     """What a detector is judged by, per seed and over all: dozens of systems, so no more."""
-    rows = detector_rows(pooled, seeds, dataset, study="factors")
+    rows = detector_rows(pooled, seeds, dataset, **{"study": "factors", **more})
     shown = {metric for metric, _ in DETECTOR_COLUMNS.values()}
     together = rows["condition"].map(lambda condition: "defect_type" not in condition)
     return rows[rows["metric"].isin(shown) & together]
+
+
+def teacher_rows(
+    parameters: Any,
+    others: Sequence[Family],
+    tried: Mapping[str, Sequence[Pooled]],
+    final: Mapping[str, Sequence[Pooled]],
+    pair: Mapping[str, Sequence[Pooled]],
+    chosen: Mapping[str, str],
+) -> pd.DataFrame:
+    """Rows of the teachers beside the pair, each with its name as `teacher` in the condition.
+
+    `tried` on the fold that chose and `final` on those that did not, by name; `pair` and `chosen`
+    as for `study_rows`. `study` is "teachers", "final" or, for the swap and the best ConvNeXt minus
+    this teacher's, "verdict".
+    """
+    p = parameters
+    facts, parts = [], []
+    for family in others:
+        own: dict[str, Any] = {"teacher": family.name}
+        parts.append(
+            _factor_rows(tried[family.name], p.study_seeds, p.dataset, study="teachers", **own)
+        )
+        if family.name not in final:
+            continue
+        value = float(pretrained_on(family.weights)["accuracy"])
+        about: dict[str, Any] = {"condition": {"study": "verdict", **own}}
+        facts.append(runs.row(p.dataset, f"teacher-{family.backbone}", "accuracy", value, **about))
+        parts.append(detector_rows(final[family.name], p.seeds, p.dataset, study="final", **own))
+        for role in ("swap", "convnext"):
+            found = difference_rows(pair[chosen[role]], final[family.name], p.seeds, p.dataset)
+            together = found["condition"].map(lambda condition: "defect_type" not in condition)
+            found = found[together].copy()
+            found["condition"] = [{"study": "verdict", "role": role, **own}] * len(found)
+            parts.append(found)
+    return pd.concat([*parts, pd.DataFrame(facts)], ignore_index=True)
+
+
+def teacher_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
+    """The published detector on every teacher of the study, in Markdown, the pair's last."""
+    lines = []
+    for family in [*_beside_pair(rows, families), *families]:
+        of_pair = family in families
+        own: dict[str, Any] = {} if of_pair else {"teacher": family.name}
+        place = {"study": "factors" if of_pair else "teachers", **own}
+        try:
+            accuracy = _verdict(rows, "accuracy", f"teacher-{family.backbone}", **own).text()
+        except LookupError:
+            accuracy = "–"
+        lines.append(
+            [
+                _label(family, of_pair),
+                accuracy,
+                cell(rows, plain(family), "auroc", None, **place),
+                cell(rows, plain(family), "aupro", "defect_map", **place),
+            ]
+        )
+    return markdown(["teacher", "accuracy", "image AUROC", "AUPRO"], lines)
+
+
+def against_less_accurate(rows: pd.DataFrame, families: Sequence[Family]) -> str:
+    """The ConvNeXt minus each teacher beside the pair that is less accurate, in Markdown.
+
+    One line each with the difference of accuracy and of the image AUROC, as swapped in and at its
+    best; nothing where no such teacher was run.
+    """
+    convnext = next(f for f in families if f.name == "convnext")
+    accuracy = _verdict(rows, "accuracy", f"teacher-{convnext.backbone}").value
+    lines = []
+    for family in _beside_pair(rows, families):
+        own = {"teacher": family.name}
+        try:
+            other = _verdict(rows, "accuracy", f"teacher-{family.backbone}", **own).value
+        except LookupError:
+            continue
+        if other < accuracy:
+            found = (
+                _verdict(rows, "auroc_difference", role=role, **own).text(3, True)
+                for role in ("swap", "convnext")
+            )
+            lines.append([_label(family), f"{accuracy - other:+.2f}", *found])
+    header = ["ConvNeXt minus", "accuracy", "image AUROC, swapped in", "image AUROC, at its best"]
+    return markdown(header, lines) if lines else ""
+
+
+def _label(family: Family, of_pair: bool = False) -> str:
+    """Of a teacher, for readers."""
+    return f"{family.backbone}, {'of the pair' if of_pair else family.name.replace('-', ' ')}"
+
+
+def _beside_pair(rows: pd.DataFrame, families: Sequence[Family]) -> list[Family]:
+    """The teachers beside the pair that `rows` know, without weights."""
+    known = {
+        str(c["teacher"]): str(name).removeprefix(f"{ReverseDistillation.kind}-")
+        for name, c in zip(rows["system"], map(dict, rows["condition"]), strict=True)
+        if c.get("study") == "teachers"
+    }
+    even = families[0].flat_field
+    return [Family(name, backbone, None, even) for name, backbone in known.items()]
+
+
+def _verdict(rows: pd.DataFrame, metric: str, system: str | None = None, **condition: Any) -> Value:
+    """The one verdict row of exactly this condition.
+
+    Raises:
+        LookupError: no such row, or several.
+    """
+    wanted = {"study": "verdict", **condition}
+    kept = rows[
+        (rows["metric"] == metric)
+        & (rows["system"] == system if system else True)
+        & rows["condition"].map(lambda given: dict(given) == wanted)
+    ]
+    if len(kept) != 1:
+        raise LookupError(
+            f"expected one row of {metric}, {system or 'any system'}, {wanted}; found {len(kept)}"
+        )
+    row = kept.iloc[0]
+    value, low, high = (
+        math.nan if pd.isna(row[key]) else float(row[key]) for key in ("value", "ci_low", "ci_high")
+    )
+    return Value(value, low, high, None if pd.isna(row["n"]) else int(row["n"]))
 
 
 def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judgement]:
@@ -171,26 +322,13 @@ def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judgement
     """
 
     def found(role: str, kind: str | None = None) -> Value:
-        wanted = {"study": "verdict", "role": role} | ({"defect_type": kind} if kind else {})
-        kept = rows[
-            (rows["metric"] == "auroc_difference")
-            & rows["condition"].map(lambda given: dict(given) == wanted)
-        ]
-        if len(kept) != 1:
-            raise LookupError(f"expected one verdict row of {wanted}, found {len(kept)}")
-        row = kept.iloc[0]
-        return Value(
-            float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), int(row["n"])
-        )
+        of_type = {"defect_type": kind} if kind else {}
+        return _verdict(rows, "auroc_difference", role=role, **of_type)
 
-    def worth(family: Family) -> float:
-        teacher = f"teacher-{family.backbone}"
-        kept = rows[(rows["system"] == teacher) & (rows["metric"] == "accuracy")]["value"]
-        if len(kept) != 1:
-            raise LookupError(f"expected one accuracy of {teacher}, found {len(kept)}")
-        return float(kept.iloc[0])
-
-    accuracy = {family.name: worth(family) for family in families}
+    accuracy = {
+        family.name: _verdict(rows, "accuracy", f"teacher-{family.backbone}").value
+        for family in families
+    }
     better = Value(accuracy["convnext"] - accuracy["resnet"], math.nan, math.nan, None)
     compared = rows.loc[rows["metric"] == "auroc_difference", "condition"].map(dict)
     kinds = sorted(

@@ -108,6 +108,39 @@ def test_verdicts_are_read_from_rows() -> None:
     assert answers == {"D1": found[swap_verdicts.D1], "D2": found[swap_verdicts.D2]}
 
 
+def test_a_less_accurate_teacher_is_told_apart_from_those_of_the_pair() -> None:
+    verdict = {"study": "verdict"}
+    rows = [
+        runs.row("set", "teacher-test_resnet", "accuracy", 0.9, condition=verdict),
+        runs.row("set", "teacher-test_convnext", "accuracy", 0.4, condition=verdict),
+    ]
+    for name, accuracy in (("early", 0.1), ("late", 0.95)):
+        own = {"teacher": name}
+        about = {**swap_study.plain(RESNET).condition, "study": "teachers", **own}
+        rows.append(runs.row("set", "rd-test_resnet", "auroc", 0.75, condition=about))
+        rows.append(
+            runs.row("set", "teacher-test_resnet", "accuracy", accuracy, condition=verdict | own)
+        )
+        rows += [
+            runs.row("set", "x", "auroc_difference", value, ci_low=value - 0.1, ci_high=value + 0.1,
+                     n=9, condition={**verdict, "role": role, **own})
+            for role, value in (("swap", -0.2), ("convnext", 0.3))
+        ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    told = swap_verdicts.against_less_accurate(table, [RESNET, CONVNEXT]).splitlines()
+    assert told[2:] == [
+        "| test_resnet, early | +0.30 | -0.200 [-0.300, -0.100] | +0.300 [+0.200, +0.400] |"
+    ]
+    lines = swap_verdicts.teacher_table(table, [RESNET, CONVNEXT]).splitlines()
+    assert lines[2:4] == [
+        "| test_resnet, early | 0.10 | 0.750 | – |",
+        "| test_resnet, late | 0.95 | 0.750 | – |",
+    ]
+    assert lines[4].startswith("| test_resnet, of the pair | 0.90 |")
+    pair_alone = table[table["condition"].map(lambda given: "teacher" not in given)]
+    assert not swap_verdicts.against_less_accurate(pair_alone, [RESNET, CONVNEXT])
+
+
 @pytest.mark.slow
 def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -125,7 +158,9 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
         folds=2, seeds=(0,), accelerator="cpu", devices=1, precision="32-true",
         output_dir=str(tmp_path / "run"), study_seeds=(0, 1), study_size=32, study_epochs=1,
     )  # fmt: skip
-    found = swap_verdicts.study_results(p, families, True)
+    early = families[0]._replace(name="stopped-early")
+    others = [families[0]._replace(name="untrained", weights=None), early]
+    found = swap_verdicts.study_results(p, families, True, others)
     stored = runs.read_results(tmp_path / "run" / "swap_study.json")
     assert len(stored.rows) == len(found.rows)
     judged = swap_verdicts.judge(stored.rows, families)
@@ -133,7 +168,16 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     factors = [c for c in stored.rows["condition"] if c.get("study") == "factors"]
     # 14 systems, seven measures, one row per seed and one for both
     assert len(factors) == 14 * 7 * 3
-    assert set(stored.provenance["teachers"]) == {"test_resnet", "test_convnext"}
+    assert set(stored.provenance["teachers"]) == {
+        "test_resnet", "test_convnext", "untrained", "stopped-early",
+    }  # fmt: skip
+    table = swap_verdicts.teacher_table(stored.rows, families)
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        "test_resnet, untrained", "test_resnet, stopped early",
+        "test_resnet, of the pair", "test_convnext, of the pair",
+    ]  # fmt: skip
+    judged_too = {c.get("teacher") for c in stored.rows["condition"] if c["study"] == "final"}
+    assert judged_too == {None, "stopped-early"}
     assert any(name.startswith("final/") for name in stored.provenance["training_seconds"])
     # The fold that chose judges nothing.
     judging = stored.rows[[c.get("study") == "final" for c in stored.rows["condition"]]]
@@ -143,5 +187,5 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
         raise AssertionError("what is done is read")
 
     monkeypatch.setattr(DistillationRun, "train_epoch", no_training)
-    again = swap_verdicts.study_results(p, families, True)
+    again = swap_verdicts.study_results(p, families, True, others)
     assert again.rows["value"].equals(found.rows["value"])
