@@ -116,7 +116,7 @@ def run_study(
     epochs: int = STUDY_EPOCHS,
 ) -> dict[str, list[Pooled]]:
     """The plain pair at every rate and both grids, on one fold, one `Pooled` per seed."""
-    p = _factors(parameters, seeds, image_size, epochs)
+    p = factor_parameters(parameters, seeds, image_size, epochs)
     return {
         one.tag: run_detector(p, one, one.weights, [STUDY_FOLD], progress=False, data_seed=0)
         for one in study_systems(families)
@@ -131,7 +131,7 @@ def run_teachers(
     epochs: int = STUDY_EPOCHS,
 ) -> dict[str, list[Pooled]]:
     """The published detector on teachers beside the pair, by their names, as `run_study`."""
-    p = _factors(parameters, seeds, image_size, epochs)
+    p = factor_parameters(parameters, seeds, image_size, epochs)
     return {
         family.name: run_detector(
             p, beside(family), family.weights, [STUDY_FOLD], progress=False, data_seed=0
@@ -146,7 +146,7 @@ def beside(family: Family) -> DetectorSystem:
     return one._replace(tag=f"{one.tag}-{family.name}", label=f"as published, {family.name}")
 
 
-def _factors(parameters: Any, seeds: Sequence[int], image_size: int, epochs: int) -> Any:
+def factor_parameters(parameters: Any, seeds: Sequence[int], image_size: int, epochs: int) -> Any:
     """`parameters` of the runs on the fold that chooses."""
     own = {
         "seeds": tuple(seeds), "image_size": image_size, "epochs": epochs,

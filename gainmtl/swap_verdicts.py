@@ -10,16 +10,25 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
 from gainmtl import runs
-from gainmtl.detector_results import DETECTOR_COLUMNS, cell, detector_rows, difference_rows
+from gainmtl.datasets import normal_only
+from gainmtl.detector_results import (
+    DETECTOR_COLUMNS,
+    detector_rows,
+    difference_rows,
+    statistics_rows,
+)
 from gainmtl.detector_systems import load_detector_fold, run_detector
-from gainmtl.distillation import ReverseDistillation
 from gainmtl.findings import WRITTEN, Results, as_text, command, stored
 from gainmtl.flips import Judgement
 from gainmtl.pretraining import pretrained_on
 from gainmtl.protocol import Pooled
+from gainmtl.reference import find_weights
+from gainmtl.shading import flat_field
 from gainmtl.swap_study import (
     CLEAR,
     RATES,
@@ -28,6 +37,7 @@ from gainmtl.swap_study import (
     beside,
     best_of,
     executed_parameters,
+    factor_parameters,
     grid,
     plain,
     reference_pair,
@@ -37,7 +47,8 @@ from gainmtl.swap_study import (
     study_systems,
     swap,
 )
-from gainmtl.tables import Value, markdown
+from gainmtl.tables import Value
+from gainmtl.teachers import level_statistics
 
 NAME = "13_swap_study"
 """Of its results file, which is not the chapter's."""
@@ -102,6 +113,7 @@ def study_results(
         [
             study_rows(p, families, tried, final, chosen),
             teacher_rows(p, others, beside_pair, judged_too, final, chosen),
+            *(_spread_rows(p, family, family in families) for family in [*families, *others]),
         ],
         ignore_index=True,
     )
@@ -228,70 +240,32 @@ def teacher_rows(
     return pd.concat([*parts, pd.DataFrame(facts)], ignore_index=True)
 
 
-def teacher_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
-    """The published detector on every teacher of the study, in Markdown, the pair's last."""
-    lines = []
-    for family in [*_beside_pair(rows, families), *families]:
-        of_pair = family in families
-        own: dict[str, Any] = {} if of_pair else {"teacher": family.name}
-        place = {"study": "factors" if of_pair else "teachers", **own}
-        try:
-            accuracy = _verdict(rows, "accuracy", f"teacher-{family.backbone}", **own).text()
-        except LookupError:
-            accuracy = "–"
-        lines.append(
-            [
-                _label(family, of_pair),
-                accuracy,
-                cell(rows, plain(family), "auroc", None, **place),
-                cell(rows, plain(family), "aupro", "defect_map", **place),
-            ]
-        )
-    return markdown(["teacher", "accuracy", "image AUROC", "AUPRO"], lines)
+SEEN = 32
+"""Normal training pictures that a teacher's features are measured on."""
 
 
-def against_less_accurate(rows: pd.DataFrame, families: Sequence[Family]) -> str:
-    """The ConvNeXt minus each teacher beside the pair that is less accurate, in Markdown.
-
-    One line each with the difference of accuracy and of the image AUROC, as swapped in and at its
-    best; nothing where no such teacher was run.
-    """
-    convnext = next(f for f in families if f.name == "convnext")
-    accuracy = _verdict(rows, "accuracy", f"teacher-{convnext.backbone}").value
-    lines = []
-    for family in _beside_pair(rows, families):
-        own = {"teacher": family.name}
-        try:
-            other = _verdict(rows, "accuracy", f"teacher-{family.backbone}", **own).value
-        except LookupError:
-            continue
-        if other < accuracy:
-            found = (
-                _verdict(rows, "auroc_difference", role=role, **own).text(3, True)
-                for role in ("swap", "convnext")
-            )
-            lines.append([_label(family), f"{accuracy - other:+.2f}", *found])
-    header = ["ConvNeXt minus", "accuracy", "image AUROC, swapped in", "image AUROC, at its best"]
-    return markdown(header, lines) if lines else ""
+def _spread_rows(parameters: Any, family: Family, of_pair: bool) -> pd.DataFrame:
+    """How a teacher's features lie on normal training pictures of the fold that chooses."""
+    p = factor_parameters(
+        parameters, parameters.study_seeds, parameters.study_size, parameters.study_epochs
+    )
+    normal: Any = normal_only(load_detector_fold(p, 0, "auto")(STUDY_FOLD)).train
+    places = np.linspace(0, len(normal) - 1, min(SEEN, len(normal))).round().astype(int)
+    images = torch.stack([normal[int(place)].image for place in places])
+    if family.flat_field:
+        images = flat_field(images, family.flat_field)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(p.seeds[0])  # a teacher without weights begins with random ones
+        found = level_statistics(family.backbone, find_weights(family.weights), images)
+    own = {"study": "statistics"} | ({} if of_pair else {"teacher": family.name})
+    rows = pd.DataFrame(statistics_rows(p.dataset, family.backbone, found))
+    rows["condition"] = [{**condition, **own} for condition in rows["condition"]]
+    return rows
 
 
-def _label(family: Family, of_pair: bool = False) -> str:
-    """Of a teacher, for readers."""
-    return f"{family.backbone}, {'of the pair' if of_pair else family.name.replace('-', ' ')}"
-
-
-def _beside_pair(rows: pd.DataFrame, families: Sequence[Family]) -> list[Family]:
-    """The teachers beside the pair that `rows` know, without weights."""
-    known = {
-        str(c["teacher"]): str(name).removeprefix(f"{ReverseDistillation.kind}-")
-        for name, c in zip(rows["system"], map(dict, rows["condition"]), strict=True)
-        if c.get("study") == "teachers"
-    }
-    even = families[0].flat_field
-    return [Family(name, backbone, None, even) for name, backbone in known.items()]
-
-
-def _verdict(rows: pd.DataFrame, metric: str, system: str | None = None, **condition: Any) -> Value:
+def verdict_row(
+    rows: pd.DataFrame, metric: str, system: str | None = None, **condition: Any
+) -> Value:
     """The one verdict row of exactly this condition.
 
     Raises:
@@ -323,10 +297,10 @@ def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judgement
 
     def found(role: str, kind: str | None = None) -> Value:
         of_type = {"defect_type": kind} if kind else {}
-        return _verdict(rows, "auroc_difference", role=role, **of_type)
+        return verdict_row(rows, "auroc_difference", role=role, **of_type)
 
     accuracy = {
-        family.name: _verdict(rows, "accuracy", f"teacher-{family.backbone}").value
+        family.name: verdict_row(rows, "accuracy", f"teacher-{family.backbone}").value
         for family in families
     }
     better = Value(accuracy["convnext"] - accuracy["resnet"], math.nan, math.nan, None)

@@ -177,6 +177,30 @@ def feature_statistics(level: Tensor, pairs: int = 4096, seed: int = 0) -> Featu
     )
 
 
+def level_statistics(
+    backbone: str, weights: str | None, images: Tensor
+) -> dict[tuple[str, int], FeatureStatistics]:
+    """`feature_statistics` of a teacher's levels, by (features, stride in pixels).
+
+    `images` (B, 3, H, W) in [0, 1]; what "standardized" and "scaled" need is measured on them, too.
+    A kind of features that this backbone does not have is left out.
+    """
+    found = {}
+    for kind in FEATURES:
+        try:
+            teacher = Teacher(backbone, weights, kind)
+        except ValueError:
+            if kind == "norm":
+                continue
+            raise
+        mean, std = (images.new_tensor(v)[:, None, None] for v in (teacher.mean, teacher.std))
+        seen = (images - mean) / std
+        teacher.fit_statistics([seen])
+        for stride, level in zip(teacher.strides, teacher(seen), strict=True):
+            found[kind, stride] = feature_statistics(level)
+    return found
+
+
 def _parts(backbone: Backbone, level: int) -> tuple[Any, int]:
     """The list of stages that a level's module stands in, and its place there."""
     module = str(backbone.timm.feature_info[level]["module"])

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from gainmtl import runs, swap_study, swap_verdicts
+from gainmtl import runs, swap_study, swap_tables, swap_verdicts
 from gainmtl.detector_fit import DistillationRun
 from gainmtl.pretraining import Pretraining, pretrain
 from gainmtl.swap_study import CLEAR, Family
@@ -127,18 +127,18 @@ def test_a_less_accurate_teacher_is_told_apart_from_those_of_the_pair() -> None:
             for role, value in (("swap", -0.2), ("convnext", 0.3))
         ]  # fmt: skip
     table = pd.DataFrame(rows)
-    told = swap_verdicts.against_less_accurate(table, [RESNET, CONVNEXT]).splitlines()
+    told = swap_tables.against_less_accurate(table, [RESNET, CONVNEXT]).splitlines()
     assert told[2:] == [
         "| test_resnet, early | +0.30 | -0.200 [-0.300, -0.100] | +0.300 [+0.200, +0.400] |"
     ]
-    lines = swap_verdicts.teacher_table(table, [RESNET, CONVNEXT]).splitlines()
+    lines = swap_tables.teacher_table(table, [RESNET, CONVNEXT]).splitlines()
     assert lines[2:4] == [
         "| test_resnet, early | 0.10 | 0.750 | – |",
         "| test_resnet, late | 0.95 | 0.750 | – |",
     ]
     assert lines[4].startswith("| test_resnet, of the pair | 0.90 |")
     pair_alone = table[table["condition"].map(lambda given: "teacher" not in given)]
-    assert not swap_verdicts.against_less_accurate(pair_alone, [RESNET, CONVNEXT])
+    assert not swap_tables.against_less_accurate(pair_alone, [RESNET, CONVNEXT])
 
 
 @pytest.mark.slow
@@ -171,11 +171,20 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     assert set(stored.provenance["teachers"]) == {
         "test_resnet", "test_convnext", "untrained", "stopped-early",
     }  # fmt: skip
-    table = swap_verdicts.teacher_table(stored.rows, families)
+    table = swap_tables.teacher_table(stored.rows, families)
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
         "test_resnet, untrained", "test_resnet, stopped early",
         "test_resnet, of the pair", "test_convnext, of the pair",
     ]  # fmt: skip
+    shown = [
+        line.split(" | ") for line in swap_tables.spread_table(stored.rows, families).splitlines()
+    ]
+    # Three ways to take a ResNet's features, four for the ConvNeXt; figures of three levels each.
+    assert len(shown) == 2 + 3 * 3 + 4
+    assert all(len(value.strip(" |").split(", ")) == 3 for line in shown[2:] for value in line[2:])
+    chosen = swap_tables.final_table(stored.rows, families).splitlines()[2:]
+    assert 3 <= len(chosen) <= 5
+    assert all(line.endswith(" M |") and "–" not in line for line in chosen)
     judged_too = {c.get("teacher") for c in stored.rows["condition"] if c["study"] == "final"}
     assert judged_too == {None, "stopped-early"}
     assert any(name.startswith("final/") for name in stored.provenance["training_seconds"])
