@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from gainmtl.detector_results import DETECTOR_COLUMNS, cell
+from gainmtl.detector_systems import DetectorSystem
 from gainmtl.distillation import ReverseDistillation
-from gainmtl.swap_study import Family, plain, study_systems, taken
+from gainmtl.swap_study import Family, plain, study_systems, system, taken
 from gainmtl.swap_verdicts import verdict_row
 from gainmtl.tables import find, markdown
 
@@ -41,6 +43,54 @@ def spread_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
             ]
             lines.append([_label(family, of_pair), kind, *(value or "–" for value in values)])
     return markdown(["teacher", "features", *SPREAD.values()], lines)
+
+
+def factor_table(rows: pd.DataFrame, families: Sequence[Family], metric: str = "auroc") -> str:
+    """Each factor of the grids: differences of pairs that differ in it alone, in Markdown.
+
+    One line per family and factor with the mean over pairs, the least and the greatest difference,
+    and how many pairs are above 0. Pairs share systems, so this is no interval.
+    """
+    place = None if metric == "auroc" else "defect_map"
+    lines = []
+    for family in families:
+        others = [kind for kind in taken(family) if kind != "raw"]
+        ways = list(itertools.product(taken(family), (True, False), ("paper", "modern")))
+        pairs: dict[str, list[tuple[DetectorSystem, DetectorSystem]]] = {}
+        for features, fusion, recipe in ways:
+            one = system(family, features, fusion, recipe)
+            if features in others:
+                base = system(family, "raw", fusion, recipe)
+                pairs.setdefault(f"{features} minus raw", []).append((one, base))
+            if fusion:
+                base = system(family, features, False, recipe)
+                pairs.setdefault("fusion minus none", []).append((one, base))
+            if recipe == "modern":
+                base = system(family, features, fusion, "paper")
+                pairs.setdefault("modern minus published recipe", []).append((one, base))
+        if family.name == "convnext":
+            pairs["trained embedding minus stage 4"] = [
+                (system(family, f, False, r), system(family, f, False, r, embedding="stage4"))
+                for f, r in itertools.product(taken(family), ("paper", "modern"))
+            ]
+        for factor, compared in pairs.items():
+            apart = [
+                _value(rows, a, metric, place) - _value(rows, b, metric, place) for a, b in compared
+            ]
+            lines.append(
+                [
+                    f"{family.backbone}, {factor}", f"{sum(apart) / len(apart):+.3f}",
+                    f"{min(apart):+.3f} to {max(apart):+.3f}",
+                    f"{sum(value > 0 for value in apart)} of {len(apart)}",
+                ]
+            )  # fmt: skip
+    return markdown(["factor", "mean over pairs", "least to greatest", "above 0"], lines)
+
+
+def _value(rows: pd.DataFrame, one: Any, metric: str, place: str | None) -> float:
+    """Of a system on the fold that chooses, all seeds together."""
+    where: dict[str, Any] = {"study": "factors"}
+    return find(rows, one, metric, place, **where).value
 
 
 def final_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:

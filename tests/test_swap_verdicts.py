@@ -141,6 +141,28 @@ def test_a_less_accurate_teacher_is_told_apart_from_those_of_the_pair() -> None:
     assert not swap_tables.against_less_accurate(pair_alone, [RESNET, CONVNEXT])
 
 
+def test_a_factor_is_judged_by_pairs_that_differ_in_it_alone() -> None:
+    rows = []
+    for one in swap_study.study_systems([RESNET, CONVNEXT]):
+        # By hand: fusion is worth 0.1, the modern recipe 0.02, scaled features 0.01 with fusion
+        # and -0.03 without; the rest nothing.
+        options = dict(one.options)
+        scaled = options["features"] == "scaled"
+        value = 0.5 + 0.1 * options["fusion"] + 0.02 * (one.recipe == "modern")
+        value += scaled * (0.01 if options["fusion"] else -0.03)
+        value += 0.2 if options.get("embedding") == "stage4" else 0
+        about = {**one.condition, "study": "factors"}
+        rows.append(runs.row("set", one.name, "auroc", value, condition=about))
+    lines = swap_tables.factor_table(pd.DataFrame(rows), [RESNET, CONVNEXT]).splitlines()
+    # (0.1 · 4 of raw and standardized + 0.14 · 2 of scaled) / 6
+    assert "| test_resnet, fusion minus none | +0.113 | +0.100 to +0.140 | 6 of 6 |" in lines
+    assert "| test_resnet, scaled minus raw | -0.010 | -0.030 to +0.010 | 2 of 4 |" in lines
+    told = "| test_convnext, modern minus published recipe | +0.020 | +0.020 to +0.020 | 8 of 8 |"
+    assert told in lines
+    told = "| test_convnext, trained embedding minus stage 4 | -0.200 | -0.200 to -0.200 | 0 of 8 |"
+    assert told in lines
+
+
 @pytest.mark.slow
 def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
