@@ -102,6 +102,36 @@ def same_structure(family: Family) -> list[DetectorSystem]:
     ]
 
 
+ONE_MORE: tuple[dict[str, Any], ...] = (
+    {"decoder": "resnet"},
+    {"decoder": "light"},
+    {"layer_scale": 1.0},
+    {"code_channels": 64},
+    {"dropout": 0.3},
+    {"loss": "flat"},
+    {"strides": (4, 8)},
+)
+"""What else was suspected, one at a time: that the student has no batch normalisation, that its
+upsampling leaves a checkerboard, a layer scale that starts at almost nothing, too roomy a code (two
+of them), places with strong features that outweigh the rest, a third stage that is too abstract."""
+
+
+def one_more(family: Family) -> list[DetectorSystem]:
+    """Fused, with a trained embedding and the modern recipe, and one more thing changed."""
+    found = []
+    for change in ONE_MORE:
+        one = system(family, "raw", True, "modern", **change)
+        [(name, value)] = change.items()
+        word = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        found.append(
+            one._replace(
+                tag=f"{system(family, 'raw', True, 'modern').tag}-{name}-{word}",
+                label=f"{family.backbone}: raw, fusion, modern, {name.replace('_', ' ')} {value}",
+            )
+        )
+    return found
+
+
 def executed_parameters(one: DetectorSystem, backbone: str = "") -> int:
     """Parameters that a pass of the detector uses, teacher included."""
     model = build(one._replace(weights=None), one.backbone or backbone, None)
@@ -160,7 +190,7 @@ def study_systems(families: Sequence[Family]) -> list[DetectorSystem]:
     resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
     found = [
         plain(resnet), *(swap(convnext, rate) for rate in RATES), *same_structure(convnext),
-        *grid(resnet), *grid(convnext),
+        *grid(resnet), *grid(convnext), *one_more(convnext),
     ]  # fmt: skip
     return list({one.tag: one for one in found}.values())
 
