@@ -15,11 +15,8 @@ from gainmtl.protocol import Pooled
 
 RATES = (5e-3, 1e-3, 2e-4)
 """Of the plain swap: its failure counts only if it persists at the best of these."""
-STUDY_SEEDS = (0, 1, 2)
 STUDY_FOLD = 0
 """The fold that the factors are told apart on; winners are judged on the others."""
-STUDY_SIZE = 128
-STUDY_EPOCHS = 15
 CLEAR = 0.02
 """How far below the ResNet a swap must stay, in image AUROC, to count as a failure."""
 
@@ -138,30 +135,21 @@ def executed_parameters(one: DetectorSystem, backbone: str = "") -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def run_study(
-    parameters: Any,
-    families: Sequence[Family],
-    seeds: Sequence[int] = STUDY_SEEDS,
-    image_size: int = STUDY_SIZE,
-    epochs: int = STUDY_EPOCHS,
-) -> dict[str, list[Pooled]]:
-    """The plain pair at every rate and both grids, on one fold, one `Pooled` per seed."""
-    p = factor_parameters(parameters, seeds, image_size, epochs)
+def run_study(parameters: Any, families: Sequence[Family]) -> dict[str, list[Pooled]]:
+    """The plain pair at every rate and both grids, on one fold, one `Pooled` per seed.
+
+    `parameters` with `study_seeds`, `study_size` and `study_epochs`, as `study_parameters`.
+    """
+    p = study_parameters(parameters, "factors")
     return {
         one.tag: run_detector(p, one, one.weights, [STUDY_FOLD], progress=False, data_seed=0)
         for one in study_systems(families)
     }
 
 
-def run_teachers(
-    parameters: Any,
-    others: Sequence[Family],
-    seeds: Sequence[int] = STUDY_SEEDS,
-    image_size: int = STUDY_SIZE,
-    epochs: int = STUDY_EPOCHS,
-) -> dict[str, list[Pooled]]:
+def run_teachers(parameters: Any, others: Sequence[Family]) -> dict[str, list[Pooled]]:
     """The published detector on teachers beside the pair, by their names, as `run_study`."""
-    p = factor_parameters(parameters, seeds, image_size, epochs)
+    p = study_parameters(parameters, "factors")
     return {
         family.name: run_detector(
             p, beside(family), family.weights, [STUDY_FOLD], progress=False, data_seed=0
@@ -176,13 +164,14 @@ def beside(family: Family) -> DetectorSystem:
     return one._replace(tag=f"{one.tag}-{family.name}", label=f"as published, {family.name}")
 
 
-def factor_parameters(parameters: Any, seeds: Sequence[int], image_size: int, epochs: int) -> Any:
-    """`parameters` of the runs on the fold that chooses."""
+def study_parameters(parameters: Any, part: str) -> Any:
+    """`parameters` with the study's seeds, size and epochs, and a folder of its own for a part."""
+    p = parameters
     own = {
-        "seeds": tuple(seeds), "image_size": image_size, "epochs": epochs,
-        "output_dir": f"{parameters.output_dir}/factors",
+        "seeds": tuple(p.study_seeds), "image_size": p.study_size, "epochs": p.study_epochs,
+        "output_dir": f"{p.output_dir}/{part}",
     }  # fmt: skip
-    return SimpleNamespace(**{**vars(parameters), **own})
+    return SimpleNamespace(**{**vars(p), **own})
 
 
 def study_systems(families: Sequence[Family]) -> list[DetectorSystem]:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,13 +36,13 @@ from gainmtl.swap_study import (
     beside,
     best_of,
     executed_parameters,
-    factor_parameters,
     grid,
     plain,
     reference_pair,
     run_study,
     run_teachers,
     same_structure,
+    study_parameters,
     study_systems,
     swap,
 )
@@ -74,8 +73,8 @@ def study_results(
     the published detector on the fold that chooses, and on the other folds too where its accuracy
     is known.
 
-    `parameters` with `study_seeds`, `study_size` and `study_epochs`, for the factors; what was
-    chosen is run on the folds that chose nothing, with `image_size`, `epochs` and `seeds`.
+    `parameters` with `study_seeds`, `study_size` and `study_epochs`; what was chosen on one fold is
+    trained alike on the folds that chose nothing.
     """
     p = parameters
     if not wanted:
@@ -84,9 +83,9 @@ def study_results(
     if p.folds < 2:
         raise ValueError("the study judges on folds that chose nothing: it needs folds >= 2")
     started = time.monotonic()
-    tried = run_study(p, families, p.study_seeds, p.study_size, p.study_epochs)
+    tried = run_study(p, families)
     resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
-    beside_pair = run_teachers(p, others, p.study_seeds, p.study_size, p.study_epochs)
+    beside_pair = run_teachers(p, others)
     candidates = {
         "plain": [plain(resnet)],
         "swap": [swap(convnext, rate) for rate in RATES],
@@ -97,7 +96,7 @@ def study_results(
     chosen = {role: best_of(tried, systems) for role, systems in candidates.items()}
     systems = {one.tag: one for one in study_systems(families)}
     held_out = [fold for fold in range(p.folds) if fold != STUDY_FOLD]
-    own = SimpleNamespace(**{**vars(p), "output_dir": f"{p.output_dir}/final"})
+    own = study_parameters(p, "final")
     final = {
         tag: run_detector(own, systems[tag], None, held_out, progress=False, data_seed=0)
         for tag in dict.fromkeys(chosen.values())
@@ -146,10 +145,9 @@ def study_results(
 def _about(given: Mapping[str, Any]) -> str:
     """What a study was like, from its parameters."""
     return (
-        f"{given['dataset']}, {as_text(given['pair'])}; factors on one fold, seeds: "
-        f"{as_text(given['study_seeds'])}, {given['study_size']} px, {given['study_epochs']} "
-        f"epochs; what was chosen on the {given['folds'] - 1} others, seeds: "
-        f"{as_text(given['seeds'])}, {given['image_size']} px, {given['epochs']} epochs"
+        f"{given['dataset']}, {as_text(given['pair'])}, seeds: {as_text(given['study_seeds'])}, "
+        f"{given['study_size']} px, {given['study_epochs']} epochs; factors on one fold, what was "
+        f"chosen on the {given['folds'] - 1} others"
     )
 
 
@@ -169,9 +167,9 @@ def study_rows(
     """
     p, systems = parameters, {one.tag: one for one in study_systems(families)}
     parts = [_factor_rows(tried[tag], p.study_seeds, p.dataset) for tag in tried]
-    parts += [detector_rows(one, p.seeds, p.dataset, study="final") for one in final.values()]
+    parts += [detector_rows(one, p.study_seeds, p.dataset, study="final") for one in final.values()]
     for role, (a, b) in ROLES.items():
-        found = difference_rows(final[chosen[a]], final[chosen[b]], p.seeds, p.dataset)
+        found = difference_rows(final[chosen[a]], final[chosen[b]], p.study_seeds, p.dataset)
         kinds = [dict(c).get("defect_type") for c in found["condition"]]
         found["condition"] = [
             {"study": "verdict", "role": role} | ({"defect_type": kind} if kind else {})
@@ -230,9 +228,13 @@ def teacher_rows(
         value = float(pretrained_on(family.weights)["accuracy"])
         about: dict[str, Any] = {"condition": {"study": "verdict", **own}}
         facts.append(runs.row(p.dataset, f"teacher-{family.backbone}", "accuracy", value, **about))
-        parts.append(detector_rows(final[family.name], p.seeds, p.dataset, study="final", **own))
+        parts.append(
+            detector_rows(final[family.name], p.study_seeds, p.dataset, study="final", **own)
+        )
         for role in ("swap", "convnext"):
-            found = difference_rows(pair[chosen[role]], final[family.name], p.seeds, p.dataset)
+            found = difference_rows(
+                pair[chosen[role]], final[family.name], p.study_seeds, p.dataset
+            )
             together = found["condition"].map(lambda condition: "defect_type" not in condition)
             found = found[together].copy()
             found["condition"] = [{"study": "verdict", "role": role, **own}] * len(found)
@@ -246,9 +248,7 @@ SEEN = 32
 
 def _spread_rows(parameters: Any, family: Family, of_pair: bool) -> pd.DataFrame:
     """How a teacher's features lie on normal training pictures of the fold that chooses."""
-    p = factor_parameters(
-        parameters, parameters.study_seeds, parameters.study_size, parameters.study_epochs
-    )
+    p = study_parameters(parameters, "factors")
     normal: Any = normal_only(load_detector_fold(p, 0, "auto")(STUDY_FOLD)).train
     places = np.linspace(0, len(normal) - 1, min(SEEN, len(normal))).round().astype(int)
     images = torch.stack([normal[int(place)].image for place in places])
