@@ -100,23 +100,27 @@ def same_structure(family: Family) -> list[DetectorSystem]:
 
 
 ONE_MORE: tuple[dict[str, Any], ...] = (
-    {"decoder": "resnet"},
     {"decoder": "light"},
-    {"layer_scale": 1.0},
     {"code_channels": 64},
     {"dropout": 0.3},
     {"loss": "flat"},
     {"strides": (4, 8)},
 )
-"""What else was suspected, one at a time: that the student has no batch normalisation, that its
-upsampling leaves a checkerboard, a layer scale that starts at almost nothing, too roomy a code (two
-of them), places with strong features that outweigh the rest, a third stage that is too abstract."""
+"""What else was suspected, one at a time: that the student's upsampling leaves a checkerboard, too
+roomy a code (two of them), places with strong features that outweigh the rest, a third stage that
+is too abstract."""
+OWN_MORE: dict[str, tuple[dict[str, Any], ...]] = {
+    "resnet": ({"decoder": "convnext"},),
+    "convnext": ({"decoder": "resnet"}, {"layer_scale": 1.0}),
+}
+"""Likewise, by family: a student without batch normalisation and one with it, whatever the teacher
+has, and a layer scale that starts at almost nothing, which only a ConvNeXt's student has."""
 
 
 def one_more(family: Family) -> list[DetectorSystem]:
     """Fused, with a trained embedding and the modern recipe, and one more thing changed."""
     found = []
-    for change in ONE_MORE:
+    for change in (*OWN_MORE[family.name], *ONE_MORE):
         one = system(family, "raw", True, "modern", **change)
         [(name, value)] = change.items()
         word = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -179,7 +183,7 @@ def study_systems(families: Sequence[Family]) -> list[DetectorSystem]:
     resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
     found = [
         plain(resnet), *(swap(convnext, rate) for rate in RATES), *same_structure(convnext),
-        *grid(resnet), *grid(convnext), *one_more(convnext),
+        *grid(resnet), *grid(convnext), *one_more(resnet), *one_more(convnext),
     ]  # fmt: skip
     return list({one.tag: one for one in found}.values())
 

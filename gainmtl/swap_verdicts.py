@@ -37,6 +37,7 @@ from gainmtl.swap_study import (
     best_of,
     executed_parameters,
     grid,
+    one_more,
     plain,
     reference_pair,
     run_study,
@@ -90,8 +91,8 @@ def study_results(
         "plain": [plain(resnet)],
         "swap": [swap(convnext, rate) for rate in RATES],
         "same": same_structure(convnext),
-        "resnet": grid(resnet),
-        "convnext": grid(convnext),
+        "resnet": [*grid(resnet), *one_more(resnet)],
+        "convnext": [*grid(convnext), *one_more(convnext)],
     }
     chosen = {role: best_of(tried, systems) for role, systems in candidates.items()}
     systems = {one.tag: one for one in study_systems(families)}
@@ -161,9 +162,9 @@ def study_rows(
     """All rows of the study, from the runs on the fold that chose and on those that did not.
 
     `chosen` names tags of both: the ResNet as published ("plain"), the swap at its best rate
-    ("swap"), the best one of the same structure ("same"), the best ResNet and ConvNeXt of the grids
-    ("resnet", "convnext"). Rows carry `study` in their condition: "factors", "final", or "verdict"
-    with a `role`.
+    ("swap"), the best one of the same structure ("same"), the best ResNet and ConvNeXt of all with
+    a trained embedding ("resnet", "convnext"). Rows carry `study` in their condition: "factors",
+    "final", or "verdict" with a `role`.
     """
     p, systems = parameters, {one.tag: one for one in study_systems(families)}
     parts = [_factor_rows(tried[tag], p.study_seeds, p.dataset) for tag in tried]

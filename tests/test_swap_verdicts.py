@@ -66,7 +66,7 @@ def test_the_study_runs_each_system_once_and_in_a_folder_of_its_own() -> None:
     tags = [one.tag for one in systems]
     assert len(tags) == len(set(tags))
     # 12 and 16 of the grids, three rates, eight of the same structure, one more thing each.
-    assert len(tags) == 12 + 16 + 3 + 8 + len(swap_study.ONE_MORE)
+    assert len(tags) == 12 + 16 + 3 + 8 + 6 + 7
     places = {(one.name, str(sorted(one.condition.items()))) for one in systems}
     assert len(places) == len(tags)
     kept = swap_study.same_structure(CONVNEXT)
