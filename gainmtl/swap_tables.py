@@ -26,7 +26,7 @@ SPREAD = {
 def spread_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
     """How the teachers' features lie, level by level from the finest, in Markdown."""
     lines = []
-    for family in [*families, *_beside_pair(rows, families)]:
+    for family in [*families, *_beside_pair(rows)]:
         of_pair = family in families
         own = {"study": "statistics"} | ({} if of_pair else {"teacher": family.name})
         for kind in taken(family):
@@ -116,7 +116,7 @@ def final_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
 def teacher_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
     """The published detector on every teacher of the study, in Markdown, the pair's last."""
     lines = []
-    for family in [*_beside_pair(rows, families), *families]:
+    for family in [*_beside_pair(rows), *families]:
         of_pair = family in families
         own: dict[str, Any] = {} if of_pair else {"teacher": family.name}
         place = {"study": "factors" if of_pair else "teachers", **own}
@@ -144,17 +144,17 @@ def against_less_accurate(rows: pd.DataFrame, families: Sequence[Family]) -> str
     convnext = next(f for f in families if f.name == "convnext")
     accuracy = verdict_row(rows, "accuracy", f"teacher-{convnext.backbone}").value
     lines = []
-    for family in _beside_pair(rows, families):
+    for family in _beside_pair(rows):
         own = {"teacher": family.name}
         try:
             other = verdict_row(rows, "accuracy", f"teacher-{family.backbone}", **own).value
-        except LookupError:
-            continue
-        if other < accuracy:
-            found = (
+            found = [
                 verdict_row(rows, "auroc_difference", role=role, **own).text(3, True)
                 for role in ("swap", "convnext")
-            )
+            ]
+        except LookupError:  # no classifier of the pretraining's pictures, or not run there
+            continue
+        if other < accuracy:
             lines.append([_label(family), f"{accuracy - other:+.2f}", *found])
     header = ["ConvNeXt minus", "accuracy", "image AUROC, swapped in", "image AUROC, at its best"]
     return markdown(header, lines) if lines else ""
@@ -165,12 +165,12 @@ def _label(family: Family, of_pair: bool = False) -> str:
     return f"{family.backbone}, {'of the pair' if of_pair else family.name.replace('-', ' ')}"
 
 
-def _beside_pair(rows: pd.DataFrame, families: Sequence[Family]) -> list[Family]:
+def _beside_pair(rows: pd.DataFrame) -> list[Family]:
     """The teachers beside the pair that `rows` know, without weights."""
-    known = {
-        str(c["teacher"]): str(name).removeprefix(f"{ReverseDistillation.kind}-")
-        for name, c in zip(rows["system"], map(dict, rows["condition"]), strict=True)
-        if c.get("study") == "teachers"
-    }
-    even = families[0].flat_field
-    return [Family(name, backbone, None, even) for name, backbone in known.items()]
+    known = {}
+    for name, c in zip(rows["system"], map(dict, rows["condition"]), strict=True):
+        if c.get("study") == "teachers":
+            backbone = str(name).removeprefix(f"{ReverseDistillation.kind}-")
+            even = float(c.get("flat_field", 0))
+            known[c["teacher"]] = Family(str(c["teacher"]), backbone, None, even)
+    return list(known.values())

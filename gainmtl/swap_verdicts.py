@@ -72,7 +72,7 @@ def study_results(
 
     `others` are teachers beside the pair, to tell what a teacher's knowledge is worth: each gets
     the published detector on the fold that chooses, and on the other folds too where its accuracy
-    is known.
+    is known and it isn't one of the pair, shown other pictures.
 
     `parameters` with `study_seeds`, `study_size` and `study_epochs`; what was chosen on one fold is
     trained alike on the folds that chose nothing.
@@ -107,7 +107,7 @@ def study_results(
             own, beside(family), family.weights, held_out, progress=False, data_seed=0
         )
         for family in others
-        if pretrained_on(family.weights)
+        if pretrained_on(family.weights) and family.weights not in {f.weights for f in families}
     }
     rows = pd.concat(
         [
@@ -224,11 +224,14 @@ def teacher_rows(
         parts.append(
             _factor_rows(tried[family.name], p.study_seeds, p.dataset, study="teachers", **own)
         )
+        if card := pretrained_on(family.weights):
+            about: dict[str, Any] = {"condition": {"study": "verdict", **own}}
+            value = float(card["accuracy"])
+            facts.append(
+                runs.row(p.dataset, f"teacher-{family.backbone}", "accuracy", value, **about)
+            )
         if family.name not in final:
             continue
-        value = float(pretrained_on(family.weights)["accuracy"])
-        about: dict[str, Any] = {"condition": {"study": "verdict", **own}}
-        facts.append(runs.row(p.dataset, f"teacher-{family.backbone}", "accuracy", value, **about))
         parts.append(
             detector_rows(final[family.name], p.study_seeds, p.dataset, study="final", **own)
         )

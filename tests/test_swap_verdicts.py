@@ -181,7 +181,14 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
         output_dir=str(tmp_path / "run"), study_seeds=(0, 1), study_size=32, study_epochs=1,
     )  # fmt: skip
     early = families[0]._replace(name="stopped-early")
-    others = [families[0]._replace(name="untrained", weights=None), early]
+    early = early._replace(weights=str(tmp_path / "early.safetensors"))
+    pretrain(
+        Pretraining(early.backbone, 3, 32, epochs=1, steps=1, batch_size=4), early.weights, "cpu"
+    )
+    others = [
+        families[0]._replace(name="untrained", weights=None), early,
+        families[0]._replace(name="other-pictures", flat_field=0.1),
+    ]  # fmt: skip
     found = swap_verdicts.study_results(p, families, True, others)
     stored = runs.read_results(tmp_path / "run" / "swap_study.json")
     assert len(stored.rows) == len(found.rows)
@@ -191,18 +198,18 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     # 14 systems, seven measures, one row per seed and one for both
     assert len(factors) == 14 * 7 * 3
     assert set(stored.provenance["teachers"]) == {
-        "test_resnet", "test_convnext", "untrained", "stopped-early",
+        "test_resnet", "test_convnext", "untrained", "stopped-early", "other-pictures",
     }  # fmt: skip
     table = swap_tables.teacher_table(stored.rows, families)
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
-        "test_resnet, untrained", "test_resnet, stopped early",
+        "test_resnet, untrained", "test_resnet, stopped early", "test_resnet, other pictures",
         "test_resnet, of the pair", "test_convnext, of the pair",
     ]  # fmt: skip
     shown = [
         line.split(" | ") for line in swap_tables.spread_table(stored.rows, families).splitlines()
     ]
     # Three ways to take a ResNet's features, four for the ConvNeXt; figures of three levels each.
-    assert len(shown) == 2 + 3 * 3 + 4
+    assert len(shown) == 2 + 4 * 3 + 4
     assert all(len(value.strip(" |").split(", ")) == 3 for line in shown[2:] for value in line[2:])
     chosen = swap_tables.final_table(stored.rows, families).splitlines()[2:]
     assert 3 <= len(chosen) <= 5
