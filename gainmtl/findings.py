@@ -217,14 +217,17 @@ PROFILES = {
     "13_swap_study": "anomaly",
 }
 """Reference runs that have another profile than `standard`."""
-STUDIES = {
+STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "03_exposure_shift": ("03_right_answer_wrong_reason", {"real_part": "exposures"}),
     "09_staging_study": ("09_staged_training", {"real_part": "staging"}),
     "10_ablation": ("10_ablation", {"part": "ladder"}),
     "10_leave_one_out": ("10_ablation", {"part": "leave_one_out"}),
     "10_leaking_split": ("10_ablation", {"part": "leaking"}),
     "10_copy_paste": ("10_ablation", {"part": "copy_paste"}),
-    "13_swap_study": ("13_reverse_distillation", {"teachers": "runs/teachers"}),
+    "13_swap_study": (
+        "13_reverse_distillation",
+        {"teachers": "runs/teachers", "other_teachers": "runs/fewer-epochs", "study_seeds": 0},
+    ),
 }
 """Reference runs that are one part of a chapter: by results file, notebook and parameters."""
 WRITTEN = {"13_swap_study": "swap_study.json"}

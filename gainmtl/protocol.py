@@ -75,6 +75,11 @@ class Pooled(NamedTuple):
         return f"{self.system} {self.condition}" if self.condition else self.system
 
 
+def fold_seed(seed: int, fold: int) -> int:
+    """Of the generator before a fold's model is built: another one for each seed and fold."""
+    return seed * 1009 + fold
+
+
 def cross_validate(
     build: Callable[[], Any],
     load_fold: Callable[[int], Data],
@@ -107,7 +112,7 @@ def cross_validate(
     commit = git_commit()
     for fold in range(folds) if only is None else only:
         folder = Path(output_dir) / f"fold{fold}"
-        torch.manual_seed(seed * 1009 + fold)
+        torch.manual_seed(fold_seed(seed, fold))
         model = build()
         system = kind.name(model)
         data = load_fold(fold)

@@ -61,7 +61,7 @@ def system(family: Family, features: str, fusion: bool, recipe: str, **more: Any
 
 
 def plain(family: Family) -> DetectorSystem:
-    """The ResNet as published."""
+    """The ResNet as published, but for the light its pictures are seen under."""
     return system(family, "raw", True, "paper")
 
 
@@ -107,14 +107,14 @@ ONE_MORE: tuple[dict[str, Any], ...] = (
     {"strides": (4, 8)},
 )
 """What else was suspected, one at a time: that the student's upsampling leaves a checkerboard, too
-roomy a code (two of them), places with strong features that outweigh the rest, a third stage that
-is too abstract."""
+roomy a code (the second and the third), places with strong features that outweigh the rest, a third
+stage that is too abstract. A decoder brings its own normalisation, fusion and embedding."""
 OWN_MORE: dict[str, tuple[dict[str, Any], ...]] = {
     "resnet": ({"decoder": "convnext"},),
     "convnext": ({"decoder": "resnet"}, {"layer_scale": 1.0}),
 }
-"""Likewise, by family: a student without batch normalisation and one with it, whatever the teacher
-has, and a layer scale that starts at almost nothing, which only a ConvNeXt's student has."""
+"""Likewise, by family: that the student lacks the batch normalisation which the other family's has,
+and, of a ConvNeXt's student alone, that its layer scale starts at almost nothing; here at 1."""
 
 
 def one_more(family: Family) -> list[DetectorSystem]:
@@ -140,7 +140,7 @@ def executed_parameters(one: DetectorSystem, backbone: str = "") -> int:
 
 
 def run_study(parameters: Any, families: Sequence[Family]) -> dict[str, list[Pooled]]:
-    """The plain pair at every rate and both grids, on one fold, one `Pooled` per seed.
+    """All of `study_systems` on one fold, one `Pooled` per seed.
 
     `parameters` with `study_seeds`, `study_size` and `study_epochs`, as `study_parameters`.
     """
@@ -188,12 +188,13 @@ def study_systems(families: Sequence[Family]) -> list[DetectorSystem]:
     return list({one.tag: one for one in found}.values())
 
 
+def worth(pooled: Sequence[Pooled]) -> float:
+    """The image AUROC over the seeds, which the study chooses by."""
+    images = merge(list(pooled), range(len(pooled))).scores.images
+    labels = images["is_defective"].to_numpy(bool)
+    return float(metrics.auroc(images["defect_probability"].to_numpy(), labels))
+
+
 def best_of(pooled: Mapping[str, Sequence[Pooled]], systems: Sequence[DetectorSystem]) -> str:
-    """The tag with the highest image AUROC over the seeds."""
-
-    def worth(tag: str) -> float:
-        images = merge(list(pooled[tag]), range(len(pooled[tag]))).scores.images
-        labels = images["is_defective"].to_numpy(bool)
-        return float(metrics.auroc(images["defect_probability"].to_numpy(), labels))
-
-    return max((one.tag for one in systems), key=worth)
+    """The tag that is worth most."""
+    return max((one.tag for one in systems), key=lambda tag: worth(pooled[tag]))

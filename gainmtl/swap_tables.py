@@ -51,7 +51,7 @@ def factor_table(rows: pd.DataFrame, families: Sequence[Family], metric: str = "
     One line per family and factor with the mean over pairs, the least and the greatest difference,
     and how many pairs are above 0. Pairs share systems, so this is no interval.
     """
-    place = None if metric == "auroc" else "defect_map"
+    place = dict(DETECTOR_COLUMNS.values())[metric]
     lines = []
     for family in families:
         others = [kind for kind in taken(family) if kind != "raw"]
@@ -93,28 +93,51 @@ def _value(rows: pd.DataFrame, one: Any, metric: str, place: str | None) -> floa
     return find(rows, one, metric, place, **where).value
 
 
+ROLES = {
+    "plain": "as published",
+    "swap": "swapped in, at the best rate",
+    "same": "best of the swap's structure",
+    "structure": "best of the ConvNeXt's grid",
+    "resnet": "best ResNet",
+    "convnext": "best ConvNeXt",
+}
+"""What a system can be chosen for, for readers."""
+
+
 def final_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
-    """What was chosen, on the folds that chose nothing, with its parameters, in Markdown."""
-    where: dict[str, Any] = {"study": "final"}
+    """What was chosen and for what, where it was and on the folds that chose nothing, in Markdown.
+
+    With the parameters that a pass uses, teacher included.
+    """
     lines = []
     systems: list[Any] = study_systems(families)  # rows are found by name and condition
-    for one in systems:
-        try:
-            count = find(rows, one, "parameters", **where).value
-        except LookupError:  # not chosen
-            continue
-        lines.append(
-            [
-                one.label,
-                *(cell(rows, one, *place, **where) for place in DETECTOR_COLUMNS.values()),
-                f"{count / 1e6:.1f} M",
-            ]
-        )
-    return markdown(["chosen", *DETECTOR_COLUMNS, "parameters"], lines)
+    for role, words in ROLES.items():
+        for one in systems:
+            chosen: dict[str, Any] = {"study": "chosen", "role": role}
+            try:
+                there = find(rows, one, "auroc", None, **chosen)
+            except LookupError:
+                continue
+            final: dict[str, Any] = {"study": "final"}
+            count = find(rows, one, "parameters", None, **final).value
+            measures = (cell(rows, one, *place, **final) for place in JUDGED.values())
+            lines.append([words, one.label, there.text(3), *measures, f"{count / 1e6:.1f} M"])
+    header = ["chosen as", "", "image AUROC where it was chosen", *JUDGED, "parameters"]
+    return markdown(header, lines)
+
+
+JUDGED = {
+    "image AUROC on the other folds": ("auroc", None),
+    "AUPRO there": ("aupro", "defect_map"),
+}
+"""Measures of what was chosen, by title."""
 
 
 def teacher_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
-    """The published detector on every teacher of the study, in Markdown, the pair's last."""
+    """The published detector on every teacher of the study, in Markdown, the pair's last.
+
+    All on the fold that chooses.
+    """
     lines = []
     for family in [*_beside_pair(rows), *families]:
         of_pair = family in families
@@ -136,10 +159,11 @@ def teacher_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
 
 
 def against_less_accurate(rows: pd.DataFrame, families: Sequence[Family]) -> str:
-    """The ConvNeXt minus each teacher beside the pair that is less accurate, in Markdown.
+    """The ConvNeXt minus the published detector on a less accurate teacher, in Markdown.
 
-    One line each with the difference of accuracy and of the image AUROC, as swapped in and at its
-    best; nothing where no such teacher was run.
+    One line for each such teacher beside the pair with the difference of accuracy and of the image
+    AUROC, as swapped in and the best of all that was tried with the ConvNeXt, while the other is as
+    it was published; nothing where no such teacher was run.
     """
     convnext = next(f for f in families if f.name == "convnext")
     accuracy = verdict_row(rows, "accuracy", f"teacher-{convnext.backbone}").value
@@ -156,7 +180,7 @@ def against_less_accurate(rows: pd.DataFrame, families: Sequence[Family]) -> str
             continue
         if other < accuracy:
             lines.append([_label(family), f"{accuracy - other:+.2f}", *found])
-    header = ["ConvNeXt minus", "accuracy", "image AUROC, swapped in", "image AUROC, at its best"]
+    header = ["ConvNeXt minus", "accuracy", "image AUROC, swapped in", "best ConvNeXt"]
     return markdown(header, lines) if lines else ""
 
 

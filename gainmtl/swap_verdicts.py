@@ -25,7 +25,7 @@ from gainmtl.detector_systems import load_detector_fold, run_detector
 from gainmtl.findings import WRITTEN, Results, as_text, command, stored
 from gainmtl.flips import Judgement
 from gainmtl.pretraining import pretrained_on
-from gainmtl.protocol import Pooled
+from gainmtl.protocol import Pooled, fold_seed
 from gainmtl.reference import find_weights
 from gainmtl.shading import flat_field
 from gainmtl.swap_study import (
@@ -46,6 +46,7 @@ from gainmtl.swap_study import (
     study_parameters,
     study_systems,
     swap,
+    worth,
 )
 from gainmtl.tables import Value
 from gainmtl.teachers import level_statistics
@@ -55,7 +56,7 @@ NAME = "13_swap_study"
 ROLES = {
     "swap": ("swap", "plain"),
     "same": ("same", "plain"),
-    "other": ("convnext", "plain"),
+    "other": ("structure", "plain"),
     "repaired": ("convnext", "resnet"),
 }
 """The differences that verdicts rest on, first minus second, by role."""
@@ -71,11 +72,15 @@ def study_results(
     """The study, run where it is `wanted` and written to its own file, else as it is stored.
 
     `others` are teachers beside the pair, to tell what a teacher's knowledge is worth: each gets
-    the published detector on the fold that chooses, and on the other folds too where its accuracy
-    is known and it isn't one of the pair, shown other pictures.
+    the published detector on the fold that chooses, and on the other folds too where it told the
+    pictures of the pair's pretraining apart and its weights are not the pair's.
 
     `parameters` with `study_seeds`, `study_size` and `study_epochs`; what was chosen on one fold is
     trained alike on the folds that chose nothing.
+
+    Raises:
+        ValueError: a single fold, teachers of one name, or a teacher of the pair whose accuracy is
+            not known.
     """
     p = parameters
     if not wanted:
@@ -84,6 +89,19 @@ def study_results(
     if p.folds < 2:
         raise ValueError("the study judges on folds that chose nothing: it needs folds >= 2")
     started = time.monotonic()
+    families, others = (
+        [one._replace(weights=find_weights(one.weights)) for one in part]
+        for part in (families, others)
+    )
+    names = [one.backbone for one in families] + [one.name for one in others]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected teachers of different names, found {', '.join(names)}")
+    for one in families:
+        if "accuracy" not in pretrained_on(one.weights):
+            raise ValueError(
+                f"{one.backbone}: no accuracy beside {one.weights}; pretrain the pair by "
+                "notebooks/pretrain_teacher.ipynb"
+            )
     tried = run_study(p, families)
     resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
     beside_pair = run_teachers(p, others)
@@ -91,6 +109,7 @@ def study_results(
         "plain": [plain(resnet)],
         "swap": [swap(convnext, rate) for rate in RATES],
         "same": same_structure(convnext),
+        "structure": grid(convnext),
         "resnet": [*grid(resnet), *one_more(resnet)],
         "convnext": [*grid(convnext), *one_more(convnext)],
     }
@@ -107,12 +126,12 @@ def study_results(
             own, beside(family), family.weights, held_out, progress=False, data_seed=0
         )
         for family in others
-        if pretrained_on(family.weights) and family.weights not in {f.weights for f in families}
+        if family.weights not in {f.weights for f in families} and _task(family) == _task(resnet)
     }
     rows = pd.concat(
         [
             study_rows(p, families, tried, final, chosen),
-            teacher_rows(p, others, beside_pair, judged_too, final, chosen),
+            teacher_rows(p, others, _task(resnet), beside_pair, judged_too, final, chosen),
             *(_spread_rows(p, family, family in families) for family in [*families, *others]),
         ],
         ignore_index=True,
@@ -132,7 +151,7 @@ def study_results(
         teachers={family.backbone: runs.name_weights(family.weights) for family in families}
         | {family.name: runs.name_weights(family.weights) for family in others},
     )  # fmt: skip
-    # The notebook's own teacher is no part of the study.
+    # Teachers stand under a name of their own.
     facts["weights"] = None
     runs.write_results(
         Path(p.output_dir) / WRITTEN[NAME], notebook=p.notebook, parameters=p,
@@ -148,8 +167,14 @@ def _about(given: Mapping[str, Any]) -> str:
     return (
         f"{given['dataset']}, {as_text(given['pair'])}, seeds: {as_text(given['study_seeds'])}, "
         f"{given['study_size']} px, {given['study_epochs']} epochs; factors on one fold, what was "
-        f"chosen on the {given['folds'] - 1} others"
+        f"chosen there is judged on the {given['folds'] - 1} others"
     )
+
+
+def _task(family: Family) -> tuple[Any, ...]:
+    """Which pictures the accuracy of a teacher's card is about; nothing where it has no card."""
+    card = pretrained_on(family.weights)
+    return tuple(card[key] for key in ("classes", "image_size", "seed")) if card else ()
 
 
 def study_rows(
@@ -161,10 +186,11 @@ def study_rows(
 ) -> pd.DataFrame:
     """All rows of the study, from the runs on the fold that chose and on those that did not.
 
-    `chosen` names tags of both: the ResNet as published ("plain"), the swap at its best rate
-    ("swap"), the best one of the same structure ("same"), the best ResNet and ConvNeXt of all with
-    a trained embedding ("resnet", "convnext"). Rows carry `study` in their condition: "factors",
-    "final", or "verdict" with a `role`.
+    `chosen` names tags of both: the published ResNet ("plain"), the swap at its best rate ("swap"),
+    the best one of the same structure ("same"), of the ConvNeXt's grid ("structure"), and the best
+    ResNet and ConvNeXt of all with a trained embedding ("resnet", "convnext"). Rows carry `study`
+    in their condition: "factors", "final", "chosen" with the `role` a system was chosen for and its
+    image AUROC where it was chosen, or "verdict" with a `role`.
     """
     p, systems = parameters, {one.tag: one for one in study_systems(families)}
     parts = [_factor_rows(tried[tag], p.study_seeds, p.dataset) for tag in tried]
@@ -185,6 +211,10 @@ def study_rows(
             facts.append(
                 runs.row(p.dataset, f"teacher-{family.backbone}", "accuracy", value, **about)
             )
+    for role, tag in chosen.items():
+        one = systems[tag]
+        about = {"condition": {**one.condition, "study": "chosen", "role": role}}
+        facts.append(runs.row(p.dataset, one.name, "auroc", worth(tried[tag]), **about))
     for tag in final:
         one = systems[tag]
         about = {"condition": {**one.condition, "study": "final"}}
@@ -206,6 +236,7 @@ def _factor_rows(
 def teacher_rows(
     parameters: Any,
     others: Sequence[Family],
+    task: tuple[Any, ...],
     tried: Mapping[str, Sequence[Pooled]],
     final: Mapping[str, Sequence[Pooled]],
     pair: Mapping[str, Sequence[Pooled]],
@@ -213,7 +244,8 @@ def teacher_rows(
 ) -> pd.DataFrame:
     """Rows of the teachers beside the pair, each with its name as `teacher` in the condition.
 
-    `tried` on the fold that chose and `final` on those that did not, by name; `pair` and `chosen`
+    `task` says which pictures an accuracy has to be about, see `_task`; `tried` on the fold that
+    chose and `final` on those that did not, by name; `pair` and `chosen`
     as for `study_rows`. `study` is "teachers", "final" or, for the swap and the best ConvNeXt minus
     this teacher's, "verdict".
     """
@@ -224,7 +256,7 @@ def teacher_rows(
         parts.append(
             _factor_rows(tried[family.name], p.study_seeds, p.dataset, study="teachers", **own)
         )
-        if card := pretrained_on(family.weights):
+        if (card := pretrained_on(family.weights)) and _task(family) == task:
             about: dict[str, Any] = {"condition": {"study": "verdict", **own}}
             value = float(card["accuracy"])
             facts.append(
@@ -259,7 +291,8 @@ def _spread_rows(parameters: Any, family: Family, of_pair: bool) -> pd.DataFrame
     if family.flat_field:
         images = flat_field(images, family.flat_field)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(p.seeds[0])  # a teacher without weights begins with random ones
+        # A teacher without weights begins with random ones: those of the first seed's run.
+        torch.manual_seed(fold_seed(p.seeds[0], STUDY_FOLD))
         found = level_statistics(family.backbone, find_weights(family.weights), images)
     own = {"study": "statistics"} | ({} if of_pair else {"teacher": family.name})
     rows = pd.DataFrame(statistics_rows(p.dataset, family.backbone, found))

@@ -186,7 +186,9 @@ def level_statistics(
     A kind of features that this backbone does not have is left out.
     """
     found = {}
+    state = torch.get_rng_state()  # without weights: the same random ones for every kind
     for kind in FEATURES:
+        torch.set_rng_state(state)
         try:
             teacher = Teacher(backbone, weights, kind)
         except ValueError:

@@ -23,7 +23,7 @@ from gainmtl.distillation import (
     squared_loss,
 )
 from gainmtl.smoothing import smoothing_matrix
-from gainmtl.teachers import Teacher, feature_statistics
+from gainmtl.teachers import Teacher, feature_statistics, level_statistics
 from gainmtl.types import Batch
 
 SMALL = ("test_resnet", "test_convnext", "test_efficientnet", "resnet18", "mobilenetv2_100")
@@ -252,6 +252,28 @@ def test_norm_features_are_those_of_the_next_stage() -> None:
         assert torch.allclose(teacher(images)[1], normed, atol=1e-5)
     with pytest.raises(ValueError, match="begin with a normalisation"):
         Teacher("resnet18", features="norm")
+
+
+def test_level_statistics_are_of_one_network_for_all_kinds() -> None:
+    torch.manual_seed(3)
+    images = torch.rand(4, 3, 64, 64)
+    torch.manual_seed(0)
+    found = level_statistics("test_convnext", None, images)
+    assert {kind for kind, _ in found} == {"raw", "norm", "standardized", "scaled"}
+    torch.manual_seed(0)
+    teacher = Teacher("test_convnext", None, "scaled")
+    mean, std = (torch.tensor(v)[:, None, None] for v in (teacher.mean, teacher.std))
+    seen = (images - mean) / std
+    teacher.fit_statistics([seen])
+    for stride, level in zip(teacher.strides, teacher(seen), strict=True):
+        assert found["scaled", stride] == feature_statistics(level)
+    # A ResNet's stages begin with no normalisation: three kinds, and the attempt changes nothing.
+    torch.manual_seed(0)
+    three = level_statistics("test_resnet", None, images)
+    assert {kind for kind, _ in three} == {"raw", "standardized", "scaled"}
+    torch.manual_seed(0)
+    level = Teacher("test_resnet", None)(seen)[0]
+    assert three["raw", 4] == feature_statistics(level)
 
 
 def test_feature_statistics_by_hand() -> None:

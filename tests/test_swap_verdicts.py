@@ -74,6 +74,26 @@ def test_the_study_runs_each_system_once_and_in_a_folder_of_its_own() -> None:
     assert not any(dict(one.options)["fusion"] for one in kept)
 
 
+def test_what_else_was_suspected_is_one_option_each() -> None:
+    for family in (RESNET, CONVNEXT):
+        base = dict(swap_study.system(family, "raw", True, "modern").options)
+        for one in swap_study.one_more(family):
+            assert one.recipe == "modern"
+            assert len(set(dict(one.options).items()) - set(base.items())) == 1
+
+
+def test_even_light_is_part_of_the_name_and_of_the_condition() -> None:
+    pair = swap_study.reference_pair()
+    seen_as_it_is = swap_study.beside(pair[0]._replace(name="as-it-is", flat_field=0.0))
+    every = [*swap_study.study_systems(pair), seen_as_it_is]
+    every.append(swap_study.beside(pair[0]._replace(name="untrained")))
+    assert len({one.tag for one in every}) == len(every)
+    assert all(
+        one.condition["flat_field"] == swap_study.EVEN for one in every if one != seen_as_it_is
+    )
+    assert "flat_field" not in seen_as_it_is.condition
+
+
 def test_executed_parameters_count_teacher_and_student() -> None:
     plain = swap_study.executed_parameters(swap_study.plain(RESNET))
     narrow = swap_study.executed_parameters(swap_study.system(RESNET, "raw", False, "paper"))
@@ -180,10 +200,10 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
         folds=2, seeds=(0,), accelerator="cpu", devices=1, precision="32-true",
         output_dir=str(tmp_path / "run"), study_seeds=(0, 1), study_size=32, study_epochs=1,
     )  # fmt: skip
-    early = families[0]._replace(name="stopped-early")
+    early = families[0]._replace(name="fewer-epochs")
     early = early._replace(weights=str(tmp_path / "early.safetensors"))
     pretrain(
-        Pretraining(early.backbone, 3, 32, epochs=1, steps=1, batch_size=4), early.weights, "cpu"
+        Pretraining(early.backbone, 3, 32, epochs=2, steps=1, batch_size=4), early.weights, "cpu"
     )
     others = [
         families[0]._replace(name="untrained", weights=None), early,
@@ -195,16 +215,18 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     judged = swap_verdicts.judge(stored.rows, families)
     assert set(judged) == {swap_verdicts.D1, swap_verdicts.D2}
     factors = [c for c in stored.rows["condition"] if c.get("study") == "factors"]
-    # 14 systems, seven measures, one row per seed and one for both
-    assert len(factors) == 14 * 7 * 3
+    # 14 systems and 13 suspicions, seven measures, one row per seed and one for both
+    assert len(factors) == (14 + 13) * 7 * 3
     assert set(stored.provenance["teachers"]) == {
-        "test_resnet", "test_convnext", "untrained", "stopped-early", "other-pictures",
+        "test_resnet", "test_convnext", "untrained", "fewer-epochs", "other-pictures",
     }  # fmt: skip
     table = swap_tables.teacher_table(stored.rows, families)
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
-        "test_resnet, untrained", "test_resnet, stopped early", "test_resnet, other pictures",
+        "test_resnet, untrained", "test_resnet, fewer epochs", "test_resnet, other pictures",
         "test_resnet, of the pair", "test_convnext, of the pair",
     ]  # fmt: skip
+    told = swap_tables.against_less_accurate(stored.rows, families)
+    assert not told or len(told.splitlines()) == 3
     shown = [
         line.split(" | ") for line in swap_tables.spread_table(stored.rows, families).splitlines()
     ]
@@ -212,10 +234,14 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     assert len(shown) == 2 + 4 * 3 + 4
     assert all(len(value.strip(" |").split(", ")) == 3 for line in shown[2:] for value in line[2:])
     chosen = swap_tables.final_table(stored.rows, families).splitlines()[2:]
-    assert 3 <= len(chosen) <= 5
+    assert len(chosen) == len(swap_tables.ROLES)
+    finals = {name for name in stored.provenance["training_seconds"] if name.startswith("final/")}
+    assert {line.split(" | ")[1] for line in chosen} == {
+        one.label for one in swap_study.study_systems(families) if f"final/{one.tag}" in finals
+    }
     assert all(line.endswith(" M |") and "–" not in line for line in chosen)
     judged_too = {c.get("teacher") for c in stored.rows["condition"] if c["study"] == "final"}
-    assert judged_too == {None, "stopped-early"}
+    assert judged_too == {None, "fewer-epochs"}
     assert any(name.startswith("final/") for name in stored.provenance["training_seconds"])
     # The fold that chose judges nothing.
     judging = stored.rows[[c.get("study") == "final" for c in stored.rows["condition"]]]
