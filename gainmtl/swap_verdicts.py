@@ -165,7 +165,7 @@ def study_results(
 def _about(given: Mapping[str, Any]) -> str:
     """What a study was like, from its parameters."""
     return (
-        f"{given['dataset']}, {as_text(given['pair'])}, seeds: {as_text(given['study_seeds'])}, "
+        f"{given['dataset']}, {', '.join(given['pair'])}, seeds: {as_text(given['study_seeds'])}, "
         f"{given['study_size']} px, {given['study_epochs']} epochs; factors on one fold, what was "
         f"chosen there is judged on the {given['folds'] - 1} others"
     )
