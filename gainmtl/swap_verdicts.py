@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,9 @@ def study_results(
     # Teachers stand under a name of their own.
     facts["weights"] = None
     runs.write_results(
-        Path(p.output_dir) / WRITTEN[NAME], notebook=p.notebook, parameters=p,
+        Path(p.output_dir) / WRITTEN[NAME], notebook=p.notebook,
+        # What the pages tell of a file is what its rows are about.
+        parameters=SimpleNamespace(**{**vars(own), "output_dir": p.output_dir}),
         provenance=facts, rows=rows,
     )  # fmt: skip
     given = {**vars(p), "pair": [family.backbone for family in families]}

@@ -212,6 +212,8 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     found = swap_verdicts.study_results(p, families, True, others)
     stored = runs.read_results(tmp_path / "run" / "swap_study.json")
     assert len(stored.rows) == len(found.rows)
+    given = stored.parameters
+    assert [given["image_size"], given["epochs"], given["seeds"]] == [32, 1, [0, 1]]
     judged = swap_verdicts.judge(stored.rows, families)
     assert set(judged) == {swap_verdicts.D1, swap_verdicts.D2}
     factors = [c for c in stored.rows["condition"] if c.get("study") == "factors"]
