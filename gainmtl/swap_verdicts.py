@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -157,7 +156,7 @@ def study_results(
     runs.write_results(
         Path(p.output_dir) / WRITTEN[NAME], notebook=p.notebook,
         # What the pages tell of a file is what its rows are about.
-        parameters=SimpleNamespace(**{**vars(own), "output_dir": p.output_dir}),
+        parameters={**vars(own), "output_dir": p.output_dir},
         provenance=facts, rows=rows,
     )  # fmt: skip
     given = {**vars(p), "pair": [family.backbone for family in families]}

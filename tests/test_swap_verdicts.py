@@ -195,8 +195,8 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
         pretrain(plan, path, "cpu")
         families.append(family._replace(weights=str(path)))
     p = SimpleNamespace(
-        notebook="99_none", dataset="synthetic", data_root=None, image_size=32,
-        backbone="test_resnet", weights=None, epochs=1, batch_size=32, learning_rate=1e-3,
+        notebook="99_none", dataset="synthetic", data_root=None, image_size=64,
+        backbone="test_resnet", weights=None, epochs=2, batch_size=32, learning_rate=1e-3,
         folds=2, seeds=(0,), accelerator="cpu", devices=1, precision="32-true",
         output_dir=str(tmp_path / "run"), study_seeds=(0, 1), study_size=32, study_epochs=1,
     )  # fmt: skip
