@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from gainmtl import metrics
-from gainmtl.detector_systems import DetectorSystem, build, run_detector
+from gainmtl.detector_systems import SURFACE, DetectorSystem, build, run_detector
 from gainmtl.distillation import ReverseDistillation
 from gainmtl.findings import merge
 from gainmtl.protocol import Pooled
@@ -32,8 +32,9 @@ class Family(NamedTuple):
     """Of the pictures that it is shown, see `shading.flat_field`; 0: as they are."""
 
 
-EVEN = 3 / 32
-"""`Family.flat_field` of the reference study: without it exposure decides, not the swap."""
+EVEN: float = dict[str, Any](SURFACE)["flat_field"]
+"""`Family.flat_field` of the reference study, the chapter's: without it the published detector was
+near chance on the fold that chooses."""
 PAIR = ("resnet18", "convnext_atto")
 """The backbones of the reference study."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from gainmtl.detector_results import DETECTOR_COLUMNS, cell
+from gainmtl.detector_results import cell
 from gainmtl.detector_systems import DetectorSystem
 from gainmtl.distillation import ReverseDistillation
 from gainmtl.swap_study import Family, plain, study_systems, system, taken
@@ -45,13 +45,12 @@ def spread_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
     return markdown(["teacher", "features", *SPREAD.values()], lines)
 
 
-def factor_table(rows: pd.DataFrame, families: Sequence[Family], metric: str = "auroc") -> str:
-    """Each factor of the grids: differences of pairs that differ in it alone, in Markdown.
+def factor_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
+    """Each factor of the grids: image AUROC of pairs that differ in it alone, in Markdown.
 
     One line per family and factor with the mean over pairs, the least and the greatest difference,
     and how many pairs are above 0. Pairs share systems, so this is no interval.
     """
-    place = dict(DETECTOR_COLUMNS.values())[metric]
     lines = []
     for family in families:
         others = [kind for kind in taken(family) if kind != "raw"]
@@ -74,9 +73,7 @@ def factor_table(rows: pd.DataFrame, families: Sequence[Family], metric: str = "
                 for f, r in itertools.product(taken(family), ("paper", "modern"))
             ]
         for factor, compared in pairs.items():
-            apart = [
-                _value(rows, a, metric, place) - _value(rows, b, metric, place) for a, b in compared
-            ]
+            apart = [_value(rows, a) - _value(rows, b) for a, b in compared]
             lines.append(
                 [
                     f"{family.backbone}, {factor}", f"{sum(apart) / len(apart):+.3f}",
@@ -87,10 +84,10 @@ def factor_table(rows: pd.DataFrame, families: Sequence[Family], metric: str = "
     return markdown(["factor", "mean over pairs", "least to greatest", "above 0"], lines)
 
 
-def _value(rows: pd.DataFrame, one: Any, metric: str, place: str | None) -> float:
-    """Of a system on the fold that chooses, all seeds together."""
+def _value(rows: pd.DataFrame, one: Any) -> float:
+    """The image AUROC of a system on the fold that chooses, all seeds together."""
     where: dict[str, Any] = {"study": "factors"}
-    return find(rows, one, metric, place, **where).value
+    return find(rows, one, "auroc", None, **where).value
 
 
 ROLES = {

@@ -48,7 +48,7 @@ from gainmtl.swap_study import (
     swap,
     worth,
 )
-from gainmtl.tables import Value
+from gainmtl.tables import Value, value_of
 from gainmtl.teachers import level_statistics
 
 NAME = "13_swap_study"
@@ -128,11 +128,15 @@ def study_results(
         for family in others
         if family.weights not in {f.weights for f in families} and _task(family) == _task(resnet)
     }
+    pictures = _normal_pictures(p)
     rows = pd.concat(
         [
             study_rows(p, families, tried, final, chosen),
             teacher_rows(p, others, _task(resnet), beside_pair, judged_too, final, chosen),
-            *(_spread_rows(p, family, family in families) for family in [*families, *others]),
+            *(
+                _spread_rows(p, pictures, family, family in families)
+                for family in [*families, *others]
+            ),
         ],
         ignore_index=True,
     )
@@ -195,7 +199,7 @@ def study_rows(
     image AUROC where it was chosen, or "verdict" with a `role`.
     """
     p, systems = parameters, {one.tag: one for one in study_systems(families)}
-    parts = [_factor_rows(tried[tag], p.study_seeds, p.dataset) for tag in tried]
+    parts = [_factor_rows(tried[tag], p.study_seeds, p.dataset, "factors") for tag in tried]
     parts += [detector_rows(one, p.study_seeds, p.dataset, study="final") for one in final.values()]
     for role, (a, b) in ROLES.items():
         found = difference_rows(final[chosen[a]], final[chosen[b]], p.study_seeds, p.dataset)
@@ -226,10 +230,10 @@ def study_rows(
 
 
 def _factor_rows(
-    pooled: Sequence[Pooled], seeds: Sequence[int], dataset: str, **more: Any
+    pooled: Sequence[Pooled], seeds: Sequence[int], dataset: str, study: str, **more: Any
 ) -> pd.DataFrame:
     """What a detector is judged by, per seed and over all: dozens of systems, so no more."""
-    rows = detector_rows(pooled, seeds, dataset, **{"study": "factors", **more})
+    rows = detector_rows(pooled, seeds, dataset, study=study, **more)
     shown = {metric for metric, _ in DETECTOR_COLUMNS.values()}
     together = rows["condition"].map(lambda condition: "defect_type" not in condition)
     return rows[rows["metric"].isin(shown) & together]
@@ -255,9 +259,7 @@ def teacher_rows(
     facts, parts = [], []
     for family in others:
         own: dict[str, Any] = {"teacher": family.name}
-        parts.append(
-            _factor_rows(tried[family.name], p.study_seeds, p.dataset, study="teachers", **own)
-        )
+        parts.append(_factor_rows(tried[family.name], p.study_seeds, p.dataset, "teachers", **own))
         if (card := pretrained_on(family.weights)) and _task(family) == task:
             about: dict[str, Any] = {"condition": {"study": "verdict", **own}}
             value = float(card["accuracy"])
@@ -284,18 +286,25 @@ SEEN = 32
 """Normal training pictures that a teacher's features are measured on."""
 
 
-def _spread_rows(parameters: Any, family: Family, of_pair: bool) -> pd.DataFrame:
-    """How a teacher's features lie on normal training pictures of the fold that chooses."""
+def _normal_pictures(parameters: Any) -> torch.Tensor:
+    """`SEEN` normal training pictures of the fold that chooses, (B, 3, H, W) in [0, 1]."""
     p = study_parameters(parameters, "factors")
     normal: Any = normal_only(load_detector_fold(p, 0, "auto")(STUDY_FOLD)).train
     places = np.linspace(0, len(normal) - 1, min(SEEN, len(normal))).round().astype(int)
-    images = torch.stack([normal[int(place)].image for place in places])
+    return torch.stack([normal[int(place)].image for place in places])
+
+
+def _spread_rows(
+    parameters: Any, images: torch.Tensor, family: Family, of_pair: bool
+) -> pd.DataFrame:
+    """How a teacher's features lie on these pictures."""
+    p = parameters
     if family.flat_field:
         images = flat_field(images, family.flat_field)
     with torch.random.fork_rng(devices=[]):
         # A teacher without weights begins with random ones: those of the first seed's run.
-        torch.manual_seed(fold_seed(p.seeds[0], STUDY_FOLD))
-        found = level_statistics(family.backbone, find_weights(family.weights), images)
+        torch.manual_seed(fold_seed(p.study_seeds[0], STUDY_FOLD))
+        found = level_statistics(family.backbone, family.weights, images)
     own = {"study": "statistics"} | ({} if of_pair else {"teacher": family.name})
     rows = pd.DataFrame(statistics_rows(p.dataset, family.backbone, found))
     rows["condition"] = [{**condition, **own} for condition in rows["condition"]]
@@ -320,11 +329,7 @@ def verdict_row(
         raise LookupError(
             f"expected one row of {metric}, {system or 'any system'}, {wanted}; found {len(kept)}"
         )
-    row = kept.iloc[0]
-    value, low, high = (
-        math.nan if pd.isna(row[key]) else float(row[key]) for key in ("value", "ci_low", "ci_high")
-    )
-    return Value(value, low, high, None if pd.isna(row["n"]) else int(row["n"]))
+    return value_of(kept.iloc[0])
 
 
 def judge(rows: pd.DataFrame, families: Sequence[Family]) -> dict[str, Judgement]:

@@ -91,7 +91,11 @@ def find(
             f"expected one pooled row of {system.name}, {metric}, map {map}, {wanted}; found "
             f"{len(chosen)}"
         )
-    row = chosen.iloc[0]
+    return value_of(chosen.iloc[0])
+
+
+def value_of(row: pd.Series) -> Value:
+    """A row's figure; NaN for ends that it doesn't have."""
     value, low, high = (
         math.nan if pd.isna(row[key]) else float(row[key]) for key in ("value", "ci_low", "ci_high")
     )
