@@ -226,7 +226,7 @@ STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "10_copy_paste": ("10_ablation", {"part": "copy_paste"}),
     "13_swap_study": (
         "13_reverse_distillation",
-        {"teachers": "runs/teachers", "other_teachers": "runs/fewer-epochs", "study_seeds": 0},
+        {"teachers": "runs/teachers", "other_teachers": "runs/fewer-epochs"},
     ),
 }
 """Reference runs that are one part of a chapter: by results file, notebook and parameters."""

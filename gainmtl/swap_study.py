@@ -21,11 +21,15 @@ CLEAR = 0.02
 """How far below the ResNet a swap must stay, in image AUROC, to count as a failure."""
 
 
+OF_PAIR = ("resnet", "convnext")
+"""Names of the two families that are compared."""
+
+
 class Family(NamedTuple):
     """A teacher of the compared pair, or one beside it."""
 
     name: str
-    """"resnet" or "convnext"; any other name for a teacher beside the pair."""
+    """One of `OF_PAIR`; any other name for a teacher beside the pair."""
     backbone: str
     weights: str | None
     flat_field: float = 0.0
@@ -42,8 +46,7 @@ PAIR = ("resnet18", "convnext_atto")
 def reference_pair() -> list[Family]:
     """The families of the reference study, without weights."""
     return [
-        Family(name, backbone, None, EVEN)
-        for name, backbone in zip(("resnet", "convnext"), PAIR, strict=True)
+        Family(name, backbone, None, EVEN) for name, backbone in zip(OF_PAIR, PAIR, strict=True)
     ]
 
 
@@ -91,13 +94,17 @@ def grid(family: Family) -> list[DetectorSystem]:
     ]
 
 
+def layers_kept(family: Family, features: str, recipe: str) -> DetectorSystem:
+    """The swap with every layer kept; raw and as published, it is the swap at the first rate."""
+    if (features, recipe) == ("raw", "paper"):
+        return swap(family, RATES[0])
+    return system(family, features, False, recipe, embedding="stage4")
+
+
 def same_structure(family: Family) -> list[DetectorSystem]:
-    """The swap with every layer kept: only features and recipe differ."""
-    kept: dict[str, Any] = {"fusion": False, "embedding": "stage4"}
-    return [
-        system(family, kind, recipe=recipe, **kept)
-        for kind, recipe in itertools.product(taken(family), ("paper", "modern"))
-    ]
+    """{features} x {recipe} of the swap, with every layer kept."""
+    cells = itertools.product(taken(family), ("paper", "modern"))
+    return [layers_kept(family, *cell) for cell in cells]
 
 
 ONE_MORE: tuple[dict[str, Any], ...] = (
@@ -118,8 +125,13 @@ OWN_MORE: dict[str, tuple[dict[str, Any], ...]] = {
 and, of a ConvNeXt's student alone, that its layer scale starts at almost nothing; here at 1."""
 
 
+def base(family: Family) -> DetectorSystem:
+    """What `one_more` changes one thing of: raw, fused, a trained embedding, the modern recipe."""
+    return system(family, "raw", True, "modern")
+
+
 def one_more(family: Family) -> list[DetectorSystem]:
-    """Fused, with a trained embedding and the modern recipe, and one more thing changed."""
+    """`base` with one more thing changed."""
     found = []
     for change in (*OWN_MORE[family.name], *ONE_MORE):
         one = system(family, "raw", True, "modern", **change)
@@ -127,7 +139,7 @@ def one_more(family: Family) -> list[DetectorSystem]:
         word = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
         found.append(
             one._replace(
-                tag=f"{system(family, 'raw', True, 'modern').tag}-{name}-{word}",
+                tag=f"{base(family).tag}-{name}-{word}",
                 label=f"{family.backbone}: raw, fusion, modern, {name.replace('_', ' ')} {value}",
             )
         )
@@ -141,20 +153,24 @@ def executed_parameters(one: DetectorSystem, backbone: str = "") -> int:
 
 
 def run_study(parameters: Any, families: Sequence[Family]) -> dict[str, list[Pooled]]:
-    """All of `study_systems` on one fold, one `Pooled` per seed.
+    """All of `study_systems` on one fold, one `Pooled` per seed, by tag.
 
-    `parameters` with `study_seeds`, `study_size` and `study_epochs`, as `study_parameters`.
+    Factors with every seed, `one_more` with those that judge, see `study_parameters`.
     """
-    p = study_parameters(parameters, "factors")
+    every, few = (study_parameters(parameters, "factors", part) for part in (False, True))
+    factors = {one.tag for one in factor_systems(families)}
     return {
-        one.tag: run_detector(p, one, one.weights, [STUDY_FOLD], progress=False, data_seed=0)
+        one.tag: run_detector(
+            every if one.tag in factors else few, one, one.weights, [STUDY_FOLD],
+            progress=False, data_seed=0,
+        )
         for one in study_systems(families)
-    }
+    }  # fmt: skip
 
 
 def run_teachers(parameters: Any, others: Sequence[Family]) -> dict[str, list[Pooled]]:
-    """The published detector on teachers beside the pair, by their names, as `run_study`."""
-    p = study_parameters(parameters, "factors")
+    """The published detector on teachers beside the pair, by their names, as `one_more`."""
+    p = study_parameters(parameters, "factors", True)
     return {
         family.name: run_detector(
             p, beside(family), family.weights, [STUDY_FOLD], progress=False, data_seed=0
@@ -169,24 +185,39 @@ def beside(family: Family) -> DetectorSystem:
     return one._replace(tag=f"{one.tag}-{family.name}", label=f"as published, {family.name}")
 
 
-def study_parameters(parameters: Any, part: str) -> Any:
-    """`parameters` with the study's seeds, size and epochs, and a folder of its own for a part."""
+def judging_seeds(parameters: Any) -> tuple[int, ...]:
+    """The first `judging_seeds` of `study_seeds`: of what is tried beside the factors, and of the
+    folds that judge."""
+    return tuple(parameters.study_seeds)[: parameters.judging_seeds]
+
+
+def study_parameters(parameters: Any, part: str, judging: bool) -> Any:
+    """`parameters` with the study's size, epochs and seeds, and a folder of its own for a part.
+
+    `judging`: with `judging_seeds`; else with all of `study_seeds`.
+    """
     p = parameters
     own = {
-        "seeds": tuple(p.study_seeds), "image_size": p.study_size, "epochs": p.study_epochs,
+        "seeds": judging_seeds(p) if judging else tuple(p.study_seeds),
+        "image_size": p.study_size, "epochs": p.study_epochs,
         "output_dir": f"{p.output_dir}/{part}",
     }  # fmt: skip
     return SimpleNamespace(**{**vars(p), **own})
 
 
-def study_systems(families: Sequence[Family]) -> list[DetectorSystem]:
-    """Everything that `run_study` runs, each once."""
-    resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
+def factor_systems(families: Sequence[Family]) -> list[DetectorSystem]:
+    """The grids, the swap at each rate, and the swap with every layer kept, each once."""
+    resnet, convnext = (next(f for f in families if f.name == n) for n in OF_PAIR)
     found = [
         plain(resnet), *(swap(convnext, rate) for rate in RATES), *same_structure(convnext),
-        *grid(resnet), *grid(convnext), *one_more(resnet), *one_more(convnext),
+        *grid(resnet), *grid(convnext),
     ]  # fmt: skip
     return list({one.tag: one for one in found}.values())
+
+
+def study_systems(families: Sequence[Family]) -> list[DetectorSystem]:
+    """Everything that `run_study` runs, each once."""
+    return factor_systems(families) + [one for family in families for one in one_more(family)]
 
 
 def worth(pooled: Sequence[Pooled]) -> float:

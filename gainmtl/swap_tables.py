@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from gainmtl.detector_results import cell
 from gainmtl.detector_systems import DetectorSystem
 from gainmtl.distillation import ReverseDistillation
-from gainmtl.swap_study import Family, plain, study_systems, system, taken
+from gainmtl.swap_study import (
+    OF_PAIR,
+    Family,
+    base,
+    grid,
+    layers_kept,
+    one_more,
+    plain,
+    study_systems,
+    system,
+    taken,
+)
 from gainmtl.swap_verdicts import verdict_row
 from gainmtl.tables import find, markdown
 
@@ -48,8 +62,9 @@ def spread_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
 def factor_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
     """Each factor of the grids: image AUROC of pairs that differ in it alone, in Markdown.
 
-    One line per family and factor with the mean over pairs, the least and the greatest difference,
-    and how many pairs are above 0. Pairs share systems, so this is no interval.
+    A pair's difference is the mean over seeds. One line per family and factor with the mean over
+    pairs, the least and the greatest, how many pairs are above 0, and how many of all trainings of
+    pairs. Pairs share systems, so this is no interval.
     """
     lines = []
     for family in families:
@@ -69,34 +84,72 @@ def factor_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
                 pairs.setdefault("modern minus published recipe", []).append((one, base))
         if family.name == "convnext":
             pairs["trained embedding minus stage 4"] = [
-                (system(family, f, False, r), system(family, f, False, r, embedding="stage4"))
+                (system(family, f, False, r), layers_kept(family, f, r))
                 for f, r in itertools.product(taken(family), ("paper", "modern"))
             ]
         for factor, compared in pairs.items():
-            apart = [_value(rows, a) - _value(rows, b) for a, b in compared]
+            each = np.array([by_seed(rows, a) - by_seed(rows, b) for a, b in compared])
+            apart = each.mean(axis=1)
             lines.append(
                 [
-                    f"{family.backbone}, {factor}", f"{sum(apart) / len(apart):+.3f}",
-                    f"{min(apart):+.3f} to {max(apart):+.3f}",
-                    f"{sum(value > 0 for value in apart)} of {len(apart)}",
+                    f"{family.backbone}, {factor}", f"{apart.mean():+.3f}",
+                    f"{apart.min():+.3f} to {apart.max():+.3f}",
+                    f"{(apart > 0).sum()} of {apart.size}", f"{(each > 0).sum()} of {each.size}",
                 ]
             )  # fmt: skip
-    return markdown(["factor", "mean over pairs", "least to greatest", "above 0"], lines)
+    header = ["factor", "mean over pairs", "least to greatest", "pairs above 0", "by seed"]
+    return markdown(header, lines)
 
 
-def _value(rows: pd.DataFrame, one: Any) -> float:
-    """The image AUROC of a system on the fold that chooses, all seeds together."""
-    where: dict[str, Any] = {"study": "factors"}
-    return find(rows, one, "auroc", None, **where).value
+def by_seed(rows: pd.DataFrame, one: DetectorSystem) -> npt.NDArray[np.float64]:
+    """The image AUROC of one of the factors' systems on the fold that chooses, seed by seed.
+
+    Raises:
+        LookupError: no such rows.
+    """
+    wanted = {**one.condition, "study": "factors"}
+    kept = rows[
+        (rows["system"] == one.name)
+        & (rows["metric"] == "auroc")
+        & rows["fold"].notna()
+        & rows["condition"].map(lambda given: dict(given) == wanted)
+    ]
+    if kept.empty:
+        raise LookupError(f"expected rows of {one.name}, {wanted}, one per seed; found none")
+    return kept.sort_values("seed")["value"].to_numpy(float)
 
 
-ROLES = {
+def seed_deviation(rows: pd.DataFrame, family: Family) -> float:
+    """How far the image AUROC moves when the seed alone is another, over a family's grid.
+
+    sqrt(mean over systems of the variance over seeds); NaN with a single seed.
+    """
+    found = np.array([by_seed(rows, one) for one in grid(family)])
+    if found.shape[1] < 2:
+        return math.nan
+    return float(np.sqrt(found.var(axis=1, ddof=1).mean()))
+
+
+def besides_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
+    """What was tried beside the factors, each family's after what it changes, in Markdown."""
+    lines = [
+        [one.label, *(cell(rows, one, *place, study="besides") for place in MEASURES)]
+        for family in families
+        for one in (base(family), *one_more(family))
+    ]
+    return markdown(["one thing changed", "image AUROC", "AUPRO"], lines)
+
+
+MEASURES = (("auroc", None), ("aupro", "defect_map"))
+"""What tables of the study show, metric and map."""
+CHOSEN_AS = {
     "plain": "as published",
     "swap": "swapped in, at the best rate",
     "same": "best of the swap's structure",
-    "structure": "best of the ConvNeXt's grid",
-    "resnet": "best ResNet",
-    "convnext": "best ConvNeXt",
+    "convnext": "best of the ConvNeXt's grid",
+    "resnet": "best of the ResNet's grid",
+    "convnext, one more": "best ConvNeXt of those beside",
+    "resnet, one more": "best ResNet of those beside",
 }
 """What a system can be chosen for, for readers."""
 
@@ -108,7 +161,7 @@ def final_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
     """
     lines = []
     systems: list[Any] = study_systems(families)  # rows are found by name and condition
-    for role, words in ROLES.items():
+    for role, words in CHOSEN_AS.items():
         for one in systems:
             chosen: dict[str, Any] = {"study": "chosen", "role": role}
             try:
@@ -117,29 +170,25 @@ def final_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
                 continue
             final: dict[str, Any] = {"study": "final"}
             count = find(rows, one, "parameters", None, **final).value
-            measures = (cell(rows, one, *place, **final) for place in JUDGED.values())
+            measures = (cell(rows, one, *place, **final) for place in MEASURES)
             lines.append([words, one.label, there.text(3), *measures, f"{count / 1e6:.1f} M"])
-    header = ["chosen as", "", "image AUROC where it was chosen", *JUDGED, "parameters"]
+    header = [
+        "chosen as", "", "image AUROC where it was chosen", "image AUROC on the other folds",
+        "AUPRO there", "parameters",
+    ]  # fmt: skip
     return markdown(header, lines)
-
-
-JUDGED = {
-    "image AUROC on the other folds": ("auroc", None),
-    "AUPRO there": ("aupro", "defect_map"),
-}
-"""Measures of what was chosen, by title."""
 
 
 def teacher_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
     """The published detector on every teacher of the study, in Markdown, the pair's last.
 
-    All on the fold that chooses.
+    All on the fold that chooses, with the seeds that judge.
     """
     lines = []
     for family in [*_beside_pair(rows), *families]:
         of_pair = family in families
         own: dict[str, Any] = {} if of_pair else {"teacher": family.name}
-        place = {"study": "factors" if of_pair else "teachers", **own}
+        place: dict[str, Any] = {"study": "teachers", "teacher": family.name}
         try:
             accuracy = verdict_row(rows, "accuracy", f"teacher-{family.backbone}", **own).text()
         except LookupError:
@@ -148,8 +197,7 @@ def teacher_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
             [
                 _label(family, of_pair),
                 accuracy,
-                cell(rows, plain(family), "auroc", None, **place),
-                cell(rows, plain(family), "aupro", "defect_map", **place),
+                *(cell(rows, plain(family), *measure, **place) for measure in MEASURES),
             ]
         )
     return markdown(["teacher", "accuracy", "image AUROC", "AUPRO"], lines)
@@ -159,8 +207,8 @@ def against_less_accurate(rows: pd.DataFrame, families: Sequence[Family]) -> str
     """The ConvNeXt minus the published detector on a less accurate teacher, in Markdown.
 
     One line for each such teacher beside the pair with the difference of accuracy and of the image
-    AUROC, as swapped in and the best of all that was tried with the ConvNeXt, while the other is as
-    it was published; nothing where no such teacher was run.
+    AUROC, as swapped in and the best of the ConvNeXt's grid, while the other is as it was
+    published; nothing where no such teacher was run.
     """
     convnext = next(f for f in families if f.name == "convnext")
     accuracy = verdict_row(rows, "accuracy", f"teacher-{convnext.backbone}").value
@@ -190,7 +238,7 @@ def _beside_pair(rows: pd.DataFrame) -> list[Family]:
     """The teachers beside the pair that `rows` know, without weights."""
     known = {}
     for name, c in zip(rows["system"], map(dict, rows["condition"]), strict=True):
-        if c.get("study") == "teachers":
+        if c.get("study") == "teachers" and c["teacher"] not in OF_PAIR:
             backbone = str(name).removeprefix(f"{ReverseDistillation.kind}-")
             even = float(c.get("flat_field", 0))
             known[c["teacher"]] = Family(str(c["teacher"]), backbone, None, even)

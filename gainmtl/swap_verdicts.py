@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,17 @@ from gainmtl.reference import find_weights
 from gainmtl.shading import flat_field
 from gainmtl.swap_study import (
     CLEAR,
+    OF_PAIR,
     RATES,
     STUDY_FOLD,
     Family,
+    base,
     beside,
     best_of,
     executed_parameters,
+    factor_systems,
     grid,
+    judging_seeds,
     one_more,
     plain,
     reference_pair,
@@ -53,14 +58,13 @@ from gainmtl.teachers import level_statistics
 
 NAME = "13_swap_study"
 """Of its results file, which is not the chapter's."""
-ROLES = {
+COMPARED = {
     "swap": ("swap", "plain"),
     "same": ("same", "plain"),
-    "other": ("structure", "plain"),
+    "other": ("convnext", "plain"),
     "repaired": ("convnext", "resnet"),
 }
-"""The differences that verdicts rest on, first minus second, by role."""
-
+"""The differences that verdicts rest on, first minus second: what was chosen for which role."""
 
 D1 = "D1, a better classifier as the teacher detects better"
 D2 = "D2, worse on every class, and the structure is to blame"
@@ -75,8 +79,10 @@ def study_results(
     the published detector on the fold that chooses, and on the other folds too where it told the
     pictures of the pair's pretraining apart and its weights are not the pair's.
 
-    `parameters` with `study_seeds`, `study_size` and `study_epochs`; what was chosen on one fold is
-    trained alike on the folds that chose nothing.
+    `parameters` with `study_seeds`, `judging_seeds`, `study_size` and `study_epochs`. The factors
+    are trained with every seed; what was chosen on one fold is trained alike, with the first
+    `judging_seeds` of them, on the folds that chose nothing. What is tried beside the factors is
+    trained with those seeds too, and takes no part in the choice that the verdicts rest on.
 
     Raises:
         ValueError: a single fold, teachers of one name, or a teacher of the pair whose accuracy is
@@ -93,7 +99,8 @@ def study_results(
         [one._replace(weights=find_weights(one.weights)) for one in part]
         for part in (families, others)
     )
-    names = [one.backbone for one in families] + [one.name for one in others]
+    names = [name for one in families for name in (one.name, one.backbone)]
+    names += [one.name for one in others]
     if len(set(names)) < len(names):
         raise ValueError(f"expected teachers of different names, found {', '.join(names)}")
     for one in families:
@@ -103,20 +110,21 @@ def study_results(
                 "notebooks/pretrain_teacher.ipynb"
             )
     tried = run_study(p, families)
-    resnet, convnext = (next(f for f in families if f.name == n) for n in ("resnet", "convnext"))
+    resnet, convnext = (next(f for f in families if f.name == n) for n in OF_PAIR)
     beside_pair = run_teachers(p, others)
     candidates = {
         "plain": [plain(resnet)],
         "swap": [swap(convnext, rate) for rate in RATES],
         "same": same_structure(convnext),
-        "structure": grid(convnext),
-        "resnet": [*grid(resnet), *one_more(resnet)],
-        "convnext": [*grid(convnext), *one_more(convnext)],
+        "resnet": grid(resnet),
+        "convnext": grid(convnext),
+        "resnet, one more": one_more(resnet),
+        "convnext, one more": one_more(convnext),
     }
     chosen = {role: best_of(tried, systems) for role, systems in candidates.items()}
     systems = {one.tag: one for one in study_systems(families)}
     held_out = [fold for fold in range(p.folds) if fold != STUDY_FOLD]
-    own = study_parameters(p, "final")
+    own = study_parameters(p, "final", True)
     final = {
         tag: run_detector(own, systems[tag], None, held_out, progress=False, data_seed=0)
         for tag in dict.fromkeys(chosen.values())
@@ -160,7 +168,7 @@ def study_results(
     runs.write_results(
         Path(p.output_dir) / WRITTEN[NAME], notebook=p.notebook,
         # What the pages tell of a file is what its rows are about.
-        parameters={**vars(own), "output_dir": p.output_dir},
+        parameters={**vars(own), "seeds": tuple(p.study_seeds), "output_dir": p.output_dir},
         provenance=facts, rows=rows,
     )  # fmt: skip
     given = {**vars(p), "pair": [family.backbone for family in families]}
@@ -170,10 +178,12 @@ def study_results(
 
 def _about(given: Mapping[str, Any]) -> str:
     """What a study was like, from its parameters."""
+    judging = judging_seeds(SimpleNamespace(**given))
     return (
-        f"{given['dataset']}, {', '.join(given['pair'])}, seeds: {as_text(given['study_seeds'])}, "
-        f"{given['study_size']} px, {given['study_epochs']} epochs; factors on one fold, what was "
-        f"chosen there is judged on the {given['folds'] - 1} others"
+        f"{given['dataset']}, {', '.join(given['pair'])}, {given['study_size']} px, "
+        f"{given['study_epochs']} epochs; factors on one fold, seeds: "
+        f"{as_text(given['study_seeds'])}; what was chosen there is judged on the "
+        f"{given['folds'] - 1} others, seeds: {as_text(judging)}"
     )
 
 
@@ -193,16 +203,26 @@ def study_rows(
     """All rows of the study, from the runs on the fold that chose and on those that did not.
 
     `chosen` names tags of both: the published ResNet ("plain"), the swap at its best rate ("swap"),
-    the best one of the same structure ("same"), of the ConvNeXt's grid ("structure"), and the best
-    ResNet and ConvNeXt of all with a trained embedding ("resnet", "convnext"). Rows carry `study`
-    in their condition: "factors", "final", "chosen" with the `role` a system was chosen for and its
-    image AUROC where it was chosen, or "verdict" with a `role`.
+    the best one of the same structure ("same"), of either grid ("resnet", "convnext"), and of what
+    was tried beside it ("resnet, one more", "convnext, one more"). Rows carry `study` in their
+    condition: "factors"; "besides" for `one_more` and its `base`, and "teachers" for the published
+    detector on each teacher of the pair, its family's name as `teacher`, both with the seeds that
+    judge; "final"; "chosen" with the `role` a system was chosen for and its image AUROC where it
+    was chosen; or "verdict" with a `role`.
     """
     p, systems = parameters, {one.tag: one for one in study_systems(families)}
-    parts = [_factor_rows(tried[tag], p.study_seeds, p.dataset, "factors") for tag in tried]
-    parts += [detector_rows(one, p.study_seeds, p.dataset, study="final") for one in final.values()]
-    for role, (a, b) in ROLES.items():
-        found = difference_rows(final[chosen[a]], final[chosen[b]], p.study_seeds, p.dataset)
+    judging = judging_seeds(p)
+    factors = [one.tag for one in factor_systems(families)]
+    besides = [one.tag for family in families for one in (base(family), *one_more(family))]
+    parts = [_factor_rows(tried[tag], p.study_seeds, p.dataset, "factors") for tag in factors]
+    parts += [_factor_rows(tried[tag], judging, p.dataset, "besides") for tag in besides]
+    parts += [
+        _factor_rows(tried[plain(one).tag], judging, p.dataset, "teachers", teacher=one.name)
+        for one in families
+    ]
+    parts += [detector_rows(one, judging, p.dataset, study="final") for one in final.values()]
+    for role, (a, b) in COMPARED.items():
+        found = difference_rows(final[chosen[a]], final[chosen[b]], judging, p.dataset)
         kinds = [dict(c).get("defect_type") for c in found["condition"]]
         found["condition"] = [
             {"study": "verdict", "role": role} | ({"defect_type": kind} if kind else {})
@@ -232,8 +252,11 @@ def study_rows(
 def _factor_rows(
     pooled: Sequence[Pooled], seeds: Sequence[int], dataset: str, study: str, **more: Any
 ) -> pd.DataFrame:
-    """What a detector is judged by, per seed and over all: dozens of systems, so no more."""
-    rows = detector_rows(pooled, seeds, dataset, study=study, **more)
+    """What a detector is judged by, per seed and over all: dozens of systems, so no more.
+
+    Of the seeds given, which are the first that it was trained with.
+    """
+    rows = detector_rows(pooled[: len(seeds)], seeds, dataset, study=study, **more)
     shown = {metric for metric, _ in DETECTOR_COLUMNS.values()}
     together = rows["condition"].map(lambda condition: "defect_type" not in condition)
     return rows[rows["metric"].isin(shown) & together]
@@ -255,11 +278,11 @@ def teacher_rows(
     as for `study_rows`. `study` is "teachers", "final" or, for the swap and the best ConvNeXt minus
     this teacher's, "verdict".
     """
-    p = parameters
+    p, judging = parameters, judging_seeds(parameters)
     facts, parts = [], []
     for family in others:
         own: dict[str, Any] = {"teacher": family.name}
-        parts.append(_factor_rows(tried[family.name], p.study_seeds, p.dataset, "teachers", **own))
+        parts.append(_factor_rows(tried[family.name], judging, p.dataset, "teachers", **own))
         if (card := pretrained_on(family.weights)) and _task(family) == task:
             about: dict[str, Any] = {"condition": {"study": "verdict", **own}}
             value = float(card["accuracy"])
@@ -268,13 +291,9 @@ def teacher_rows(
             )
         if family.name not in final:
             continue
-        parts.append(
-            detector_rows(final[family.name], p.study_seeds, p.dataset, study="final", **own)
-        )
+        parts.append(detector_rows(final[family.name], judging, p.dataset, study="final", **own))
         for role in ("swap", "convnext"):
-            found = difference_rows(
-                pair[chosen[role]], final[family.name], p.study_seeds, p.dataset
-            )
+            found = difference_rows(pair[chosen[role]], final[family.name], judging, p.dataset)
             together = found["condition"].map(lambda condition: "defect_type" not in condition)
             found = found[together].copy()
             found["condition"] = [{"study": "verdict", "role": role, **own}] * len(found)
@@ -288,7 +307,7 @@ SEEN = 32
 
 def _normal_pictures(parameters: Any) -> torch.Tensor:
     """`SEEN` normal training pictures of the fold that chooses, (B, 3, H, W) in [0, 1]."""
-    p = study_parameters(parameters, "factors")
+    p = study_parameters(parameters, "factors", True)
     normal: Any = normal_only(load_detector_fold(p, 0, "auto")(STUDY_FOLD)).train
     places = np.linspace(0, len(normal) - 1, min(SEEN, len(normal))).round().astype(int)
     return torch.stack([normal[int(place)].image for place in places])

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gainmtl import runs, swap_study, swap_tables, swap_verdicts
-from gainmtl.detector_fit import DistillationRun
+from gainmtl.detector_fit import RECIPES, DistillationRun
 from gainmtl.pretraining import Pretraining, pretrain
 from gainmtl.swap_study import CLEAR, Family
 from gainmtl.swap_verdicts import judge_structure, judge_teacher
@@ -65,18 +65,22 @@ def test_the_study_runs_each_system_once_and_in_a_folder_of_its_own() -> None:
     systems = swap_study.study_systems([RESNET, CONVNEXT])
     tags = [one.tag for one in systems]
     assert len(tags) == len(set(tags))
-    # 12 and 16 of the grids, three rates, eight of the same structure, one more thing each.
-    assert len(tags) == 12 + 16 + 3 + 8 + 6 + 7
+    # 12 and 16 of the grids, three rates, eight of the same structure with the swap itself among
+    # them, one more thing each.
+    assert len(tags) == 12 + 16 + 3 + 7 + 6 + 7
+    assert len(swap_study.factor_systems([RESNET, CONVNEXT])) == 12 + 16 + 3 + 7
     places = {(one.name, str(sorted(one.condition.items()))) for one in systems}
     assert len(places) == len(tags)
     kept = swap_study.same_structure(CONVNEXT)
     assert all(dict(one.options)["embedding"] == "stage4" for one in kept)
     assert not any(dict(one.options)["fusion"] for one in kept)
+    # Raw and as published with every layer kept is the swap, at the published recipe's own rate.
+    assert swap_study.swap(CONVNEXT, RECIPES["paper"]["learning_rate"]) in kept
 
 
 def test_what_else_was_suspected_is_one_option_each() -> None:
     for family in (RESNET, CONVNEXT):
-        base = dict(swap_study.system(family, "raw", True, "modern").options)
+        base = dict(swap_study.base(family).options)
         for one in swap_study.one_more(family):
             assert one.recipe == "modern"
             assert len(set(dict(one.options).items()) - set(base.items())) == 1
@@ -163,7 +167,7 @@ def test_a_less_accurate_teacher_is_told_apart_from_those_of_the_pair() -> None:
 
 def test_a_factor_is_judged_by_pairs_that_differ_in_it_alone() -> None:
     rows = []
-    for one in swap_study.study_systems([RESNET, CONVNEXT]):
+    for one in swap_study.factor_systems([RESNET, CONVNEXT]):
         # By hand: fusion is worth 0.1, the modern recipe 0.02, scaled features 0.01 with fusion
         # and -0.03 without; the rest nothing.
         options = dict(one.options)
@@ -172,22 +176,36 @@ def test_a_factor_is_judged_by_pairs_that_differ_in_it_alone() -> None:
         value += scaled * (0.01 if options["fusion"] else -0.03)
         value += 0.2 if options.get("embedding") == "stage4" else 0
         about = {**one.condition, "study": "factors"}
-        rows.append(runs.row("set", one.name, "auroc", value, condition=about))
-    lines = swap_tables.factor_table(pd.DataFrame(rows), [RESNET, CONVNEXT]).splitlines()
-    # (0.1 · 4 of raw and standardized + 0.14 · 2 of scaled) / 6
-    assert "| test_resnet, fusion minus none | +0.113 | +0.100 to +0.140 | 6 of 6 |" in lines
-    assert "| test_resnet, scaled minus raw | -0.010 | -0.030 to +0.010 | 2 of 4 |" in lines
-    told = "| test_convnext, modern minus published recipe | +0.020 | +0.020 to +0.020 | 8 of 8 |"
+        # The second seed takes fusion's worth and half as much again from what is fused.
+        for seed, less in ((0, 0.0), (1, 0.15 * options["fusion"])):
+            row = runs.row(
+                "set", one.name, "auroc", value - less, condition=about, seed=seed, fold=0
+            )
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    lines = swap_tables.factor_table(table, [RESNET, CONVNEXT]).splitlines()
+    # (0.1 · 4 of raw and standardized + 0.14 · 2 of scaled) / 6, less 0.075: the mean of both seeds
+    told = "| test_resnet, fusion minus none | +0.038 | +0.025 to +0.065 | 6 of 6 | 6 of 12 |"
     assert told in lines
-    told = "| test_convnext, trained embedding minus stage 4 | -0.200 | -0.200 to -0.200 | 0 of 8 |"
+    told = "| test_resnet, scaled minus raw | -0.010 | -0.030 to +0.010 | 2 of 4 | 4 of 8 |"
     assert told in lines
+    named = "| test_convnext, modern minus published recipe"
+    assert f"{named} | +0.020 | +0.020 to +0.020 | 8 of 8 | 16 of 16 |" in lines
+    named = "| test_convnext, trained embedding minus stage 4"
+    assert f"{named} | -0.200 | -0.200 to -0.200 | 0 of 8 | 0 of 16 |" in lines
+    # Half of a grid is fused, variance 0.15² / 2 over the two seeds; the other half doesn't move.
+    assert swap_tables.seed_deviation(table, RESNET) == pytest.approx(0.075)
+    alone = table[table["seed"] == 0]
+    assert math.isnan(swap_tables.seed_deviation(alone, RESNET))
+    with pytest.raises(LookupError, match="one per seed"):
+        swap_tables.by_seed(table, swap_study.one_more(RESNET)[0])
 
 
 @pytest.mark.slow
 def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swap_study, "taken", lambda family: ("scaled",))
+    monkeypatch.setattr(swap_study, "taken", lambda family: ("raw",))
     families = []
     for family in (RESNET, CONVNEXT):
         path = tmp_path / f"{family.backbone}.safetensors"
@@ -198,7 +216,8 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
         notebook="99_none", dataset="synthetic", data_root=None, image_size=64,
         backbone="test_resnet", weights=None, epochs=2, batch_size=32, learning_rate=1e-3,
         folds=2, seeds=(0,), accelerator="cpu", devices=1, precision="32-true",
-        output_dir=str(tmp_path / "run"), study_seeds=(0, 1), study_size=32, study_epochs=1,
+        output_dir=str(tmp_path / "run"), study_seeds=(0, 1), judging_seeds=1, study_size=32,
+        study_epochs=1,
     )  # fmt: skip
     early = families[0]._replace(name="fewer-epochs")
     early = early._replace(weights=str(tmp_path / "early.safetensors"))
@@ -216,9 +235,13 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     assert [given["image_size"], given["epochs"], given["seeds"]] == [32, 1, [0, 1]]
     judged = swap_verdicts.judge(stored.rows, families)
     assert set(judged) == {swap_verdicts.D1, swap_verdicts.D2}
-    factors = [c for c in stored.rows["condition"] if c.get("study") == "factors"]
-    # 14 systems and 13 suspicions, seven measures, one row per seed and one for both
-    assert len(factors) == (14 + 13) * 7 * 3
+    of = stored.rows["condition"].map(lambda condition: condition.get("study"))
+    # Seven measures: of 12 systems by two seeds and both together, of 13 suspicions with what they
+    # change and of five teachers by the one seed that judges and pooled.
+    assert (of == "factors").sum() == 12 * 7 * 3
+    assert (of == "besides").sum() == (13 + 2) * 7 * 2
+    assert (of == "teachers").sum() == 5 * 7 * 2
+    assert set(stored.rows.loc[of == "final", "seed"].dropna()) == {0}
     assert set(stored.provenance["teachers"]) == {
         "test_resnet", "test_convnext", "untrained", "fewer-epochs", "other-pictures",
     }  # fmt: skip
@@ -236,7 +259,7 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     assert len(shown) == 2 + 4 * 3 + 4
     assert all(len(value.strip(" |").split(", ")) == 3 for line in shown[2:] for value in line[2:])
     chosen = swap_tables.final_table(stored.rows, families).splitlines()[2:]
-    assert len(chosen) == len(swap_tables.ROLES)
+    assert len(chosen) == len(swap_tables.CHOSEN_AS)
     finals = {name for name in stored.provenance["training_seconds"] if name.startswith("final/")}
     assert {line.split(" | ")[1] for line in chosen} == {
         one.label for one in swap_study.study_systems(families) if f"final/{one.tag}" in finals
