@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gainmtl.detector_fit import RECIPES
 from gainmtl.detector_results import cell
 from gainmtl.detector_systems import DetectorSystem
 from gainmtl.distillation import ReverseDistillation
@@ -119,15 +120,26 @@ def by_seed(rows: pd.DataFrame, one: DetectorSystem) -> npt.NDArray[np.float64]:
     return kept.sort_values("seed")["value"].to_numpy(float)
 
 
-def seed_deviation(rows: pd.DataFrame, family: Family) -> float:
-    """How far the image AUROC moves when the seed alone is another, over a family's grid.
+def seed_deviation(rows: pd.DataFrame, systems: Sequence[DetectorSystem]) -> float:
+    """How far the image AUROC of `systems` moves when the seed alone is another.
 
     sqrt(mean over systems of the variance over seeds); NaN with a single seed.
     """
-    found = np.array([by_seed(rows, one) for one in grid(family)])
+    found = np.array([by_seed(rows, one) for one in systems])
     if found.shape[1] < 2:
         return math.nan
     return float(np.sqrt(found.var(axis=1, ddof=1).mean()))
+
+
+def seed_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
+    """`seed_deviation` of the grids by family and recipe, in Markdown; dashes with one seed."""
+    lines = []
+    for family in families:
+        own = ([one for one in grid(family) if one.recipe == recipe] for recipe in RECIPES)
+        moved = [seed_deviation(rows, systems) for systems in own]
+        lines.append([family.backbone, *("–" if math.isnan(v) else f"{v:.3f}" for v in moved)])
+    header = ["standard deviation over seeds", *(f"recipe {name}" for name in RECIPES)]
+    return markdown(header, lines)
 
 
 def besides_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
@@ -225,7 +237,7 @@ def against_less_accurate(rows: pd.DataFrame, families: Sequence[Family]) -> str
             continue
         if other < accuracy:
             lines.append([_label(family), f"{accuracy - other:+.2f}", *found])
-    header = ["ConvNeXt minus", "accuracy", "image AUROC, swapped in", "best ConvNeXt"]
+    header = ["ConvNeXt minus", "accuracy", "image AUROC, swapped in", "best of its grid"]
     return markdown(header, lines) if lines else ""
 
 

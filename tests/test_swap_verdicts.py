@@ -194,9 +194,12 @@ def test_a_factor_is_judged_by_pairs_that_differ_in_it_alone() -> None:
     named = "| test_convnext, trained embedding minus stage 4"
     assert f"{named} | -0.200 | -0.200 to -0.200 | 0 of 8 | 0 of 16 |" in lines
     # Half of a grid is fused, variance 0.15² / 2 over the two seeds; the other half doesn't move.
-    assert swap_tables.seed_deviation(table, RESNET) == pytest.approx(0.075)
+    grid = swap_study.grid(RESNET)
+    assert swap_tables.seed_deviation(table, grid) == pytest.approx(0.075)
+    assert "| test_resnet | 0.075 | 0.075 |" in swap_tables.seed_table(table, [RESNET])
     alone = table[table["seed"] == 0]
-    assert math.isnan(swap_tables.seed_deviation(alone, RESNET))
+    assert math.isnan(swap_tables.seed_deviation(alone, grid))
+    assert "| test_resnet | – | – |" in swap_tables.seed_table(alone, [RESNET])
     with pytest.raises(LookupError, match="one per seed"):
         swap_tables.by_seed(table, swap_study.one_more(RESNET)[0])
 
