@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from gainmtl.detector_fit import RECIPES
@@ -75,14 +74,14 @@ def factor_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
         for features, fusion, recipe in ways:
             one = system(family, features, fusion, recipe)
             if features in others:
-                base = system(family, "raw", fusion, recipe)
-                pairs.setdefault(f"{features} minus raw", []).append((one, base))
+                other = system(family, "raw", fusion, recipe)
+                pairs.setdefault(f"{features} minus raw", []).append((one, other))
             if fusion:
-                base = system(family, features, False, recipe)
-                pairs.setdefault("fusion minus none", []).append((one, base))
+                other = system(family, features, False, recipe)
+                pairs.setdefault("fusion minus none", []).append((one, other))
             if recipe == "modern":
-                base = system(family, features, fusion, "paper")
-                pairs.setdefault("modern minus published recipe", []).append((one, base))
+                other = system(family, features, fusion, "paper")
+                pairs.setdefault("modern minus published recipe", []).append((one, other))
         if family.name == "convnext":
             pairs["trained embedding minus stage 4"] = [
                 (system(family, f, False, r), layers_kept(family, f, r))
@@ -102,11 +101,11 @@ def factor_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
     return markdown(header, lines)
 
 
-def by_seed(rows: pd.DataFrame, one: DetectorSystem) -> npt.NDArray[np.float64]:
-    """The image AUROC of one of the factors' systems on the fold that chooses, seed by seed.
+def by_seed(rows: pd.DataFrame, one: DetectorSystem) -> pd.Series:
+    """The image AUROC of one of the factors' systems on the fold that chooses, by seed.
 
     Raises:
-        LookupError: no such rows.
+        LookupError: no such rows, or several of one seed.
     """
     wanted = {**one.condition, "study": "factors"}
     kept = rows[
@@ -115,9 +114,10 @@ def by_seed(rows: pd.DataFrame, one: DetectorSystem) -> npt.NDArray[np.float64]:
         & rows["fold"].notna()
         & rows["condition"].map(lambda given: dict(given) == wanted)
     ]
-    if kept.empty:
-        raise LookupError(f"expected rows of {one.name}, {wanted}, one per seed; found none")
-    return kept.sort_values("seed")["value"].to_numpy(float)
+    if kept.empty or kept["seed"].duplicated().any():
+        found = list(kept["seed"])
+        raise LookupError(f"expected one row per seed of {one.name}, {wanted}; found {found}")
+    return kept.set_index("seed")["value"].sort_index().astype(float)
 
 
 def seed_deviation(rows: pd.DataFrame, systems: Sequence[DetectorSystem]) -> float:
@@ -144,12 +144,14 @@ def seed_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
 
 def besides_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
     """What was tried beside the factors, each family's after what it changes, in Markdown."""
+    own = rows["condition"].map(lambda condition: condition.get("study") == "besides")
     lines = [
         [one.label, *(cell(rows, one, *place, study="besides") for place in MEASURES)]
         for family in families
         for one in (base(family), *one_more(family))
     ]
-    return markdown(["one thing changed", "image AUROC", "AUPRO"], lines)
+    seeds = rows.loc[own, "seed"].nunique()
+    return markdown([f"one thing changed, seeds: {seeds}", "image AUROC", "AUPRO"], lines)
 
 
 MEASURES = (("auroc", None), ("aupro", "defect_map"))
@@ -160,8 +162,8 @@ CHOSEN_AS = {
     "same": "best of the swap's structure",
     "convnext": "best of the ConvNeXt's grid",
     "resnet": "best of the ResNet's grid",
-    "convnext, one more": "best ConvNeXt of those beside",
-    "resnet, one more": "best ResNet of those beside",
+    "convnext, one more": "best ConvNeXt of what else was suspected",
+    "resnet, one more": "best ResNet of what else was suspected",
 }
 """What a system can be chosen for, for readers."""
 

@@ -85,8 +85,8 @@ def study_results(
     trained with those seeds too, and takes no part in the choice that the verdicts rest on.
 
     Raises:
-        ValueError: a single fold, teachers of one name, or a teacher of the pair whose accuracy is
-            not known.
+        ValueError: a single fold, fewer seeds than are to judge, teachers of one name, or a teacher
+            of the pair whose accuracy is not known.
     """
     p = parameters
     if not wanted:
@@ -94,6 +94,11 @@ def study_results(
         return stored(NAME, "the study", lambda f: _about(f.parameters), command(NAME), absent)
     if p.folds < 2:
         raise ValueError("the study judges on folds that chose nothing: it needs folds >= 2")
+    if not 1 <= p.judging_seeds <= len(p.study_seeds):
+        raise ValueError(
+            f"expected judging_seeds from 1 to {len(p.study_seeds)}, the number of study_seeds; "
+            f"found {p.judging_seeds}"
+        )
     started = time.monotonic()
     families, others = (
         [one._replace(weights=find_weights(one.weights)) for one in part]
@@ -167,8 +172,8 @@ def study_results(
     facts["weights"] = None
     runs.write_results(
         Path(p.output_dir) / WRITTEN[NAME], notebook=p.notebook,
-        # What the pages tell of a file is what its rows are about.
-        parameters={**vars(own), "seeds": tuple(p.study_seeds), "output_dir": p.output_dir},
+        # What the results page tells of a file is about the rows that it shows, the judged ones.
+        parameters={**vars(own), "output_dir": p.output_dir},
         provenance=facts, rows=rows,
     )  # fmt: skip
     given = {**vars(p), "pair": [family.backbone for family in families]}

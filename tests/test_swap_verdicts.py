@@ -14,7 +14,7 @@ from gainmtl.detector_fit import RECIPES, DistillationRun
 from gainmtl.pretraining import Pretraining, pretrain
 from gainmtl.swap_study import CLEAR, Family
 from gainmtl.swap_verdicts import judge_structure, judge_teacher
-from gainmtl.tables import Value
+from gainmtl.tables import Value, find
 
 RESNET, CONVNEXT = Family("resnet", "test_resnet", None), Family("convnext", "test_convnext", None)
 
@@ -182,6 +182,8 @@ def test_a_factor_is_judged_by_pairs_that_differ_in_it_alone() -> None:
                 "set", one.name, "auroc", value - less, condition=about, seed=seed, fold=0
             )
             rows.append(row)
+        # A stored study has the figure of both seeds together, too.
+        rows.append(runs.row("set", one.name, "auroc", 9.0, condition=about))
     table = pd.DataFrame(rows)
     lines = swap_tables.factor_table(table, [RESNET, CONVNEXT]).splitlines()
     # (0.1 · 4 of raw and standardized + 0.14 · 2 of scaled) / 6, less 0.075: the mean of both seeds
@@ -200,8 +202,16 @@ def test_a_factor_is_judged_by_pairs_that_differ_in_it_alone() -> None:
     alone = table[table["seed"] == 0]
     assert math.isnan(swap_tables.seed_deviation(alone, grid))
     assert "| test_resnet | – | – |" in swap_tables.seed_table(alone, [RESNET])
-    with pytest.raises(LookupError, match="one per seed"):
-        swap_tables.by_seed(table, swap_study.one_more(RESNET)[0])
+    for wrong in (alone.iloc[:0], pd.concat([alone, alone])):
+        with pytest.raises(LookupError, match="one row per seed"):
+            swap_tables.by_seed(wrong, grid[0])
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_no_more_seeds_judge_than_there_are(count: int) -> None:
+    p = SimpleNamespace(folds=5, study_seeds=(0, 1), judging_seeds=count)
+    with pytest.raises(ValueError, match=f"judging_seeds from 1 to 2.*found {count}"):
+        swap_verdicts.study_results(p, [RESNET, CONVNEXT], True)
 
 
 @pytest.mark.slow
@@ -235,7 +245,8 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     stored = runs.read_results(tmp_path / "run" / "swap_study.json")
     assert len(stored.rows) == len(found.rows)
     given = stored.parameters
-    assert [given["image_size"], given["epochs"], given["seeds"]] == [32, 1, [0, 1]]
+    assert [given["image_size"], given["epochs"], given["seeds"]] == [32, 1, [0]]
+    assert [given["study_seeds"], given["judging_seeds"]] == [[0, 1], 1]
     judged = swap_verdicts.judge(stored.rows, families)
     assert set(judged) == {swap_verdicts.D1, swap_verdicts.D2}
     of = stored.rows["condition"].map(lambda condition: condition.get("study"))
@@ -245,10 +256,28 @@ def test_the_study_goes_from_its_factors_to_a_file_of_its_own(
     assert (of == "besides").sum() == (13 + 2) * 7 * 2
     assert (of == "teachers").sum() == 5 * 7 * 2
     assert set(stored.rows.loc[of == "final", "seed"].dropna()) == {0}
+    for family in families:
+        folders = [tmp_path / "run" / "factors" / one.tag for one in swap_study.one_more(family)]
+        assert all([part.name for part in folder.iterdir()] == ["seed0"] for folder in folders)
+    besides = swap_tables.besides_table(stored.rows, families)
+    assert "seeds: 1" in besides
+    assert "–" not in besides
+    # What was chosen is the best by all seeds that it was trained with.
+    shown = stored.rows[of == "chosen"]
+    worth = {c["role"]: v for c, v in zip(shown["condition"], shown["value"], strict=True)}
+    for family in families:
+        for role, study, systems in (
+            (family.name, "factors", swap_study.grid(family)),
+            (f"{family.name}, one more", "besides", swap_study.one_more(family)),
+        ):
+            values = [find(stored.rows, one, "auroc", None, study=study).value for one in systems]
+            assert worth[role] == max(values)
     assert set(stored.provenance["teachers"]) == {
         "test_resnet", "test_convnext", "untrained", "fewer-epochs", "other-pictures",
     }  # fmt: skip
     table = swap_tables.teacher_table(stored.rows, families)
+    told = [line.split(" | ") for line in table.splitlines()[2:]]
+    assert not any(part.startswith("–") for line in told for part in line[2:])
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
         "test_resnet, untrained", "test_resnet, fewer epochs", "test_resnet, other pictures",
         "test_resnet, of the pair", "test_convnext, of the pair",
