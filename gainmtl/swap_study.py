@@ -146,9 +146,9 @@ def one_more(family: Family) -> list[DetectorSystem]:
     return found
 
 
-def executed_parameters(one: DetectorSystem, backbone: str = "") -> int:
-    """Parameters that a pass of the detector uses, teacher included."""
-    model = build(one._replace(weights=None), one.backbone or backbone, None)
+def executed_parameters(one: DetectorSystem) -> int:
+    """Parameters that a pass of the detector uses, teacher included; `one` has a backbone."""
+    model = build(one._replace(weights=None), "", None)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -27,7 +27,7 @@ from gainmtl.swap_study import (
     taken,
 )
 from gainmtl.swap_verdicts import verdict_row
-from gainmtl.tables import find, markdown
+from gainmtl.tables import find, markdown, rows_of
 
 SPREAD = {
     "mean_cosine": "mean cosine",
@@ -107,16 +107,13 @@ def by_seed(rows: pd.DataFrame, one: DetectorSystem) -> pd.Series:
     Raises:
         LookupError: no such rows, or several of one seed.
     """
-    wanted = {**one.condition, "study": "factors"}
-    kept = rows[
-        (rows["system"] == one.name)
-        & (rows["metric"] == "auroc")
-        & rows["fold"].notna()
-        & rows["condition"].map(lambda given: dict(given) == wanted)
-    ]
+    where: dict[str, Any] = {"study": "factors"}
+    system: Any = one  # rows are found by name and condition
+    every = rows_of(rows, system, "auroc", **where)
+    kept = every[every["fold"].notna()]
     if kept.empty or kept["seed"].duplicated().any():
         found = list(kept["seed"])
-        raise LookupError(f"expected one row per seed of {one.name}, {wanted}; found {found}")
+        raise LookupError(f"expected one row per seed of {one.label}; found {found}")
     return kept.set_index("seed")["value"].sort_index().astype(float)
 
 
@@ -175,11 +172,12 @@ def final_table(rows: pd.DataFrame, families: Sequence[Family]) -> str:
     """
     lines = []
     systems: list[Any] = study_systems(families)  # rows are found by name and condition
+    choices = rows[rows["condition"].map(lambda condition: condition.get("study") == "chosen")]
     for role, words in CHOSEN_AS.items():
         for one in systems:
             chosen: dict[str, Any] = {"study": "chosen", "role": role}
             try:
-                there = find(rows, one, "auroc", None, **chosen)
+                there = find(choices, one, "auroc", None, **chosen)
             except LookupError:
                 continue
             final: dict[str, Any] = {"study": "final"}

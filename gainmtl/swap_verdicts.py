@@ -58,7 +58,7 @@ from gainmtl.teachers import level_statistics
 
 NAME = "13_swap_study"
 """Of its results file, which is not the chapter's."""
-COMPARED = {
+DIFFERENCES = {
     "swap": ("swap", "plain"),
     "same": ("same", "plain"),
     "other": ("convnext", "plain"),
@@ -226,7 +226,7 @@ def study_rows(
         for one in families
     ]
     parts += [detector_rows(one, judging, p.dataset, study="final") for one in final.values()]
-    for role, (a, b) in COMPARED.items():
+    for role, (a, b) in DIFFERENCES.items():
         found = difference_rows(final[chosen[a]], final[chosen[b]], judging, p.dataset)
         kinds = [dict(c).get("defect_type") for c in found["condition"]]
         found["condition"] = [

@@ -77,21 +77,28 @@ def find(
     Raises:
         LookupError: no such row, or several.
     """
-    wanted = {**system.condition, **condition}
-    chosen = rows[
-        (rows["system"] == system.name)
-        & (rows["metric"] == metric)
-        & (rows["map"].isna() if map is None else rows["map"] == map)
-        & rows["seed"].isna()
-        & rows["fold"].isna()
-        & rows["condition"].map(lambda given: dict(given) == wanted)
-    ]
+    every = rows_of(rows, system, metric, map, **condition)
+    chosen = every[every["seed"].isna() & every["fold"].isna()]
     if len(chosen) != 1:
+        wanted = {**system.condition, **condition}
         raise LookupError(
             f"expected one pooled row of {system.name}, {metric}, map {map}, {wanted}; found "
             f"{len(chosen)}"
         )
     return value_of(chosen.iloc[0])
+
+
+def rows_of(
+    rows: pd.DataFrame, system: System, metric: str, map: str | None = None, **condition: Any
+) -> pd.DataFrame:
+    """The rows that `find` chooses from, those of single seeds and folds with them."""
+    wanted = {**system.condition, **condition}
+    return rows[
+        (rows["system"] == system.name)
+        & (rows["metric"] == metric)
+        & (rows["map"].isna() if map is None else rows["map"] == map)
+        & rows["condition"].map(lambda given: dict(given) == wanted)
+    ]
 
 
 def value_of(row: pd.Series) -> Value:
