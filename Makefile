@@ -49,5 +49,5 @@ $(STAMP): requirements.lock
 	    exit 1; }; fi
 	@$(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check $(PIP_FLAGS) -r requirements.lock
-	$(RUN) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -q -e .
+	$(RUN) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -q -e . -e book
 	@rm -f $(VENV)/.lock-* && touch $@

@@ -6,11 +6,11 @@ The parts come one by one from their modules; figures and widgets are imported o
 # Not on demand: `evaluate` and `predict` are modules and functions, and only an import here,
 # after the module's own, makes each name mean the function for good.
 from gainmtl import datasets as datasets
-from gainmtl.evaluate import evaluate as evaluate
+from gainmtl.evaluation.prediction import predict as predict
+from gainmtl.evaluation.tidy import evaluate as evaluate
+from gainmtl.io import load as load
+from gainmtl.io import save as save
 from gainmtl.model import GAINMTL as GAINMTL
-from gainmtl.persistence import load as load
-from gainmtl.persistence import save as save
-from gainmtl.predict import predict as predict
-from gainmtl.train import fit as fit
+from gainmtl.training.fitting import fit as fit
 
 __version__ = "0.1.0"

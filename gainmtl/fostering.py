@@ -4,8 +4,8 @@ For a sample of class y the score is the log-odds `z = logit_y - logit_o` agains
 normal for a defect, the most probable defect for a normal sample. Its map is
 
 - at the features that the deciding head reads, `E = A_y - A_o`, read off the forward pass. By the
-  identity of `gainmtl.explanations` Grad-CAM there is `E / n` over n cells, so fostering costs no
-  derivative beyond the ordinary ones;
+  identity of `gainmtl.explanation.gradient` Grad-CAM there is `E / n` over n cells: fostering costs
+  no derivative beyond the ordinary ones;
 - at an earlier layer F, n times Grad-CAM, `sum_k w_k F_k` with `w_k = sum_ij dz/dF_kij`. Its
   weights are gradients, and training on it differentiates them again: the paper's second-order
   route.

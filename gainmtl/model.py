@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gainmtl.attention import REFINEMENTS, GuidedAttention
-from gainmtl.backbones import Backbone
+from gainmtl.backbone import Backbone
 from gainmtl.baselines.attention_branch import AttentionBranch, Branch, attending, branch_level
 from gainmtl.cam import check_pooling, pool_evidence, resize_map
 from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
 from gainmtl.fostering import Tally
 from gainmtl.heads import FeaturePyramid, LinearHead, LocalizationHead, Verdict
-from gainmtl.inspector import Inspector
+from gainmtl.interface import Inspector
+from gainmtl.objective import training_terms
 from gainmtl.precision import full
 from gainmtl.strategies import Strategy, get_strategy
-from gainmtl.training_terms import training_terms
 from gainmtl.types import Batch, Outputs
 
 FINE_STRIDE = 4

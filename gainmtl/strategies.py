@@ -87,7 +87,7 @@ class Strategy:
     fostering_certain: bool = True
     """Whether a map counts by the certainty of its verdict; see `gainmtl.fostering`."""
     copy_paste: float = 0.0
-    """How often a sample is exchanged for a counterfactual picture; see `gainmtl.copy_paste`."""
+    """Probability of the exchange in `gainmtl.training.copy_paste`, per sample."""
 
     def __post_init__(self) -> None:
         unknown = [term for term, _ in self.windows if term not in TERMS]
@@ -257,7 +257,7 @@ def foster(
 def with_copy_paste(strategy: str | Strategy, share: float = 0.5) -> Strategy:
     """A strategy that also learns from counterfactual pictures, named `<name>-copy-paste`.
 
-    `share` as in `gainmtl.copy_paste.copy_paste`.
+    `share` as in `gainmtl.training.copy_paste.copy_paste`.
 
     Raises:
         ValueError: an unknown strategy, or a share outside [0, 1].

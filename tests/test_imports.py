@@ -1,102 +1,134 @@
-"""A file imports only files that stand above it in book/api.md, and figures come on demand."""
+"""The floors of the house: which package may import which, and no circles."""
 
 from __future__ import annotations
 
 import ast
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ORDER = re.findall(r"^\.\. automodule:: gainmtl\.(\S+)$", (ROOT / "book/api.md").read_text(), re.M)
-FILES = {
-    ".".join(path.relative_to(ROOT / "gainmtl").with_suffix("").parts): path
-    for path in sorted((ROOT / "gainmtl").rglob("*.py"))
-}
-PACKAGES = {name.removesuffix(".__init__") for name in FILES if name.endswith("__init__")}
-ON_DEMAND = ("plots", "curves", "trade_offs", "forests", "widgets")
+FLOORS = ("gainmtl", "gainbook.lab", "gainbook.chapters", "gainbook.render", "tools")
+"""A package may import those before it. `gainbook.chapters.chNN_x` are apart from each other."""
+DRAWING = {"matplotlib", "seaborn", "ipywidgets", "IPython"}
+HEAVY = {"papermill", "nbformat", "distributed", "dask", "jupyter_book", "yaml"}
 
 
-def walk_run(part: ast.stmt) -> Iterator[ast.AST]:
-    """What runs of a statement; a name that only annotations need is no import."""
-    only_types = isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING"
-    yield from () if only_types else ast.walk(part)
-
-
-def imported(path: Path, top_level: bool = False) -> Iterator[str]:
-    """Full names of the modules that a file imports."""
-    tree = ast.parse(path.read_text("utf-8"))
-    nodes = tree.body if top_level else [n for part in tree.body for n in walk_run(part)]
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative imports hide the order"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def own_imports(path: Path) -> set[str]:
-    """Which of our modules a file imports, as in `ORDER`; a name in a module counts as it."""
-    found = set()
-    for name in imported(path):
-        parts = name.removeprefix("gainmtl.").split(".")
-        if name.split(".")[0] == "gainmtl":
-            stems = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
-            found.add(next((s for s in stems if s in FILES or f"{s}.__init__" in FILES), name))
+def _modules() -> dict[str, Path]:
+    """Every module of the core, the book package and the tools by full name."""
+    found = {}
+    for base, folder in (("", "gainmtl"), ("book", "gainbook"), ("", "tools")):
+        for path in sorted((ROOT / base / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / base).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def test_every_module_stands_on_the_page_once() -> None:
-    modules = {name for name in FILES if not name.endswith("__init__")}
-    assert len(ORDER) == len(set(ORDER))
-    assert set(ORDER) - PACKAGES == modules
+MODULES = _modules()
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("__init__")])
-def test_imports_point_upwards(name: str) -> None:
-    place = ORDER.index(name)
-    below = [
-        other
-        for other in own_imports(FILES[name]) - {name}
-        # a package is as low as the lowest of its files, unless the importer is one of them
-        for member in ORDER
-        if (member == other or (other in PACKAGES and member.startswith(f"{other}.")))
-        and ORDER.index(member) >= place
-    ]
-    assert sorted(set(below)) == []
+def floor(module: str) -> int:
+    """The place of a module's package in `FLOORS`."""
+    if module == "gainbook":
+        return 0
+    return next(i for i, name in enumerate(FLOORS) if f"{module}.".startswith(f"{name}."))
 
 
-def test_the_walk_sees_an_import_downwards(tmp_path: Path) -> None:
+def chapter(module: str) -> str | None:
+    """The chapter's folder, or `None` outside `gainbook.chapters`."""
+    parts = module.split(".")
+    return parts[2] if module.startswith("gainbook.chapters.ch") else None
+
+
+def statements(body: list[ast.stmt], top_level: bool) -> Iterator[ast.AST]:
+    """The nodes that run; what only annotations need is no import."""
+    for part in body:
+        if isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING":
+            continue
+        yield from [part] if top_level else ast.walk(part)
+
+
+def imported(path: Path, top_level: bool = False) -> Iterator[str]:
+    """Full names of what a file imports: `package.module` or `package.module.name`."""
+    for node in statements(ast.parse(path.read_text("utf-8")).body, top_level):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative imports hide the floors"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path, top_level: bool = False) -> set[str]:
+    """Our own modules that a file imports."""
+    found = set()
+    for name in imported(path, top_level):
+        parts = name.split(".")
+        stems = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        found |= {next(s for s in stems if s in MODULES)} if parts[0] in ROOTS else set()
+    return found
+
+
+ROOTS = {"gainmtl", "gainbook", "tools"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_downwards(name: str) -> None:
+    above = [other for other in own_imports(MODULES[name]) if floor(other) > floor(name)]
+    assert above == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if chapter(name)])
+def test_chapters_do_not_import_each_other(name: str) -> None:
+    others = {chapter(other) for other in own_imports(MODULES[name])} - {None, chapter(name)}
+    assert others == set()
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """One circle of a graph of imports, as a path that ends where it began; `[]` without one."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(graph.get(name, ())):
+            if found := visit(other, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next(filter(None, (visit(name, []) for name in sorted(graph))), [])
+
+
+def test_no_circles() -> None:
+    # A package's __init__ re-exports its modules; the modules import each other directly.
+    graph = {name: own_imports(path) for name, path in MODULES.items() if path.stem != "__init__"}
+    assert circle({name: others - {name} for name, others in graph.items()}) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_the_walk_sees_imports(tmp_path: Path) -> None:
     file = tmp_path / "types.py"
     file.write_text(
         "from gainmtl.model import GAINMTL\nfrom gainmtl import metrics, losses\n"
         "if TYPE_CHECKING:\n    from gainmtl import heads\n"
     )
-    assert own_imports(file) == {"model", "metrics", "losses"}
+    assert own_imports(file) == {"gainmtl.model", "gainmtl.metrics", "gainmtl.losses"}
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in ON_DEMAND])
-def test_no_file_but_the_on_demand_ones_draws(name: str) -> None:
-    drawing = {"matplotlib", "ipywidgets", "IPython"}
-    assert {module.split(".")[0] for module in imported(FILES[name], True)} & drawing == set()
+@pytest.mark.parametrize("name", [name for name in MODULES if floor(name) < 2])
+def test_core_and_lab_draw_nothing(name: str) -> None:
+    tops = {module.split(".")[0] for module in imported(MODULES[name], top_level=True)}
+    assert tops & DRAWING == set()
 
 
-def test_import_gainmtl_brings_its_names_and_no_figures() -> None:
-    code = (
-        "import sys, types, gainmtl\n"
-        "names = 'GAINMTL fit evaluate predict save load'.split()\n"
-        "assert not [n for n in names if isinstance(getattr(gainmtl, n), types.ModuleType)]\n"
-        "import gainmtl.evaluate, gainmtl.predict\n"
-        "assert callable(gainmtl.evaluate) and callable(gainmtl.predict)\n"
-        "assert callable(gainmtl.datasets.load)\n"
-        "print(sorted(m for m in sys.modules if m.startswith('gainmtl.') or m == 'ipywidgets'))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    loaded = ast.literal_eval(done.stdout.strip().splitlines()[-1])
-    assert {"gainmtl.model", "gainmtl.datasets"} <= set(loaded)
-    assert {"ipywidgets", *(f"gainmtl.{name}" for name in ON_DEMAND)} & set(loaded) == set()
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("gainmtl")])
+def test_the_core_needs_nothing_of_the_book(name: str) -> None:
+    tops = {module.split(".")[0] for module in imported(MODULES[name])}
+    assert tops & (DRAWING | HEAVY | {"gainbook"}) == set()

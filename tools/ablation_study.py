@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from gainmtl import study_runs
-from gainmtl.ablation import SIX
-from gainmtl.ablation_results import trained_by
-from gainmtl.ablation_study import (
+from gainbook.chapters.ch10_ablation.ablation_results import trained_by
+from gainbook.chapters.ch10_ablation.ablation_study import (
     COMMAND,
     NAME,
     SEEDS,
@@ -24,6 +22,8 @@ from gainmtl.ablation_study import (
     study_rows,
     tasks,
 )
+from gainbook.chapters.ch10_ablation.ladder import SIX
+from gainbook.lab import study_runs
 
 
 def main() -> None:

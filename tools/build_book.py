@@ -29,6 +29,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PROSE = ("_config.yml", "_toc.yml", "book")
+CODE = ("gainbook", "gainbook.egg-info", "pyproject.toml")
+"""What lies under `book` and is no page."""
 
 
 def toc_files(entry: Any) -> Iterator[str]:
@@ -144,7 +146,7 @@ def filled(file: Path, root: Path) -> str | None:
     """A page with its `% fill: <name>` lines replaced; `None` of a file without any."""
     if file.suffix != ".md" or "% fill: " not in (text := file.read_text("utf-8")):
         return None
-    from gainmtl import book_pages  # only where a page asks for it
+    from gainbook.render import pages as book_pages  # only where a page asks for it
 
     return book_pages.fill(text, book_pages.read_book(root))
 
@@ -153,6 +155,7 @@ def stage_prose(root: Path, stage: Path) -> None:
     """Copy configuration and pages, the latter filled; what is no longer there goes."""
     sources = [root / name for name in PROSE]
     files = [f for s in sources for f in (s.rglob("*") if s.is_dir() else [s]) if f.is_file()]
+    files = [f for f in files if not set(CODE) & set(f.relative_to(root).parts)]
     wanted = {stage / file.relative_to(root): file for file in files}
     for target, file in wanted.items():
         if (text := filled(file, root)) is not None:

@@ -20,14 +20,14 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from gainbook.lab.reference import S1_COARSE, S1_FINE, S5, System
+from gainbook.render.crops import FOLDER, MAX_SIDE, Crop, write_crops
 from torch import Tensor
 
 from gainmtl import datasets, load
 from gainmtl.cam import resize_map
-from gainmtl.crops import FOLDER, MAX_SIDE, Crop, write_crops
 from gainmtl.model import GAINMTL
-from gainmtl.reference import S1_COARSE, S1_FINE, S5, System
-from gainmtl.training_run import MODEL
+from gainmtl.training.run import MODEL
 from gainmtl.types import NORMAL, Sample
 
 CITATION = (

@@ -16,14 +16,16 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
+from gainbook.lab import results_file as runs
+from gainbook.lab import tables
+from gainbook.lab.reference import S1_FINE, S5, System
+from gainbook.render import plots
+from gainbook.render.crops import Crop, read_crops
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from PIL import Image
 
-from gainmtl import plots, runs, tables
-from gainmtl.crops import Crop, read_crops
 from gainmtl.files import atomic_path
-from gainmtl.reference import S1_FINE, S5, System
 
 PATH = Path(__file__).resolve().parents[1] / "book/_static/opening.png"
 SHOWN = ("blowhole", "crack", "fray")

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gainmtl import study_runs
-from gainmtl.focal_study import (
+from gainbook.chapters.ch07_localization.focal_study import (
     COMMAND,
     GAMMAS,
     NAME,
@@ -24,6 +23,7 @@ from gainmtl.focal_study import (
     run_cell,
     study_rows,
 )
+from gainbook.lab import study_runs
 
 RESULTS = Path(__file__).resolve().parents[1] / f"book/results/{NAME}.json"
 

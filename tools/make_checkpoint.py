@@ -14,11 +14,11 @@ import argparse
 from pathlib import Path
 
 import torch
+from gainbook.lab.results_file import git_commit
 from safetensors.torch import save_file
 
 from gainmtl import GAINMTL, datasets, evaluate, fit
 from gainmtl.files import atomic_path, write_json
-from gainmtl.runs import git_commit
 
 BACKBONE = "test_efficientnet"
 SEED = 7_000_000

@@ -12,10 +12,10 @@ import argparse
 from types import SimpleNamespace
 
 import torch
+from gainbook.chapters.ch13_distillation.detector_systems import BANK, RD, SYSTEMS, run_detector
 
-from gainmtl.detector_fit import KEEP_FEATURES
-from gainmtl.detector_systems import BANK, RD, SYSTEMS, run_detector
-from gainmtl.evaluate import tidy
+from gainmtl.anomaly.fitting import KEEP_FEATURES
+from gainmtl.evaluation.tidy import tidy
 
 SHOWN = ("auroc", "average_precision", "recall_at_fpr05", "pixel_auroc", "pixel_ap", "aupro")
 

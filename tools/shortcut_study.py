@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from gainmtl import study_runs
-from gainmtl.files import write_json
-from gainmtl.shortcut_findings import COMMAND, NAME, study_rows
-from gainmtl.shortcut_study import (
+from gainbook.chapters.ch03_reason.shortcut_findings import COMMAND, NAME, study_rows
+from gainbook.chapters.ch03_reason.shortcut_study import (
     AGREEMENTS,
     SEEDS,
     SYSTEMS,
@@ -23,6 +21,9 @@ from gainmtl.shortcut_study import (
     run_task,
     tasks,
 )
+from gainbook.lab import study_runs
+
+from gainmtl.files import write_json
 from gainmtl.strategies import get_strategy
 
 

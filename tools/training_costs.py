@@ -14,12 +14,12 @@ import argparse
 import json
 from pathlib import Path
 
+from gainbook.lab.protocol import FACTS
+from gainbook.render.pages import SECONDS
 from safetensors import safe_open
 
-from gainmtl.book_pages import SECONDS
-from gainmtl.checkpoints import CHECKPOINT
 from gainmtl.files import read_json, write_json
-from gainmtl.protocol import FACTS
+from gainmtl.training.checkpoint import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,17 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gainbook.chapters.ch11_approaches import approaches
+from gainbook.lab import reference
+from gainbook.lab.comparison import pooled_rows
+from gainbook.lab.protocol import REFERENCE, cross_validate
+from gainbook.lab.reference import S1_COARSE, S1_FINE, S5, System
 
-from gainmtl import approaches, datasets, reference
-from gainmtl.comparison import pooled_rows
+from gainmtl import datasets
 from gainmtl.datasets import Data, ImageDataset
 from gainmtl.datasets.data import counts_of
 from gainmtl.datasets.fingerprint import fingerprint
 from gainmtl.datasets.splits import assign_folds
 from gainmtl.files import read_json, write_json
-from gainmtl.inspector import Inspector
-from gainmtl.protocol import REFERENCE, cross_validate
-from gainmtl.reference import S1_COARSE, S1_FINE, S5, System
+from gainmtl.interface import Inspector
 
 STANDARD = {"augmentation": "standard", "weight_decay": 1e-2}
 TRIALS: dict[str, dict[str, Any]] = {

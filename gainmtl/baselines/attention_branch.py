@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gainmtl.backbones import Backbone
+from gainmtl.backbone import Backbone
 from gainmtl.layers import conv_block, group_norm
 from gainmtl.precision import full
 

@@ -16,7 +16,7 @@ from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork
 
-from gainmtl.backbones import Backbone
+from gainmtl.backbone import Backbone
 from gainmtl.baselines.boxes import mask_boxes, paint_boxes
 from gainmtl.baselines.readout import DETECTION, PlaceInspector
 from gainmtl.layers import group_norm

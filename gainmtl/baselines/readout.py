@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from gainmtl import metrics
-from gainmtl.calibration import platt
-from gainmtl.inspector import Inspector
+from gainmtl.baselines.calibration import platt
+from gainmtl.interface import Inspector
 from gainmtl.losses import LossWeights
 from gainmtl.strategies import Strategy
 from gainmtl.types import Batch, Located

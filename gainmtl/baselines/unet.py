@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gainmtl import losses
-from gainmtl.backbones import Backbone
+from gainmtl.backbone import Backbone
 from gainmtl.baselines.readout import SEGMENTATION, PlaceInspector
 from gainmtl.precision import full, full_batch
 from gainmtl.strategies import Strategy

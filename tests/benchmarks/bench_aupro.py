@@ -12,10 +12,10 @@ import os
 import statistics
 
 import torch
+from gainbook.lab.cost import median_ratio, side_by_side
 from torch import Tensor
 
 from gainmtl import metrics
-from gainmtl.cost import median_ratio, side_by_side
 
 TARGET = 5.0
 

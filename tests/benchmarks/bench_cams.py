@@ -21,13 +21,13 @@ from typing import Any
 
 import timm
 import torch
+from gainbook.lab.cost import median_ratio, side_by_side
 from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, ScoreCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
 from gainmtl.cam import resize_map
-from gainmtl.cost import median_ratio, side_by_side
-from gainmtl.explanations import (
+from gainmtl.explanation.gradient import (
     LIBRARY_EPSILON,
     Explanation,
     Target,
@@ -35,7 +35,7 @@ from gainmtl.explanations import (
     grad_cam_plus_plus,
     over_maximum,
 )
-from gainmtl.score_cam import score_cam
+from gainmtl.explanation.score_cam import score_cam
 
 TARGETS = {"Grad-CAM": 3.0, "Grad-CAM++": 3.0, "Score-CAM": 1.0}
 LIBRARY = {"Grad-CAM": GradCAM, "Grad-CAM++": GradCAMPlusPlus, "Score-CAM": ScoreCAM}

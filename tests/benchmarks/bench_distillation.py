@@ -21,11 +21,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from gainbook.lab.cost import median_ratio, side_by_side
 from torch import nn
 
-from gainmtl.cost import median_ratio, side_by_side
-from gainmtl.distillation import ReverseDistillation
-from gainmtl.kept_features import KeptFeatures
+from gainmtl.anomaly.feature_cache import KeptFeatures
+from gainmtl.anomaly.reverse_distillation import ReverseDistillation
 from gainmtl.types import Batch
 
 TARGET = 1.3

@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 import torch
 from bench_cost import descend, make_batch
+from gainbook.lab.cost import median_ratio, side_by_side
 
 from gainmtl import losses
-from gainmtl.cost import median_ratio, side_by_side
 from gainmtl.fostering import layer_map, true_score
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import Strategy, foster, get_strategy

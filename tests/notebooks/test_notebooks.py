@@ -15,9 +15,8 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
-
-from gainmtl import runs
-from gainmtl.parameters import COMMON
+from gainbook.lab import results_file as runs
+from gainbook.lab.parameters import COMMON
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -17,12 +17,12 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from gainbook.chapters.ch15_own_data.own_data import RULES, parts_of
+from gainbook.lab import results_file as runs
 from matplotlib import pyplot as plt
 from PIL import Image
 
 import gainmtl
-from gainmtl import runs
-from gainmtl.own_data import RULES, parts_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "15_your_own_data.ipynb"
@@ -156,7 +156,7 @@ def test_a_second_start_trains_nothing_and_says_the_same(
 ) -> None:
     _, root, output = trained
     before = read_csv(output)
-    from gainmtl.training_run import TrainingRun
+    from gainmtl.training.run import TrainingRun
 
     monkeypatch.setattr(TrainingRun, "train_epoch", lambda self: pytest.fail("trained again"))
     run(output, last="write_verdicts(", data_root=str(root))

@@ -1,0 +1,240 @@
+"""What the book's pages take from the stored reference runs when the book is built.
+
+A line `% fill: <name>` of a page under `book/` stands for a block of Markdown made here. MyST reads
+such a line as a comment, so a page can be read and built without it; no page has a figure typed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gainbook.chapters.ch03_reason import shortcut_findings
+from gainbook.chapters.ch07_localization import focal_study
+from gainbook.chapters.ch10_ablation import ablation_study
+from gainbook.chapters.ch12_fostering import weak_feature_study
+from gainbook.lab.chapter_results import FULLER, STUDIES, as_text, command
+from gainbook.lab.results_file import ResultsFile
+from gainbook.lab.tables import markdown
+from gainbook.render import model_card
+from gainbook.render.claims import claims_table
+from gainbook.render.headlines import HEADLINES, Headline, headline_table, load_all
+from gainmtl.files import read_json
+
+FILL = re.compile(r"^% fill: ([a-z-]+)$", re.M)
+TRIALS = ("tuning", "tuning_six")
+"""Files of the trials that chose recipes, by the systems they were made for."""
+SECONDS = "seconds_of_five_folds"
+"""The one entry of `book/results/costs.json`, by folder of runs and system."""
+
+
+class Book(NamedTuple):
+    """What a fill may read."""
+
+    results: Mapping[str, ResultsFile]
+    costs: Mapping[str, Mapping[str, float]]
+    """Seconds of five folds, by folder of runs and system; see `tools/training_costs.py`."""
+    trials: tuple[Mapping[str, Any], ...]
+    pages: frozenset[str]
+    """The notebooks that exist, without their suffix."""
+
+
+def read_book(root: str | Path) -> Book:
+    """The book of a checkout; files that are not there are empty."""
+    folder = Path(root) / "book" / "results"
+    costs = folder / "costs.json"
+    trials = [folder / f"{name}.json" for name in TRIALS]
+    return Book(
+        load_all(folder),
+        read_json(costs)[SECONDS] if costs.is_file() else {},
+        tuple(one for path in trials if path.is_file() for one in read_json(path)),
+        frozenset(path.stem for path in (Path(root) / "notebooks").glob("*.ipynb")),
+    )
+
+
+def fill(text: str, book: Book) -> str:
+    """A page with every `% fill: <name>` line replaced.
+
+    Raises:
+        KeyError: a name that is not among `FILLS`.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        if found[1] not in FILLS:
+            raise KeyError(f"fill: expected one of {', '.join(FILLS)}, got {found[1]!r}")
+        return FILLS[found[1]](book)
+
+    return FILL.sub(block, text)
+
+
+def minutes(seconds: float | None) -> str:
+    """`12 min`, `1.5 h`, or a dash where nobody knows."""
+    if seconds is None:
+        return "–"
+    if seconds < 5400:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _page(name: str, book: Book) -> str:
+    """A results file by the title of its chapter, linked where there is one."""
+    notebook = STUDIES.get(name, (name, {}))[0]
+    if notebook not in book.pages:
+        notebook = next((p for p in sorted(book.pages) if p[:2] == name[:2]), "")
+    title = HEADLINES.get(name, Headline(name)).title
+    return f"[{title}](../notebooks/{notebook}.ipynb)" if notebook else title
+
+
+def headlines(book: Book) -> str:
+    """A section per results file: its table, and where it is from in one line."""
+    parts = []
+    for name, stored in book.results.items():
+        given = stored.parameters
+        table = headline_table(stored, HEADLINES.get(name, Headline(name)))
+        facts = {
+            "": given.get("dataset", "synthetic"),
+            "px": given.get("image_size"),
+            "epochs": given.get("epochs"),
+            "folds": given.get("folds"),
+        }
+        about = ", ".join(f"{value} {word}".strip() for word, value in facts.items() if value)
+        parts.append(
+            f"### {name[:2]}: {HEADLINES.get(name, Headline(name)).title}\n\n{table}\n\n"
+            f"{_page(name, book)}; `book/results/{name}.json`: {about}, seeds: "
+            f"{as_text(given.get('seeds', '–'))}."
+        )
+    return "\n\n".join(parts) or "*There are no reference results yet.*"
+
+
+def claims(book: Book) -> str:
+    """The table of all claims."""
+    return claims_table(book.results, book.pages)
+
+
+def provenance(book: Book) -> str:
+    """Where each file is from: one line per file, and its command."""
+    lines, commands = [], []
+    for name, stored in book.results.items():
+        origin, given = stored.provenance, stored.parameters
+        fingerprint = origin.get("data_fingerprint")
+        lines.append(
+            [
+                f"`{name}`",
+                as_text(origin.get("trained_at_commits") or origin["git_commit"]),
+                minutes(origin["duration_s"]),
+                "drawn" if fingerprint is None else f"`{str(fingerprint)[:12]}`",
+                as_text(given.get("seeds", "–")),
+                str(origin["versions"].get("torch", "–")),
+            ]
+        )
+        commands.append(f"# {name}\n{origin['command']}")
+    table = markdown(
+        ["file", "trained at commit", "its last pass", "data", "seeds", "torch"], lines, True
+    )
+    return f"{table}\n\n```bash\n" + "\n\n".join(commands) + "\n```"
+
+
+class ReferenceRun(NamedTuple):
+    """One step of reproducing the book."""
+
+    name: str
+    """Its results file."""
+    command: str
+    """As a block of Markdown."""
+
+
+_TOOLS = {
+    study.NAME: study.REPEAT
+    for study in (shortcut_findings, focal_study, ablation_study, weak_feature_study)
+}
+
+
+def _command(name: str) -> str:
+    block = _TOOLS.get(name) or command(name)
+    if name not in FULLER:
+        return block
+    given, also = FULLER[name]
+    return f"{block}\n\nThe fuller run, `{given}`, also trains {also}."
+
+
+def reference_runs(book: Book) -> list[ReferenceRun]:
+    """Every reference run in the order of the chapters, made or not."""
+    names = {*HEADLINES, *book.results, *_TOOLS}
+    return [ReferenceRun(name, _command(name)) for name in sorted(names)]
+
+
+def trained(name: str, book: Book) -> float | None:
+    """Seconds that training took for a results file: its own word, else the folders' of its
+    systems, where all of them are known."""
+    if name not in book.results:
+        return None
+    origin = book.results[name].provenance
+    if own := origin.get("training_seconds"):
+        return float(sum(own.values()))
+    if name in _TOOLS:
+        return float(origin["duration_s"])
+    folder = "reference" if "-p image_size 192" in origin["command"] else "components"
+    known = book.costs.get(folder, {})
+    systems = origin.get("recipe") or {}
+    return sum(known[tag] for tag in systems) if systems and set(systems) <= set(known) else None
+
+
+def commands(book: Book) -> str:
+    """Every reference run: what it costs, and its command."""
+    lines, blocks = [], []
+    for run in reference_runs(book):
+        stored = book.results.get(run.name)
+        last = None if stored is None else stored.provenance["duration_s"]
+        systems = [] if stored is None else sorted(stored.provenance.get("recipe") or {})
+        lines.append(
+            [
+                f"`{run.name}`",
+                "made" if stored else "not made yet",
+                minutes(trained(run.name, book)),
+                minutes(last),
+                ", ".join(f"`{tag}`" for tag in systems) or "–",
+            ]
+        )
+        blocks.append(f"**{run.name}**\n\n{run.command}")
+    header = ["results file", "state", "training", "its last pass", "systems"]
+    return markdown(header, lines, is_text=True) + "\n\n" + "\n\n".join(blocks)
+
+
+def systems(book: Book) -> str:
+    """What five folds of each system took, by folder."""
+    lines = [
+        [f"`{folder}`", f"`{tag}`", minutes(seconds)]
+        for folder, found in book.costs.items()
+        for tag, seconds in found.items()
+    ]
+    total = sum(seconds for found in book.costs.values() for seconds in found.values())
+    if not lines:
+        return "*Nobody has added up the costs yet: `tools/training_costs.py`.*"
+    lines.append(["", "all of them", minutes(total)])
+    return markdown(["folder", "system", "five folds"], lines, is_text=True)
+
+
+def tuning(book: Book) -> str:
+    """What the trials before the reference runs took."""
+    if not book.trials:
+        return "*There are no trials yet.*"
+    total = minutes(sum(float(one["seconds"]) for one in book.trials))
+    files = " and ".join(f"`book/results/{name}.json`" for name in TRIALS)
+    return f"{len(book.trials)} trials, {total} of training in all: {files}."
+
+
+FILLS: dict[str, Callable[[Book], str]] = {
+    "headlines": headlines,
+    "claims": claims,
+    "provenance": provenance,
+    "commands": commands,
+    "systems": systems,
+    "tuning": tuning,
+    "card-figures": lambda book: model_card.figures(book.results),
+    "card-training": lambda book: model_card.training(book.results),
+    "card-light": lambda book: model_card.light(book.results),
+    "card-command": lambda book: command(model_card.CARD),
+}
+"""By name."""

@@ -1,0 +1,145 @@
+"""The plain baseline: how far is the nearest normal feature?
+
+After PatchCore (Roth et al. 2022): features of normal images are kept in a bank, thinned to a
+coreset, and a place's anomaly is its distance to the nearest of them. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gainmtl.anomaly.base import SMOOTHING, Detector
+from gainmtl.anomaly.teacher import Teacher
+
+
+def greedy_coreset(rows: Tensor, size: int, dimensions: int = 64, seed: int = 0) -> Tensor:
+    """(size,) indices of `rows` (N, D) such that no row is far from all of them.
+
+    Farthest point first: each pick is the row farthest from the picks so far, which is at most
+    twice as far from the best possible cover (Gonzalez 1985). Distances are measured after a random
+    projection to `dimensions`, as long as that is fewer than D.
+    """
+    count, depth = rows.shape
+    if size >= count:
+        return torch.arange(count, device=rows.device)
+    generator = torch.Generator().manual_seed(seed)
+    if depth > dimensions:
+        along = torch.randn(depth, dimensions, generator=generator) / math.sqrt(dimensions)
+        rows = rows @ along.to(rows)
+    squares = (rows**2).sum(1)
+    chosen = torch.empty(size, dtype=torch.long, device=rows.device)
+    pick = torch.randint(count, (), generator=generator).to(rows.device)
+    nearest = torch.full_like(squares, math.inf)
+    for place in range(size):
+        chosen[place] = pick
+        distance = squares - 2 * (rows @ rows[pick]) + squares[pick]
+        nearest = torch.minimum(nearest, distance)
+        pick = nearest.argmax()
+    return chosen
+
+
+def nearest_distance(rows: Tensor, bank: Tensor, chunk: int = 4096) -> Tensor:
+    """(N,) Euclidean distance of each row (N, D) to the nearest row of the bank (M, D)."""
+    squares = (bank**2).sum(1)
+    parts = [
+        ((part**2).sum(1) + (squares - 2 * part @ bank.T).amin(1)).clamp_min(0).sqrt()
+        for part in rows.split(chunk)
+    ]
+    return torch.cat(parts) if parts else rows.new_zeros(0)
+
+
+class MemoryBank(Detector):
+    """Distance to the nearest kept feature of a normal image.
+
+    A place's feature is its levels side by side on the finest grid of `strides`, each averaged over
+    a neighbourhood, so that it knows its surroundings.
+
+    Args:
+        backbone, weights, features, neighborhood, create_kwargs: of the `Teacher`.
+        strides: the levels used; the published default leaves the finest of three out.
+        size: rows of the bank.
+        candidates: features of the training images that the coreset is drawn from, at most.
+        smoothing: see `SMOOTHING`.
+        flat_field: take shading out of pictures; see `Detector.preprocess`. 0: as they are.
+        seed: of the candidates and the coreset.
+    """
+
+    kind: ClassVar[str] = "memory-bank"
+
+    def __init__(
+        self,
+        backbone: str,
+        weights: str | None = None,
+        *,
+        features: str = "raw",
+        strides: tuple[int, ...] = (8, 16),
+        size: int = 4000,
+        candidates: int = 40_000,
+        neighborhood: int = 3,
+        smoothing: float = SMOOTHING,
+        flat_field: float = 0.0,
+        seed: int = 0,
+        create_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        if not 1 <= size <= candidates:
+            raise ValueError(f"expected 1 <= size <= candidates, got {size} and {candidates}")
+        config = {
+            "backbone": backbone, "features": features, "strides": list(strides), "size": size,
+            "candidates": candidates, "neighborhood": neighborhood, "smoothing": smoothing,
+            "flat_field": flat_field, "seed": seed,
+        }  # fmt: skip
+        teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs, neighborhood)
+        super().__init__(teacher, smoothing, 1, False, flat_field, config)
+        self.size, self.candidates, self.seed = size, candidates, seed
+        self.register_buffer("bank", torch.zeros(0, sum(teacher.channels)))
+        self.bank: Tensor
+
+    def patches(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised to (B, D, h, w)."""
+        levels = self.teacher(images)
+        size = levels[0].shape[2:]
+        return torch.cat(
+            [levels[0]] + [F.interpolate(x, size, mode="bilinear") for x in levels[1:]], 1
+        )
+
+    @torch.no_grad()
+    def fill(self, images: Iterable[Tensor], total: int) -> None:
+        """Fill the bank from batches (B, 3, H, W) in [0, 1] of `total` normal images in all."""
+        device = next(self.teacher.network.parameters()).device
+        generator = torch.Generator().manual_seed(self.seed)
+        kept = []
+        for batch in images:
+            found = self.patches(self.preprocess(batch.to(device)))
+            rows = found.permute(0, 2, 3, 1).flatten(0, 2)
+            share = min(1.0, self.candidates * len(batch) / total / len(rows))
+            number = max(1, int(share * len(rows)))
+            chosen = torch.randperm(len(rows), generator=generator)[:number]
+            kept.append(rows[chosen.to(device)])
+        rows = torch.cat(kept)
+        self.bank = rows[greedy_coreset(rows, self.size, seed=self.seed)]
+
+    def level_maps(self, images: Tensor) -> list[Tensor]:
+        """One map (B, 1, h, w) of distances.
+
+        Raises:
+            RuntimeError: the bank is empty.
+        """
+        if not len(self.bank):
+            raise RuntimeError("the memory bank is empty; fill it with normal images first")
+        found = self.patches(images)
+        rows = found.permute(0, 2, 3, 1).flatten(0, 2)
+        distance = nearest_distance(rows, self.bank)
+        return [distance.view(len(images), 1, *found.shape[2:])]
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # The bank's length is only known once it is filled.
+        stored = state.get(f"{prefix}bank")
+        if stored is not None:
+            self.bank = self.bank.new_zeros(stored.shape)
+        super()._load_from_state_dict(state, prefix, *rest)

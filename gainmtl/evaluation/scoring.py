@@ -1,0 +1,205 @@
+"""Model x data to numbers: one row per image.
+
+Masks enter here as a yardstick only. The model is asked first, with images alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from gainmtl import metrics
+from gainmtl.cam import resize_map
+from gainmtl.counterfactual import moved_cells
+from gainmtl.interface import Inspector
+from gainmtl.model import GAINMTL
+from gainmtl.types import Batch, Located, Outputs, Sample, collate
+
+MAP_MEASURES = {
+    "iou": metrics.map_iou,
+    "point_game": metrics.point_game,
+    "energy_inside": metrics.energy_inside,
+    "positive_energy": metrics.positive_energy,
+}
+"""Per-image measures of a map against the mask, NaN where there is no mask."""
+
+
+class Scores(NamedTuple):
+    """What a model said about a dataset, image by image."""
+
+    images: pd.DataFrame
+    """`name, group, defect_type, is_defective, has_mask, defect_probability, is_flagged`, one
+    column `<map>.<measure>` per map and measure, `oracle.<measure>` for the area-pooled mask on the
+    grid of `cam`, `<map>.false_activation` on normal images, and `flip.<intervention>`; of a model
+    that tells defect types apart `predicted_type` too, its most probable class."""
+    histograms: dict[str, metrics.PixelHistogram]
+    """Pixel scores per map, images in the same order; images without a mask hold no pixels."""
+
+
+def batches(dataset: Dataset[Sample], batch_size: int) -> Iterator[Batch]:
+    """The samples of a dataset in order, stacked."""
+    loader: DataLoader[Any] = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
+    return iter(loader)
+
+
+def facts(batch: Batch) -> dict[str, NDArray[Any]]:
+    """The columns of `Scores.images` that no model is asked for, (B,) each."""
+    return {
+        "name": np.array(batch.name),
+        "group": np.array(batch.group),
+        "defect_type": np.array(batch.defect_type),
+        "is_defective": batch.is_defective.numpy(),
+        "has_mask": batch.has_mask.numpy(),
+    }
+
+
+def _images(model: Inspector, images: Tensor) -> Tensor:
+    """Move images to where the model is, channels last, normalised."""
+    device = next(model.parameters()).device
+    return model.preprocess(images.to(device).contiguous(memory_format=torch.channels_last))
+
+
+@torch.no_grad()
+def defect_scores(
+    model: Inspector, dataset: Dataset[Sample], batch_size: int = 32
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Defect probabilities and labels, each (N,)."""
+    was_training = model.training
+    model.eval()
+    scores, labels = [], []
+    for batch in batches(dataset, batch_size):
+        logits = model(_images(model, batch.image)).logits
+        scores.append(_probability(logits))
+        labels.append(batch.is_defective.numpy())
+    model.train(was_training)
+    return np.concatenate(scores), np.concatenate(labels)
+
+
+def _probability(logits: Tensor) -> NDArray[np.float64]:
+    """Defect probabilities in float64, which not every device has."""
+    return (1 - logits.cpu().double().softmax(1)[:, 0]).numpy()
+
+
+LOGIT_RANGE = (-16.0, 16.0)
+"""Pixels are counted on the logit scale, where a confident map still spreads over many bins."""
+
+
+def _map_logits(model: Inspector, out: Outputs | Located) -> dict[str, Tensor]:
+    """The logits of the maps that a system has, on the CPU; of `cam` the calibrated evidence."""
+    maps: dict[str, Tensor] = {}
+    if isinstance(model, GAINMTL) and isinstance(out, Outputs):
+        maps["cam"] = model.calibrate(out.cam, out.logits)
+    maps["defect_map"] = out.defect_map.logit(eps=1e-7)
+    if isinstance(out, Outputs) and out.attention_logits is not None:
+        maps["attention"] = out.attention_logits
+    if isinstance(out, Outputs) and out.localization_logits is not None:
+        maps["localization"] = out.localization_logits
+    return {name: value.float().cpu() for name, value in maps.items()}
+
+
+@torch.no_grad()
+def score(
+    model: Inspector, dataset: Dataset[Sample], batch_size: int = 32, interventions: bool = True
+) -> Scores:
+    """Ask `model` about every sample and measure the answers against labels and masks.
+
+    `interventions` adds the counterfactual questions for defective images with a mask, two more
+    passes of the heads: `flip.removed`, is the verdict normal once the features under the mask
+    are normal ones; `flip.kept`, does it become normal when only the defect is left; `flip.moved`,
+    as `removed`, with as much area elsewhere. Each is 0 or 1, and NaN where the verdict was not
+    "defective" to begin with. A system without an evidence map has neither them nor the columns
+    of `cam` and of the oracle on its grid.
+    """
+    was_training = model.training
+    model.eval()
+    rows: list[dict[str, NDArray[Any]]] = []
+    histograms: dict[str, metrics.PixelHistogram] = {}
+    generator = torch.Generator().manual_seed(0)
+    for batch in batches(dataset, batch_size):
+        images = _images(model, batch.image)
+        features: Tensor | None = None
+        if isinstance(model, GAINMTL):
+            look = model.look(images)
+            features = look.features
+            out: Outputs | Located = model.read(features, _size(batch), look.branch)
+        else:
+            out = model(images)
+        probability = _probability(out.logits)
+        bad, known = batch.is_defective.numpy(), batch.has_mask.numpy()
+        row: dict[str, NDArray[Any]] = {
+            **facts(batch),
+            "defect_probability": probability,
+            "is_flagged": probability >= model.threshold,
+        }
+        if isinstance(model, GAINMTL) and len(model.classes) > 2:
+            row["predicted_type"] = np.array(model.classes)[out.logits.argmax(1).cpu().numpy()]
+        marked = bad & known
+        for name, map_logits in _map_logits(model, out).items():
+            maps = torch.sigmoid(map_logits)
+            # The raw evidence for the per-image measures: min-max and energy are about it, not
+            # about a sigmoid of it.
+            judged = maps
+            if isinstance(out, Outputs) and name == "cam":
+                judged = out.cam.float().cpu()
+            for measure, function in MAP_MEASURES.items():
+                row[f"{name}.{measure}"] = _where(function(judged, batch.mask), marked)
+            row[f"{name}.false_activation"] = _where(
+                metrics.false_activation(resize_map(maps, _size(batch))), ~bad
+            )
+            counted = metrics.PixelHistogram.of(
+                map_logits, batch.mask, low=LOGIT_RANGE[0], high=LOGIT_RANGE[1]
+            )
+            counted.positives[~known] = 0
+            counted.negatives[~known] = 0
+            histograms[name] = histograms[name] + counted if name in histograms else counted
+        if isinstance(out, Outputs):
+            oracle = metrics.oracle_map(batch.mask, (out.cam.shape[2], out.cam.shape[3]))
+            for measure, function in MAP_MEASURES.items():
+                row[f"oracle.{measure}"] = _where(function(oracle, batch.mask), marked)
+        if interventions and features is not None and isinstance(model, GAINMTL):
+            row |= _flips(model, features, batch, marked & row["is_flagged"], generator)
+        rows.append(row)
+    model.train(was_training)
+    table = pd.DataFrame({key: np.concatenate([row[key] for row in rows]) for key in rows[0]})
+    return Scores(table, histograms)
+
+
+def _size(batch: Batch) -> tuple[int, int]:
+    return batch.mask.shape[2], batch.mask.shape[3]
+
+
+def _where(values: Tensor, gate: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.where(gate, values.double().cpu().numpy(), np.nan)
+
+
+def _flips(
+    model: GAINMTL,
+    features: Tensor,
+    batch: Batch,
+    asked: NDArray[np.bool_],
+    generator: torch.Generator,
+) -> dict[str, NDArray[np.float64]]:
+    answers = {
+        name: np.full(len(asked), np.nan) for name in ("flip.removed", "flip.kept", "flip.moved")
+    }
+    if asked.any():
+        chosen = torch.from_numpy(asked)
+        masks = batch.mask[chosen]
+        elsewhere = moved_cells(masks, generator).to(features.device)
+        features = features[chosen.to(features.device)]
+        true = model.counterfactual(features, masks.to(features.device))
+        moved = model.counterfactual(features, elsewhere)
+        for name, value in (
+            ("flip.removed", true.removed),
+            ("flip.kept", true.kept),
+            ("flip.moved", moved.removed),
+        ):
+            answers[name][asked] = (value.cpu().double() < model.threshold).numpy()
+    return answers

@@ -1,0 +1,105 @@
+"""`fit`: the staged training loop on Lightning Fabric, resumable after every epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning_fabric import Fabric
+from tqdm.auto import tqdm
+
+from gainmtl.datasets import Data
+from gainmtl.interface import Inspector
+from gainmtl.precision import check_precision
+from gainmtl.training.recipe import Recipe
+from gainmtl.training.run import TrainingRun
+
+
+def fit(
+    model: Inspector,
+    data: Data,
+    epochs: int = 12,
+    output_dir: str | Path | None = None,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    precision: Any = "32-true",
+    seed: int = 0,
+    num_nodes: int = 1,
+    fabric_strategy: str = "auto",
+    progress: bool = True,
+    probe: int = 0,
+    **recipe: Any,
+) -> pd.DataFrame:
+    """Train `model` in place on `data.train` and store its threshold from `data.val`.
+
+    With an `output_dir` a checkpoint is written atomically after every epoch and the finished
+    model as `model.safetensors`. Started again with the same arguments it goes on where it was;
+    on a CPU the result is the same bit for bit as without the interruption. In "16-mixed" the scale
+    of the loss begins anew, and a few steps may be skipped until it has been found again.
+
+    Args:
+        probe: of so many training images, measure after every epoch how the terms' gradients on
+            the backbone lie to each other; see
+            `gainmtl.training.gradient_conflict`. The trained weights are the same bit for bit
+            with and without it.
+        recipe: fields of `Recipe`, for example `learning_rate=3e-4`.
+
+    Returns:
+        One row per epoch: `epoch`, `seconds`, the learning rate, the mean of each loss term that
+        was on, its weight as `weight_<term>` (the mean over the epoch's steps), and the validation
+        `auroc`. With fostering `fostering_vanished`, the share of its maps that had no positive
+        cell. With a probe `cosine.<a>.<b>` and `pull.<a>`; what is undefined is left out.
+
+    Raises:
+        ValueError: an impossible recipe, a training set of one class, or an `output_dir` that
+            holds a run with other settings.
+        FloatingPointError: a loss became NaN or infinite; the last good checkpoint is kept.
+    """
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    if unknown := sorted(set(recipe) - names):
+        raise ValueError(f"fit: unknown arguments {unknown}; a recipe has {sorted(names)}")
+    settings = Recipe(epochs=epochs, seed=seed, **recipe)
+    check_precision(precision)
+    _check_classes(data)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        precision=precision,
+        num_nodes=num_nodes,
+        strategy=fabric_strategy,
+    )
+    fabric.launch()
+    folder = None if output_dir is None else Path(output_dir)
+    run = TrainingRun(model, data, settings, fabric, folder, precision, probe)
+    return complete(run, model.strategy.name, progress)
+
+
+def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
+    """Take a run up where it was, train it to its end, and return its history."""
+    run.resume()
+    epochs = run.settings.epochs
+    bar = tqdm(total=epochs, initial=run.epoch, desc=name, disable=not progress)
+    while run.epoch < epochs:
+        bar.set_postfix(run.train_epoch())
+        bar.update()
+    bar.close()
+    run.finish()
+    return pd.DataFrame(run.history)
+
+
+def _check_classes(data: Data) -> None:
+    count = data.counts["train"]
+    if len(data.classes_in_train()) < 2:
+        raise ValueError(
+            f"fit: {data.name}: the training set holds {count['defective']} defective and "
+            f"{count['normal']} normal images; a classifier needs both. Add the missing class, "
+            "or load with split='folds' if it stands only in the official test set."
+        )
+    # Known now, or after hours of training.
+    if not data.counts["val"]["normal"]:
+        raise ValueError(
+            f"fit: {data.name}: the validation set holds no normal image; the threshold, which "
+            "limits false alarms, needs some. Use another seed, or a larger share for validation."
+        )

@@ -1,0 +1,138 @@
+"""Four plans for one loss: rows from histories, and a criterion that was written before the run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from gainbook.chapters.ch09_stages.staging_results import (
+    IN_STAGES,
+    LATE,
+    OUTCOMES,
+    UNSTAGED,
+    VERDICT_TERM,
+    by_epoch,
+    conflict_difference_rows,
+    conflict_rows,
+    epoch_table,
+    judge,
+    judge_stages,
+    worst_pairs,
+)
+from gainbook.lab import results_file as runs
+from gainbook.lab.protocol import Pooled
+from gainbook.lab.tables import Value, find
+
+from gainmtl.evaluation.scoring import Scores
+from gainmtl.training.gradient_conflict import Conflict, as_facts
+
+
+def history(*cosines: float) -> pd.DataFrame:
+    """Two terms at a known angle after each epoch; the verdict's and guidance."""
+    terms = (VERDICT_TERM, "guidance")
+    rows = []
+    for epoch, cosine in enumerate(cosines):
+        found = Conflict(terms, np.array([[1, cosine], [cosine, 1]]), np.array([1.0, 3.0]))
+        rows.append({"epoch": float(epoch), **as_facts(found)})
+    return pd.DataFrame(rows)
+
+
+def pooled(system: str, *folds: pd.DataFrame) -> list[Pooled]:
+    table = pd.concat([one.assign(fold=fold) for fold, one in enumerate(folds)])
+    part = Scores(pd.DataFrame(), {})
+    return [Pooled(system, {}, [part], part, table, ("abc",), 1.0, (Path("model"),))]
+
+
+def test_measures_by_epoch() -> None:
+    table = by_epoch(history(0.5, -0.25, math.nan))
+    assert table["epoch"].tolist() == [1, 2, 3]
+    assert table["done"].tolist() == pytest.approx([1 / 3, 2 / 3, 1])
+    assert table["conflicting_share"].tolist()[:2] == [0, 1]
+    # with one other term, the verdict's cosine with all others is the one with it
+    np.testing.assert_allclose(table["verdict_cosine"], [0.5, -0.25, math.nan], atol=1e-12)
+    assert math.isnan(table["conflicting_share"][2])
+
+
+def test_rows_are_means_over_folds_and_differences_are_taken_fold_by_fold() -> None:
+    # four epochs: the late ones are those after which half of the run is done, 2 to 4
+    mine = pooled("S5", history(-1, 0.1, 0.2, 0.3), history(-1, 0.3, 0.4, 0.5))
+    other = pooled("S5-unstaged", history(-1, 0.0, 0.1, 0.2), history(-1, 0.1, 0.2, 0.3))
+    rows = pd.DataFrame(
+        conflict_rows(IN_STAGES, mine, (0,), "set")
+        + conflict_difference_rows(
+            IN_STAGES, UNSTAGED, {IN_STAGES.tag: mine, UNSTAGED.tag: other}, "set"
+        )
+    )
+    assert runs.check_rows(rows.to_dict("records"))
+    assert find(rows, IN_STAGES, "mean_cosine", **LATE).value == pytest.approx((0.2 + 0.4) / 2)
+    found = find(rows, IN_STAGES, "mean_cosine_difference", **LATE, **UNSTAGED.as_other)
+    assert (found.value, found.n) == (pytest.approx((0.1 + 0.2) / 2), 2)
+    # Student's quantile for two folds is 12.7: 0.15 -+ 12.7 * 0.05
+    assert found.low == pytest.approx(0.15 - 12.7062 * 0.05, abs=1e-3)
+    pair = f"{VERDICT_TERM}, guidance"
+    assert find(rows, IN_STAGES, "gradient_cosine", epoch=2, pair=pair).value == pytest.approx(0.2)
+    table = epoch_table(rows, IN_STAGES, "conflicting_share")
+    assert table["value"].tolist() == [1, 0, 0, 0]
+    assert rows["split"].unique().tolist() == ["train"]
+    # 0.3 -+ 12.7 * 0.1 would leave the scale of a cosine
+    late = find(rows, IN_STAGES, "mean_cosine", **LATE)
+    assert (late.low, late.high) == (pytest.approx(-0.9706, abs=1e-3), 1)
+
+
+def test_a_run_that_nobody_measured_has_no_conflict_rows() -> None:
+    bare = pd.DataFrame({"epoch": [0.0, 1.0]})
+    assert conflict_rows(IN_STAGES, pooled("S5", bare), (0,), "set") == []
+    missing = conflict_difference_rows(
+        IN_STAGES, UNSTAGED,
+        {IN_STAGES.tag: pooled("S5", bare), UNSTAGED.tag: pooled("x", bare)}, "set",
+    )  # fmt: skip
+    assert all(math.isnan(row["value"]) for row in missing)
+
+
+UP, DOWN, OPEN = (Value(x, x - 0.1, x + 0.1, 9) for x in (0.5, -0.5, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("conflict", "outcomes", "verdict"),
+    [
+        (DOWN, [UP, UP, OPEN, OPEN], "confirmed"),
+        (DOWN, [UP, OPEN, OPEN, OPEN], "refined"),  # one of four may be chance
+        (DOWN, [UP, UP, DOWN, OPEN], "refined"),
+        (DOWN, [OPEN] * 4, "refined"),  # less conflict, and nothing to show for it
+        (OPEN, [UP, UP, UP, UP], "refined"),  # a gain, and not by less conflict
+        (OPEN, [OPEN] * 4, "refuted"),
+        (DOWN, [DOWN, OPEN, OPEN, OPEN], "refuted"),
+        (UP, [OPEN] * 4, "refuted"),
+        (Value(math.nan, math.nan, math.nan, 0), [UP] * 4, "out of reach here"),
+    ],
+)
+def test_the_criterion(conflict: Value, outcomes: list[Value], verdict: str) -> None:
+    given = dict(zip(OUTCOMES, outcomes, strict=True))
+    assert judge_stages(conflict, given).verdict == verdict
+
+
+def test_the_verdict_is_read_from_rows() -> None:
+    about = {**IN_STAGES.condition, **UNSTAGED.as_other}
+    given: list[tuple[str, str | None, Value, dict[str, Any]]]
+    given = [("conflicting_share_difference", None, DOWN, {**about, **LATE})]
+    given += [(f"{m}_difference", of, UP, about) for m, of in OUTCOMES.values()]
+    rows = pd.DataFrame(
+        runs.row(
+            "set", "S5", metric, value.value, map=of, condition=where, ci_low=value.low,
+            ci_high=value.high, n=9,
+        )
+        for metric, of, value, where in given
+    )  # fmt: skip
+    judged = judge(rows)
+    assert judged.verdict == "confirmed"
+    assert judged.figures["AUROC"] == UP
+
+
+def test_the_worst_pairs_come_first() -> None:
+    cosines = np.array([[1, 0.5, -0.5], [0.5, 1, math.nan], [-0.5, math.nan, 1]])
+    found = Conflict(("a", "b", "c"), cosines, np.ones(3))
+    assert worst_pairs(found, 5) == [("a", "c", -0.5), ("a", "b", 0.5)]

@@ -1,0 +1,133 @@
+"""The stop rule: a round more until level, validation data alone, and nothing trained unasked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from gainbook.chapters.ch12_fostering import branch_rounds
+from gainbook.chapters.ch12_fostering.branch_rounds import (
+    Settled,
+    is_level,
+    settle,
+    validation_difference,
+)
+from gainbook.chapters.ch12_fostering.fostered import branch
+from gainbook.lab import results_file as runs
+from gainbook.lab.components import PLAIN
+from gainbook.lab.parameters import Parameters
+
+from gainmtl import metrics
+from gainmtl.evaluation.stats import PairedInterval
+
+
+def parameters(**changes: Any) -> Parameters:
+    given = {
+        "notebook": "99_none", "dataset": "folder", "data_root": None, "image_size": 64,
+        "backbone": "test_efficientnet", "weights": None, "epochs": 10, "batch_size": 16,
+        "learning_rate": 1e-3, "folds": 2, "seeds": (0, 1), "accelerator": "cpu", "devices": 1,
+        "precision": "32-true", "output_dir": "runs",
+    }  # fmt: skip
+    return Parameters(**{**given, **changes})
+
+
+def gap(middle: float) -> PairedInterval:
+    return PairedInterval(middle, middle - 0.02, middle + 0.02, 50, 0.5)
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Rounds lose 0.1, 0.03, 0.01; what was run is listed."""
+    ran: list[str] = []
+    lost = {branch(k).tag: value for k, value in ((1, -0.1), (2, -0.03), (3, -0.01))}
+
+    def run(p: Parameters, system: Any) -> Any:
+        ran.append(system.tag)
+        return system
+
+    def difference(p: Parameters, first: Any, second: Any) -> PairedInterval:
+        assert second is PLAIN
+        return gap(lost[first.tag])
+
+    monkeypatch.setattr(branch_rounds, "run", run)
+    monkeypatch.setattr(branch_rounds, "validation_difference", difference)
+    monkeypatch.setattr(branch_rounds, "is_finished", lambda p, system: False)
+    return ran
+
+
+def test_level_is_not_below() -> None:
+    assert is_level(gap(0.0))
+    assert is_level(gap(0.5))
+    assert not is_level(gap(-0.03))
+    assert not Settled(1, {}, [], 10).level
+
+
+def test_rounds_go_on_until_level_or_the_cap(rounds: list[str]) -> None:
+    found = settle(parameters(), PLAIN, 5, more=True)
+    assert (found.round, found.level, list(found.tried)) == (3, True, [1, 2, 3])
+    assert branch(4).tag not in rounds
+    capped = settle(parameters(), PLAIN, 2, more=True)
+    assert (capped.round, capped.level) == (2, False)
+
+
+def test_nothing_is_trained_unasked(rounds: list[str]) -> None:
+    assert settle(parameters(), PLAIN, 3) == Settled(1, {}, [], 10)
+    assert rounds == []
+
+
+def test_stored_rows_say_the_same(rounds: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settle(parameters(), PLAIN, 5, more=True)
+    kept = SimpleNamespace(rows=pd.DataFrame(runs.check_rows(found.rows)), parameters={"epochs": 7})
+    monkeypatch.setattr(branch_rounds, "reference", lambda name: kept)
+    again = settle(parameters(dataset="synthetic"), PLAIN, 1)
+    assert again == Settled(3, found.tried, [], 7)
+
+    def missing(name: str) -> Any:
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(branch_rounds, "reference", missing)
+    assert settle(parameters(dataset="synthetic"), PLAIN, 3) == Settled(1, {}, [], 10)
+
+
+def test_the_difference_is_of_validation_images_of_all_folds_and_seeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against the pooled AUROC computed apart; the test part may not even be looked at."""
+    rng = np.random.default_rng(0)
+    said: dict[Any, Any] = {}
+    labels = {}
+    for seed in (0, 1):
+        for fold in (0, 1):
+            labels[seed, fold] = np.arange(12) < 6
+            for system in "ab":
+                said[f"{system}{seed}{fold}"] = rng.random(12) + 0.3 * labels[seed, fold]
+
+    class Val(SimpleNamespace):
+        key: tuple[int, int]
+
+    def load_fold(p: Parameters, seed: int) -> Any:
+        def data(fold: int) -> Any:
+            names = [f"part{k // 2}" for k in range(12)]
+            return SimpleNamespace(val=Val(key=(seed, fold), groups=names))
+
+        return data
+
+    monkeypatch.setattr(branch_rounds, "load_fold", load_fold)
+    monkeypatch.setattr(branch_rounds, "load", str)
+    monkeypatch.setattr(
+        branch_rounds, "defect_scores", lambda model, val: (said[model], labels[val.key])
+    )
+    pair: list[Any] = [
+        [SimpleNamespace(model_paths=tuple(f"{s}{seed}{fold}" for fold in (0, 1)))
+         for seed in (0, 1)]
+        for s in "ab"
+    ]  # fmt: skip
+    found = validation_difference(parameters(), pair[0], pair[1], resamples=50)
+    true = np.concatenate(list(labels.values()))
+    whole = [np.concatenate([said[f"{s}{a}{b}"] for a, b in labels]) for s in "ab"]
+    assert found.value == metrics.auroc(whole[0], true) - metrics.auroc(whole[1], true)
+    assert found.n == 48
+    assert found.low < found.value < found.high

@@ -1,0 +1,126 @@
+"""The slider over pictures: valid without a kernel, small, and readable without eyes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pytest
+from gainbook.render.widgets import Frame, frame_slider, to_image, to_png
+from ipywidgets.embed import embed_data
+from matplotlib import pyplot as plt
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def fresh_widgets() -> Iterator[None]:
+    yield
+    ipywidgets.Widget.close_all()
+    plt.close("all")
+
+
+def ramps(count: int, side: int = 16) -> list[Frame]:
+    ramp = np.linspace(0, 1, side * side).reshape(side, side)
+    return [
+        Frame(np.clip(ramp + i / count, 0, 1), f"β = {i / count:.1f}", f"ramp number {i}")
+        for i in range(count)
+    ]
+
+
+def states(widget: ipywidgets.Widget) -> dict[str, dict[str, Any]]:
+    return embed_data(views=[widget], state=None)["manager_state"]["state"]
+
+
+def by_model(widget: ipywidgets.Widget, model: str) -> list[dict[str, Any]]:
+    return [one["state"] for one in states(widget).values() if one["model_name"] == model]
+
+
+def test_every_link_is_one_of_the_browser() -> None:
+    box = frame_slider(ramps(5), "β")
+    links = by_model(box, "LinkModel")
+    play, slider = box.children[0].children
+    ends = {(link["source"][0], link["source"][1], link["target"][1]) for link in links}
+    assert ends == {
+        (f"IPY_MODEL_{play.model_id}", "value", "value"),
+        (f"IPY_MODEL_{slider.model_id}", "value", "selected_index"),
+    }
+
+
+def test_state_is_strict_json_and_complete() -> None:
+    box = frame_slider(ramps(5), "β", start=2)
+    stored = states(box)
+    json.dumps(stored, allow_nan=False)
+    mentioned = set(re.findall(r"IPY_MODEL_(\w+)", json.dumps(stored)))
+    assert mentioned <= set(stored)
+    assert by_model(box, "StackModel")[0]["selected_index"] == 2
+    assert by_model(box, "IntSliderModel")[0]["max"] == 4
+
+
+def test_every_frame_has_its_caption_and_alternative_text() -> None:
+    frames = [Frame(np.zeros((4, 4)), 'β = 0 & "off"', "<black>"), *ramps(2)]
+    pages = [one["value"] for one in by_model(frame_slider(frames, "β"), "HTMLModel")]
+    assert len(pages) == 3
+    assert any("β = 0 &amp; &quot;off&quot;</figcaption>" in page for page in pages)
+    assert any('alt="&lt;black&gt;"' in page for page in pages)
+
+
+def test_pictures_survive_the_way_into_the_page() -> None:
+    picture = np.zeros((6, 8, 3), np.uint8)
+    picture[2:4, 3:6] = (255, 0, 0)
+    box = frame_slider([Frame(picture, "a", "a"), *ramps(1)], "x")
+    page = box.children[1].children[0].value
+    encoded = re.search(r"base64,([^\"]+)", page)
+    assert encoded is not None
+    stored = Image.open(io.BytesIO(base64.b64decode(encoded[1]))).convert("RGB")
+    assert np.array_equal(np.asarray(stored), picture)
+    assert 'width="8" height="6"' in page
+
+
+def test_a_figure_is_closed_and_takes_few_bytes() -> None:
+    figure, axes = plt.subplots(figsize=(4, 3))
+    rng = np.random.default_rng(0)
+    axes.imshow(rng.random((8, 8)), cmap="magma")
+    image = to_image(figure)
+    assert plt.get_fignums() == []
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    assert len(to_png(image)) < 0.75 * len(stream.getvalue())
+    assert len(to_png(image)) < 12_000
+
+
+@pytest.mark.parametrize("count", [0, 1, 41])
+def test_too_few_or_too_many_frames(count: int) -> None:
+    with pytest.raises(ValueError, match=f"expected 2 to 40 frames, found {count}"):
+        frame_slider(ramps(count, 2), "x")
+
+
+def test_too_many_bytes() -> None:
+    with pytest.raises(ValueError, match="at most 100 bytes of pictures, found"):
+        frame_slider(ramps(3), "x", max_bytes=100)
+
+
+@pytest.mark.parametrize(
+    ("frame", "label", "message"),
+    [
+        (Frame(np.zeros((2, 2)), "", "alt"), "x", r"empty: frames \[2\]"),
+        (Frame(np.zeros((2, 2)), "caption", " "), "x", r"empty: frames \[2\]"),
+        (Frame(np.zeros((2, 2)), "caption", "alt"), "", "empty: the label"),
+        (Frame(np.zeros((2, 2, 4)), "caption", "alt"), "x", r"found shape \(2, 2, 4\)"),
+        (Frame(np.full((2, 2), 1.5), "caption", "alt"), "x", "from 1.5 to 1.5"),
+        (Frame(np.full((2, 2), np.nan), "caption", "alt"), "x", "finite"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(frame: Frame, label: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        frame_slider([*ramps(2), frame], label)
+
+
+def test_start_outside() -> None:
+    with pytest.raises(ValueError, match="start: expected 0 to 1, found 2"):
+        frame_slider(ramps(2), "x", start=2)

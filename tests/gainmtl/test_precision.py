@@ -1,0 +1,181 @@
+"""Tests of mixed precision: that it is in force, and that nothing that must be exact is half."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gainbook.chapters.ch12_fostering import fostered
+from torch import Tensor, nn
+
+from gainmtl import fit
+from gainmtl.anomaly.fitting import fit_detector
+from gainmtl.anomaly.reverse_distillation import ReverseDistillation
+from gainmtl.attention import GuidedAttention
+from gainmtl.baselines.detector import Detector
+from gainmtl.baselines.unet import UNet
+from gainmtl.datasets import Data, load
+from gainmtl.fostering import layer_map
+from gainmtl.heads import LinearHead, LocalizationHead
+from gainmtl.interface import Inspector
+from gainmtl.model import GAINMTL
+from gainmtl.precision import full
+from gainmtl.strategies import foster
+from gainmtl.types import collate
+
+BACKBONE = "test_efficientnet"
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return load("synthetic", image_size=64, train=16, val=8, test=8)
+
+
+def convolutions(model: nn.Module) -> list[torch.dtype]:
+    """Fills with the type of what every convolution gives from now on."""
+    seen: list[torch.dtype] = []
+
+    def look(module: nn.Module, given: object, said: Tensor) -> None:
+        seen.append(said.dtype)
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(look)
+    return seen
+
+
+MODELS: dict[str, Callable[[], Inspector]] = {
+    "S1": lambda: GAINMTL(BACKBONE, "S1"),
+    "S5": lambda: GAINMTL(BACKBONE, "S5"),
+    "S6": lambda: GAINMTL(BACKBONE, "S6"),
+    "fostered": lambda: GAINMTL(BACKBONE, foster("S1", 1.0), output_stride=4),
+    "second order": lambda: GAINMTL(BACKBONE, foster("S1", 1.0, layer=16), output_stride=4),
+    "attention branch": lambda: GAINMTL(BACKBONE, fostered.ATTENTION_BRANCH, output_stride=4),
+    "U-Net": lambda: UNet(BACKBONE),
+    "detector": lambda: Detector(BACKBONE),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_where_asked_and_full_in_the_loss(
+    name: str, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    step = type(model).training_step
+    losses: list[Tensor] = []
+
+    def watched(*given: Any) -> dict[str, Tensor]:
+        terms = step(*given)
+        losses.extend(terms.values())
+        return terms
+
+    monkeypatch.setattr(type(model), "training_step", watched)
+    seen = convolutions(model)
+    history = fit(
+        model, data, 1, precision="bf16-mixed", accelerator="cpu", batch_size=8, progress=False
+    )
+    assert {one.dtype for one in losses} == {torch.float32}
+    assert torch.bfloat16 in seen
+    terms = history.select_dtypes(float).to_numpy()
+    assert np.isfinite(terms).all()
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    out = model(model.preprocess(data.test[0].image[None]))
+    assert out.logits.dtype == torch.float32  # a trained model answers in full
+
+
+def test_a_student_too(data: Data) -> None:
+    torch.manual_seed(0)
+    student = ReverseDistillation(BACKBONE)
+    seen = convolutions(student)
+    history = fit_detector(
+        student, data, 1, precision="bf16-mixed", accelerator="cpu", batch_size=8, progress=False
+    )
+    assert torch.bfloat16 in seen
+    assert np.isfinite(history["distillation"]).all()
+    assert student.level_maps(torch.rand(1, 3, 64, 64))[0].dtype == torch.float32
+
+
+def test_full_precision_is_not_touched(data: Data) -> None:
+    torch.manual_seed(0)
+    model = MODELS["S5"]()
+    seen = convolutions(model)
+    fit(model, data, 1, accelerator="cpu", batch_size=8, progress=False)
+    assert set(seen) == {torch.float32}
+
+
+def test_full() -> None:
+    for kind, wanted in (
+        (torch.float16, torch.float32), (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32), (torch.float64, torch.float64),
+    ):  # fmt: skip
+        values = torch.ones(2, dtype=kind)
+        assert full(values).dtype == wanted
+        assert (full(values) is values) is (kind == wanted)
+
+
+def test_the_last_product_is_not_rounded() -> None:
+    """Under autocast a head gives what it gives in single precision from the same features."""
+    torch.manual_seed(0)
+    features = torch.randn(2, 16, 8, 8).bfloat16().float()
+    head = LinearHead(16)
+    attention, localization = GuidedAttention(16), LocalizationHead(16)
+    inside = {
+        "attention": (attention.features, attention.logits),
+        "localization": (localization.features, localization.logits),
+    }
+    exactly = head(features)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert torch.equal(head(features).class_cam, exactly.class_cam)
+        for name, (before, last) in inside.items():
+            hidden = before(features)
+            with torch.autocast("cpu", enabled=False):
+                wanted = last(full(hidden))
+            if name == "attention":
+                found = attention(features) * attention.temperature
+            else:
+                found = localization(features, (8, 8))
+            assert torch.allclose(found, wanted, atol=1e-6), name
+            assert not torch.equal(wanted, wanted.bfloat16().float())
+
+
+def test_a_layer_map_is_summed_in_full() -> None:
+    torch.manual_seed(0)
+    layer = torch.randn(1, 64, 16, 16, requires_grad=True)
+    weight = torch.randn(64)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = layer.bfloat16()
+        half.retain_grad()
+        score = (half.float().mean((2, 3)) * weight).sum(1)
+        found = layer_map(score, half)
+    wanted = (weight[None, :, None, None] * half.float()).sum(1, keepdim=True)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, wanted, rtol=0, atol=0.02 * float(wanted.detach().abs().max()))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_that_was_halved_on_its_way(name: str, data: Data) -> None:
+    """As Fabric hands it on to several devices."""
+    torch.manual_seed(0)
+    model = MODELS[name]().train()
+    batch = collate([data.train[i] for i in range(8)])
+    halved = batch._replace(image=batch.image.bfloat16(), mask=batch.mask.bfloat16())
+    for progress in (0.1, 0.9):
+        with torch.autocast("cpu", torch.bfloat16):
+            terms = model.training_step(halved, progress)
+        assert {value.dtype for value in terms.values()} == {torch.float32}
+        assert all(torch.isfinite(value) for value in terms.values())
+
+
+def test_what_systems_without_a_map_say_is_full(data: Data) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 64, 64)
+    network = GAINMTL(BACKBONE, fostered.ATTENTION_BRANCH, output_stride=4)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert UNet(BACKBONE).map_logits(images).dtype == torch.float32
+        said, _, _ = Detector(BACKBONE)._look(images)
+        assert {values.dtype for values in said.values()} == {torch.float32}
+        branch = network.look(images).branch
+        assert branch is not None
+        assert {value.dtype for value in branch} == {torch.float32}

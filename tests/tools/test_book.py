@@ -1,0 +1,209 @@
+"""The book's sources: complete, readable without eyes, and nothing in them that only runs here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "book").glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def load_script(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+build_book = load_script(ROOT / "tools" / "build_book.py")
+plain_docstrings = load_script(ROOT / "book" / "_ext" / "plain_docstrings.py")
+
+
+def texts() -> list[tuple[str, str]]:
+    """Every page and every markdown cell: where it stands, and its text."""
+    found = [(page.name, page.read_text("utf-8")) for page in PAGES]
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        found += [(path.name, cell.source) for cell in cells if cell.cell_type == "markdown"]
+    return found
+
+
+def test_contents_and_files_agree() -> None:
+    named = set(build_book.toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))))
+    there = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES + NOTEBOOKS}
+    assert named == there
+
+
+def test_tables_that_cells_display_are_tables() -> None:
+    """The default of MyST-NB, CommonMark, shows their source instead."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    assert config["sphinx"]["config"]["nb_render_markdown_format"] == "myst"
+
+
+def test_files_named_by_the_configuration_exist() -> None:
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    sphinx = config["sphinx"]["config"]
+    static = ROOT / "book" / "_static"
+    names = [*sphinx["html_css_files"], *(name for name, _ in sphinx["html_js_files"])]
+    names += [sphinx["mathjax_path"], *sphinx["nb_ipywidgets_js"]]
+    paths = [static / name for name in names]
+    paths += [ROOT / config["logo"], ROOT / config["html"]["favicon"]]
+    paths += [ROOT / name for name in config["bibtex_bibfiles"]]
+    assert [path for path in paths if not path.is_file()] == []
+
+
+def test_every_vendored_script_has_its_licence() -> None:
+    vendor = ROOT / "book" / "_static" / "vendor"
+    for script in vendor.rglob("*.js"):
+        licences = list(script.parent.glob("LICENSE*"))
+        assert licences, f"{script.name} stands without a licence"
+
+
+def test_every_citation_has_an_entry_and_every_entry_a_key_of_its_own() -> None:
+    bib = (ROOT / "book" / "references.bib").read_text("utf-8")
+    keys = re.findall(r"^@\w+\{([^,]+),", bib, re.M)
+    assert len(keys) == len(set(keys))
+    cited = {
+        key.strip()
+        for _, text in texts()
+        for group in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text)
+        for key in group.split(",")
+    }
+    assert cited - set(keys) == set()
+
+
+@pytest.mark.parametrize(("where", "text"), texts(), ids=[where for where, _ in texts()])
+def test_pictures_in_prose_have_an_alternative_text(where: str, text: str) -> None:
+    assert re.findall(r"!\[\s*\]\(", text) == []
+    figures = re.findall(r"^(?:```|:::)\{(?:image|figure)\}(.*?)^(?:```|:::)", text, re.M | re.S)
+    assert [figure for figure in figures if not re.search(r"^:alt:\s*\S", figure, re.M)] == []
+    assert [
+        tag for tag in re.findall(r"<img\b[^>]*>", text) if not re.search(r'alt="[^"]', tag)
+    ] == []
+
+
+def test_toc_is_read_in_order() -> None:
+    toc = {"root": "a", "parts": [{"chapters": [{"file": "b", "sections": [{"file": "c"}]}]}]}
+    assert list(build_book.toc_files(toc)) == ["a", "b", "c"]
+
+
+def test_a_notebook_that_is_named_but_missing_ends_the_build(tmp_path: Path) -> None:
+    (tmp_path / "_toc.yml").write_text("root: book/intro\nchapters: [{file: notebooks/01_none}]\n")
+    with pytest.raises(SystemExit, match="01_none"):
+        build_book.notebooks(tmp_path)
+
+
+def test_stored_errors_are_found_and_traces_of_the_machine_removed() -> None:
+    error = nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
+    code = nbformat.v4.new_code_cell("1 / 0", outputs=[error])
+    injected = nbformat.v4.new_code_cell("epochs = 3")
+    injected.metadata["tags"] = ["injected-parameters"]
+    injected.metadata["papermill"] = {"duration": 1.0}
+    notebook = nbformat.v4.new_notebook(cells=[code, injected])
+    notebook.metadata["papermill"] = {"input_path": "somewhere"}
+    assert build_book.stored_errors(notebook) == ["ValueError: no"]
+    build_book.tidy(notebook)
+    assert "papermill" not in json.dumps(notebook)
+    assert injected.metadata.tags == ["injected-parameters", "remove-cell"]
+
+
+def test_a_picture_needs_an_alternative_text_and_a_caption() -> None:
+    picture = nbformat.v4.new_output("display_data", {"image/png": "", "text/plain": "Figure"})
+    cell = nbformat.v4.new_code_cell("draw()\nplt.show()", outputs=[picture])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    assert "cell 0 ('draw()')" in build_book.silent_pictures(notebook)[0]
+    cell.metadata["mystnb"] = {"image": {"alt": "A bump"}, "figure": {"caption": " "}}
+    assert len(build_book.silent_pictures(notebook)) == 1
+    cell.metadata["mystnb"] = {"image": {"alt": "A bump"}, "figure": {"caption": "A bump."}}
+    assert build_book.silent_pictures(notebook) == []
+
+
+def test_the_hash_sees_contents_names_and_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_book, "ROOT", tmp_path)
+    (tmp_path / "a.py").write_text("1")
+    first = build_book.digest([tmp_path], "x")
+    assert build_book.digest([tmp_path], "x") == first
+    assert build_book.digest([tmp_path], "y") != first
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.pyc").write_text("2")
+    assert build_book.digest([tmp_path], "x") == first
+    (tmp_path / "a.py").write_text("2")
+    changed = build_book.digest([tmp_path], "x")
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert len({first, changed, build_book.digest([tmp_path], "x")}) == 3
+
+
+def test_staging_copies_what_changed_and_drops_what_is_gone(tmp_path: Path) -> None:
+    root, stage = tmp_path / "root", tmp_path / "stage"
+    (root / "book").mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml", "book/a.md", "book/b.md"):
+        (root / name).write_text(name)
+    build_book.stage_prose(root, stage)
+    before = (stage / "book/a.md").stat().st_mtime_ns
+    (root / "book/b.md").unlink()
+    (stage / "notebooks").mkdir()
+    (stage / "notebooks/01.ipynb").write_text("{}")
+    build_book.stage_prose(root, stage)
+    left = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
+    assert left == {"_config.yml", "_toc.yml", "book/a.md", "notebooks/01.ipynb"}
+    assert (stage / "book/a.md").stat().st_mtime_ns == before
+
+
+def test_staging_fills_pages_from_the_stored_runs(tmp_path: Path) -> None:
+    root, stage = tmp_path / "root", tmp_path / "stage"
+    (root / "book").mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        (root / name).write_text(name)
+    (root / "book" / "a.md").write_text("# A\n\n% fill: headlines\n")
+    build_book.stage_prose(root, stage)
+    page = stage / "book" / "a.md"
+    assert "There are no reference results yet" in page.read_text()
+    before = page.stat().st_mtime_ns
+    build_book.stage_prose(root, stage)
+    assert page.stat().st_mtime_ns == before
+    assert "% fill" in (root / "book" / "a.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("|P and M| over *all*", r"\|P and M\| over \*all\*"),
+        ("a list of `Sample`s (2*h)", r"a list of `Sample`\ s (2\*h)"),
+        ("`a * b` and a_b and a_ b", r"`a * b` and a_b and a\_ b"),
+        ("plain", "plain"),
+    ],
+)
+def test_docstrings_are_plain_text(text: str, expected: str) -> None:
+    assert plain_docstrings.plain(text) == expected
+
+
+def test_what_python_says_of_a_field_is_left_out() -> None:
+    lines = ["Alias for field number 3"]
+    plain_docstrings.escape(None, "attribute", "Sample.has_mask", None, None, lines)
+    assert "".join(lines) == ""
+    lines = ["One `a", "b` is *read*."]
+    plain_docstrings.escape(None, "attribute", "Sample.image", None, None, lines)
+    assert lines == [r"One `a b` is \*read\*."]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_named_figure_stands_in_a_cell_of_its_own(path: Path) -> None:
+    """Text shown by the same cell would get the figure's name, too, and the page two targets."""
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
+            assert "Markdown(" not in cell.source, f"cell {number}"
