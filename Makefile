@@ -1,17 +1,20 @@
 # make book: runs every notebook and renders the book to _build/html/index.html
 # make test: linter, type checker, tests
-# Both set up $(VENV) first. Variables: PYTHON, VENV, PIP_FLAGS, JOBS (notebooks at a time).
+# make lab: opens the notebooks in JupyterLab
+# All set up $(VENV) first. Variables: PYTHON, VENV, PIP_FLAGS, JOBS (notebooks at a time),
+# LAB_FLAGS (options of JupyterLab, such as --no-browser).
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?=
 JOBS ?= 2
+LAB_FLAGS ?=
 
 # Set up again when the lock changes, and only then.
 STAMP := $(VENV)/.lock-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 RUN := $(VENV)/bin/python
 
-.PHONY: book test test-all lint format clean
+.PHONY: book test test-all lab lint format clean
 .DEFAULT_GOAL := book
 
 book: $(STAMP)
@@ -22,6 +25,10 @@ test: lint
 
 test-all: lint
 	$(RUN) -m pytest -q
+
+# The variable: the kernel python3 is the one of $(VENV), not one in the user's home.
+lab: $(STAMP)
+	JUPYTER_PREFER_ENV_PATH=1 $(RUN) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(LAB_FLAGS)
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

@@ -6,13 +6,11 @@ import math
 from typing import NamedTuple
 
 import torch
-from timm.layers.cbam import ChannelAttn
-from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gainmtl.layers import conv_block
-from gainmtl.precision import exact, full
+from gainmtl.heads import conv_block
+from gainmtl.precision import no_autocast, to_float32
 
 MIN_TEMPERATURE = 0.05
 
@@ -25,11 +23,13 @@ class SqueezeExcitation(nn.Module):
     """
 
     def __init__(self, channels: int) -> None:
+        from timm.layers import SEModule  # on demand: timm takes a second
+
         super().__init__()
         self.layer = SEModule(channels, rd_channels=max(channels // 16, 8))
 
     def gate(self, features: Tensor) -> Tensor:
-        """One number in (0, 1) per channel, (B, C, 1, 1): what is turned up, and never where."""
+        """The gate (B, C, 1, 1) in (0, 1): one factor per channel, the same in every cell."""
         layer = self.layer
         pooled = features.mean((2, 3), keepdim=True)
         return torch.sigmoid(layer.fc2(functional.relu(layer.fc1(pooled))))
@@ -39,12 +39,12 @@ class SqueezeExcitation(nn.Module):
 
 
 def channel_summary(features: Tensor) -> Tensor:
-    """Mean and maximum over the channels: (B, C, h, w) to (B, 2, h, w): a spatial gate's input."""
+    """Mean and maximum over the channels, (B, C, h, w) to (B, 2, h, w): input of a spatial gate."""
     return torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1)
 
 
 class Gates(NamedTuple):
-    """What CBAM multiplies features with, both in (0, 1)."""
+    """The factors of CBAM, both in (0, 1)."""
 
     channel: Tensor
     """(B, C, 1, 1)."""
@@ -63,6 +63,8 @@ class CBAM(nn.Module):
     """
 
     def __init__(self, channels: int) -> None:
+        from timm.layers.cbam import ChannelAttn
+
         super().__init__()
         self.channel = ChannelAttn(channels, rd_channels=max(channels // 16, 8))
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)
@@ -75,11 +77,11 @@ class CBAM(nn.Module):
         return torch.sigmoid(average + highest)
 
     def spatial_gate(self, features: Tensor) -> Tensor:
-        """`Ms` of features that passed the channel gate, (B, 1, h, w) in (0, 1)."""
+        """`Ms(F')` for features F' after the channel gate, (B, 1, h, w) in (0, 1)."""
         return torch.sigmoid(self.spatial(channel_summary(features)))
 
     def gates(self, features: Tensor) -> Gates:
-        """Both gates for the features (B, C, h, w) that come in."""
+        """Both gates for features F (B, C, h, w)."""
         channel = self.channel_gate(features)
         return Gates(channel, self.spatial_gate(features * channel))
 
@@ -93,15 +95,15 @@ REFINEMENTS: dict[str, type[SqueezeExcitation] | type[CBAM] | None] = {
     "se": SqueezeExcitation,
     "cbam": CBAM,
 }
-"""What may refine the features before they are read; `GAINMTL(refinement=...)`."""
+"""Blocks that may refine the features before the heads; `GAINMTL(refinement=...)`."""
 
 
 class GuidedAttention(nn.Module):
     """One attention logit per cell, sharpened by a learnable temperature.
 
-    `M = conv(F) / T` with `T = softplus(t) + 0.05`, so that T stays positive: a sign change would
-    turn the map inside out. T starts at 1. A free convolution before it can absorb any T, so T
-    changes how fast the map sharpens, not what it can express; see `temperature`.
+    `M = conv(F) / T` with `T = softplus(t) + 0.05`. T stays positive, because a change of its sign
+    would invert the map; it starts at 1. The convolution before it can compensate any T, so T
+    changes how fast the map becomes sharper in training, not which maps are possible.
 
     (B, C, h, w) features to (B, 1, h, w) unbounded logits.
     """
@@ -111,7 +113,7 @@ class GuidedAttention(nn.Module):
         hidden = max(channels // 2, 8)
         self.features = conv_block(channels, hidden)
         self.logits = nn.Conv2d(hidden, 1, 1)
-        # Most of a surface is sound: start from that share of attended area, not from a half.
+        # Most of a surface is intact: start with an attention of `prior` everywhere, not of 0.5.
         assert self.logits.bias is not None
         nn.init.constant_(self.logits.bias, math.log(prior / (1 - prior)))
         start = math.log(math.expm1(1.0 - MIN_TEMPERATURE))
@@ -123,6 +125,6 @@ class GuidedAttention(nn.Module):
         return functional.softplus(self.raw_temperature) + MIN_TEMPERATURE
 
     def forward(self, features: Tensor) -> Tensor:
-        found = self.features(features)
-        with exact(found):
-            return self.logits(full(found)) / self.temperature
+        hidden = self.features(features)
+        with no_autocast(hidden):
+            return self.logits(to_float32(hidden)) / self.temperature

@@ -1,4 +1,4 @@
-"""Feature extractors: any timm model that has feature maps, and where its weights come from."""
+"""Feature extractor: any timm model with feature maps, and the origin of its weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -32,13 +31,13 @@ class Backbone(nn.Module):
 
     Args:
         name: a timm model name (`timm.list_models()`).
-        weights: `None` (random), `"imagenet"` (timm's own, through the hub), or the path of a
-            `.safetensors` file; a `.json` of the same stem may give `create_kwargs`, `mean`
+        weights: `None` (random), `"imagenet"` (timm's own, from the hub), or the path of a
+            `.safetensors` file; a `.json` of the same stem may hold `create_kwargs`, `mean`
             and `std`.
-        create_kwargs: extra arguments for `timm.create_model`; before those of the `.json`.
+        create_kwargs: extra arguments of `timm.create_model`; they replace those of the `.json`.
 
     Raises:
-        ValueError: unknown model, a model without feature maps, or weights that don't fit it.
+        ValueError: an unknown model, a model without feature maps, or weights of another model.
         FileNotFoundError: the weights file does not exist.
         ConnectionError: the hub can't be reached.
     """
@@ -57,7 +56,7 @@ class Backbone(nn.Module):
         self.initial_weights = weights if path is None else _digest(path)
         """`None` (random), `"imagenet"`, or the digest of the file; kept through training."""
         self.create_kwargs: dict[str, Any] = create_kwargs or card.get("create_kwargs", {})
-        # timm's models have attributes that the type of a module knows nothing of.
+        # Any: the attributes of timm's models are not declared in the type `nn.Module`.
         self.timm: Any = _create(name, weights == IMAGENET, self.create_kwargs)
         if path is not None:
             _load_weights(self.timm, path, name)
@@ -71,11 +70,11 @@ class Backbone(nn.Module):
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether training began from given weights."""
+        """Whether the initial weights were loaded, not drawn."""
         return self.initial_weights is not None
 
     def _probe(self) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
-        """Run one small image to learn channels and strides, and that maps exist at all."""
+        """Run one small image to measure channels and strides, and to check that maps exist."""
         config: dict[str, Any] = self.timm.pretrained_cfg or {}
         fixed = config.get("fixed_input_size", False)
         size = int(config.get("input_size", (3, 224, 224))[-1]) if fixed else 128
@@ -85,9 +84,9 @@ class Backbone(nn.Module):
             with torch.no_grad():
                 features = self(torch.zeros(1, 3, size, size))
         except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
-            plain = _no_maps(self.name)
-            said = "" if str(error) == plain else f" timm said: {error}"
-            raise ValueError(plain + said) from error
+            message = _no_maps(self.name)
+            cause = "" if str(error) == message else f" Error of timm: {error}"
+            raise ValueError(message + cause) from error
         finally:
             self.timm.train(was_training)
         strides = tuple(round(size / level.shape[-1]) for level in features.levels)
@@ -111,7 +110,7 @@ class Backbone(nn.Module):
         return Features(list(levels), last)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised images to the levels alone, without what comes after them."""
+        """(B, 3, H, W) normalised images to the levels, without the layers after them."""
         return list(
             self.timm.forward_intermediates(images, intermediates_only=True, output_fmt="NCHW")
         )
@@ -120,8 +119,8 @@ class Backbone(nn.Module):
         """Freeze everything up to the level of this stride: parameters and batch statistics.
 
         0 unfreezes; `statistics=True` keeps the batch statistics of all layers fixed. Early layers
-        hold generic edges and textures, and with few defective parts they are the first to overfit;
-        frozen they also cost no backward pass.
+        detect generic edges and textures, and with few defective parts they overfit first. Frozen,
+        they also need no backward pass.
         """
         for parameter in self.timm.parameters():
             parameter.requires_grad_(True)
@@ -140,7 +139,9 @@ class Backbone(nn.Module):
         end = str(self.timm.feature_info[level]["module"])
         modules = dict(self.timm.named_modules())
         if end not in modules:
-            raise ValueError(f"freeze: {self.name} does not say where stride {stride} ends; use 0")
+            raise ValueError(
+                f"freeze: {self.name} has no module {end!r} at the end of stride {stride}; use 0"
+            )
         inside = False
         early: list[nn.Module] = []
         for name, module in modules.items():
@@ -150,7 +151,7 @@ class Backbone(nn.Module):
             if inside and not inside_now:
                 break
             inside = inside or inside_now
-            # What contains the level's module goes on behind it.
+            # A parent of the level's module also contains later modules, so it stays trainable.
             if name and not end.startswith(name + "."):
                 early.append(module)
         for module in early:
@@ -168,6 +169,8 @@ class Backbone(nn.Module):
 
 
 def _check_name(name: str) -> None:
+    import timm  # on demand: it takes a second
+
     if timm.is_model(name.split(".")[0]):
         return
     near = difflib.get_close_matches(name, timm.list_models(), n=4)
@@ -184,6 +187,8 @@ def _no_maps(name: str) -> str:
 
 
 def _create(name: str, pretrained: bool, create_kwargs: dict[str, Any]) -> Any:
+    import timm
+
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **create_kwargs)
     except TypeError as error:
@@ -199,7 +204,7 @@ def _create(name: str, pretrained: bool, create_kwargs: dict[str, Any]) -> Any:
 
 
 def _read_card(path: Path | None) -> dict[str, Any]:
-    """The `.json` beside a weights file, or nothing."""
+    """The content of the `.json` beside a weights file, `{}` without one."""
     if path is None:
         return {}
     if path.suffix != ".safetensors":
@@ -227,10 +232,10 @@ def _load_weights(model: Any, path: Path, name: str) -> None:
             f"weights: {path.name} is not a readable safetensors file: {error}"
         ) from error
     heads = {"classifier", "fc", "head"} | {str(model.pretrained_cfg.get("classifier", "fc"))}
-    own = model.state_dict()
-    missing = [key for key in own if key not in state]
-    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
-    extra = [key for key in state if key not in own and key.split(".")[0] not in heads]
+    expected = model.state_dict()
+    missing = [key for key in expected if key not in state]
+    wrong = [key for key in expected if key in state and expected[key].shape != state[key].shape]
+    extra = [key for key in state if key not in expected and key.split(".")[0] not in heads]
     if missing or wrong or extra:
         first = (missing + wrong + extra)[0]
         raise ValueError(
@@ -238,4 +243,4 @@ def _load_weights(model: Any, path: Path, name: str) -> None:
             f"{len(wrong)} of another shape, {len(extra)} unknown (first: {first}). Give the "
             "weights of this backbone, or its create_kwargs in a .json of the same stem."
         )
-    model.load_state_dict({key: state[key] for key in own})
+    model.load_state_dict({key: state[key] for key in expected})

@@ -1,10 +1,11 @@
-"""Class activation maps: the map whose pooled value is the verdict, and GAIN's soft mask.
+"""Class activation maps: the map whose pooled value decides, and GAIN's soft mask.
 
-The verdict is a function of the map alone. With features F (B, C, h, w) and a linear head (W, b),
+The decision is a function of the map alone. With features F (B, C, h, w) and a linear head (W, b),
 the class activation map is `A_k = sum_c W[k, c] F_c` and the evidence of class k against class 0
 (normal) is `E_k = A_k - A_0`. A pooling P turns evidence into the logit difference,
-`logit_k - logit_0 = P(E_k) + b_k - b_0`. With P the mean this is the ordinary linear classifier on
-globally averaged features (Zhou et al., CVPR 2016); the other poolings can hear a single cell.
+`logit_k - logit_0 = P(E_k) + b_k - b_0`. With P the mean this is the usual linear classifier on
+globally averaged features (Zhou et al., CVPR 2016); with the other poolings a single cell can
+decide.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ def check_pooling(pooling: str) -> None:
 
 
 def _sharpness(pooling: str) -> float | None:
-    """The r of log-sum-exp pooling; `None` for what is none."""
+    """The r of log-sum-exp pooling; `None` for another pooling."""
     name, _, r = pooling.partition(":")
     if name != "lse":
         return None
     if pooling == "lse":
         return LSE_SHARPNESS
     try:
-        found = float(r)
+        sharpness = float(r)
     except ValueError:
         return None
-    return found if 0 < found < math.inf else None
+    return sharpness if 0 < sharpness < math.inf else None
 
 
 def class_activation_map(features: Tensor, weight: Tensor) -> Tensor:
@@ -56,11 +57,12 @@ def class_activation_map(features: Tensor, weight: Tensor) -> Tensor:
 def pool_evidence(evidence: Tensor, pooling: str = "mean") -> Tensor:
     """Pool maps (B, K, h, w) over their N = h w cells to (B, K).
 
-    - `"mean"`: `1/N sum_i E_i`, the original.
+    - `"mean"`: `1/N sum_i E_i`, as in the original CAM.
     - `"lse"`: `1/r log(1/N sum_i exp(r E_i))` with r = 4, between mean and maximum (Pinheiro and
-      Collobert, CVPR 2015). A constant map pools to its constant. `"lse:1"` is that with r = 1: the
-      smaller, the nearer to the mean.
+      Collobert, CVPR 2015). `"lse:1"` has r = 1: the smaller r, the closer to the mean.
     - `"topk"`: mean of the highest 1 % of cells, at least one.
+
+    All three give c for a constant map c, and `P(E + c) = P(E) + c`.
 
     Raises:
         ValueError: unknown pooling.
@@ -77,12 +79,12 @@ def pool_evidence(evidence: Tensor, pooling: str = "mean") -> Tensor:
 
 
 def soft_mask(evidence: Tensor, threshold: float = 0.5, sharpness: float = 10.0) -> Tensor:
-    """GAIN's soft mask `T(A) = sigmoid(sharpness (A - threshold))` of a map (B, 1, h, w).
+    """GAIN's soft mask `T(A) = sigmoid(sharpness (A - threshold))`, (B, 1, h, w) in (0, 1).
 
-    In (0, 1).
     A is the positive evidence divided by its own maximum, so A is in [0, 1]; the maximum is a
-    constant to the gradient. An image without positive evidence has A = 0 everywhere. The paper
-    states neither parameter; 0.5 and 10 keep the gradient alive on both sides of the threshold.
+    constant in the gradient. An image without positive evidence has A = 0 everywhere. The paper
+    gives no values of the two parameters; with 0.5 and 10 the gradient is not negligible on either
+    side of the threshold.
 
     Source: Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018,
     eq. 4.
@@ -93,16 +95,16 @@ def soft_mask(evidence: Tensor, threshold: float = 0.5, sharpness: float = 10.0)
 
 
 def erase(images: Tensor, soft: Tensor, fill: Tensor | None = None) -> Tensor:
-    """GAIN's erased image `I* = (1 - T) I + T fill`: what is left when T has been taken away.
+    """GAIN's erased image `I* = (1 - T) I + T fill`, (B, C, H, W).
 
-    The paper's `I - T I` is `fill = 0`, which is black, or another colour once the image is
-    normalised, and a black hole in a bright part is a defect of its own. The default is each
-    image's own mean per channel, the same picture before and after normalisation.
+    The paper's `I - T I` is `fill = 0`: black, or the mean colour if the image is normalised. A
+    black hole in a bright part looks like a defect. The default fill is each image's own mean per
+    channel, which gives the same image before and after normalisation.
 
     Args:
         images: (B, C, H, W), normalised or not.
-        soft: (B, 1, h, w) in [0, 1], T; resized bilinearly to the images.
-        fill: broadcasts to `images`.
+        soft: the soft mask T (B, 1, h, w) in [0, 1], resized bilinearly to the images.
+        fill: a tensor that broadcasts to `images`.
 
     Source: Li et al., CVPR 2018, eq. 3. Deviation: the fill.
     """

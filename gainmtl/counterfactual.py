@@ -1,8 +1,8 @@
-"""Remove the evidence, ask the same head again.
+"""Counterfactual features: the defect removed, or everything but the defect removed.
 
-Inside the mask the features are replaced by the running mean of normal features, outside they
-stay; keeping only the defect does the reverse. The deployed head answers, so nothing private can
-learn to please the loss.
+`remove` replaces the features inside the mask by the running mean of normal features; `keep_only`
+replaces those outside. The head that decides in prediction classifies the result. A head that only
+computes this loss could lower it without any effect on the decision.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class NormalFeatures(nn.Module):
 
     @torch.no_grad()
     def update(self, features: Tensor, is_normal: Tensor) -> None:
-        """Take in features (B, C, h, w) of the samples where `is_normal` (B,) is true."""
+        """Update the mean by the features (B, C, h, w) of samples with true `is_normal` (B,)."""
         chosen = features.detach()[is_normal]
         if not len(chosen):
             return
@@ -39,9 +39,9 @@ class NormalFeatures(nn.Module):
 
 
 def cell_mask(masks: Tensor, size: tuple[int, int], margin: int = 1) -> Tensor:
-    """Every cell a mask touches, grown by `margin` cells: (B, 1, H, W) to (B, 1, *size), 0 or 1.
+    """Every cell that a mask touches, dilated by `margin`: (B, 1, H, W) to (B, 1, *size), 0 or 1.
 
-    The margin covers features next to the defect whose receptive field still sees it.
+    The margin covers features next to the defect whose receptive field contains a part of it.
     """
     touched = functional.adaptive_max_pool2d((masks > 0.5).float(), size)
     if margin:
@@ -55,15 +55,15 @@ def remove(features: Tensor, cells: Tensor, normal_mean: Tensor) -> Tensor:
 
 
 def keep_only(features: Tensor, cells: Tensor, normal_mean: Tensor) -> Tensor:
-    """`F m + mu (1 - m)`: everything but the defect replaced by normal features."""
+    """`F m + mu (1 - m)`: shapes as in `remove`."""
     return remove(features, 1 - cells, normal_mean)
 
 
 def moved_cells(cells: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """The same cells somewhere else: each mask rolled by a random shift, minus the true cells.
+    """The cells at another place: each mask rolled by a random shift, without the true cells.
 
-    The control for `remove`: as much area (less what still overlaps), but not the defect.
-    (B, 1, h, w) to the same shape; of 16 random shifts the one that overlaps least is taken.
+    The control for `remove`: the same area, minus the remaining overlap, beside the defect.
+    (B, 1, h, w) to the same shape; of 16 random shifts the one with the least overlap is used.
     """
     height, width = cells.shape[2:]
     moved = []

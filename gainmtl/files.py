@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: a killed run never leaves half a file."""
+"""Atomic writing, so that a killed run never leaves half a file, and strict JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def _umask() -> int:
-    """The process's mask of permissions, which can only be read by setting it."""
+    """The process's permission mask; the only way to read it is to set it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -30,7 +30,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
-        # As a plain `open` would have left it: some writers make their files private.
+        # The permissions that a plain `open` gives: some writers make their files private.
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
@@ -61,15 +61,15 @@ def _dumps(value: Any, indent: int | None = None) -> str:
 def write_json(path: str | Path, value: Any, lines: str | None = None) -> None:
     """Write `value` as strict JSON (no NaN), atomically.
 
-    `lines` names a key of the object `value` that holds a long list: it gets a line per item, a
-    third of the size of an indented one.
+    `lines` names a key of the object `value` that holds a long list. The list is written with one
+    line per item, which takes a third of the space of an indented one.
     """
     if lines is None:
         text = _dumps(value, indent=1)
     else:
         items = ",\n".join(_dumps(item) for item in value[lines])
         rest = {key: [] if key == lines else item for key, item in value.items()}
-        name = f"\n {_dumps(lines)}: ["  # with this indent, a key of the outermost object
+        name = f"\n {_dumps(lines)}: ["  # this indent occurs only at keys of the outermost object
         text = _dumps(rest, indent=1).replace(f"{name}]", f"{name}\n{items}\n]")
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,28 +1,29 @@
-"""CAM fostering: the map that a sharper map is asked of, by two routes.
+"""CAM fostering: the maps that are made sharper in training, by two routes.
 
-For a sample of class y the score is the log-odds `z = logit_y - logit_o` against an opponent o:
-normal for a defect, the most probable defect for a normal sample. Its map is
+For a sample of class y the score is the log-odds `z = logit_y - logit_o` against an opponent class
+o: normal for a defect, the most probable defect class for a normal sample. The map of this score is
+one of two:
 
-- at the features that the deciding head reads, `E = A_y - A_o`, read off the forward pass. By the
-  identity of `gainmtl.explanation.gradient` Grad-CAM there is `E / n` over n cells: fostering costs
-  no derivative beyond the ordinary ones;
-- at an earlier layer F, n times Grad-CAM, `sum_k w_k F_k` with `w_k = sum_ij dz/dF_kij`. Its
-  weights are gradients, and training on it differentiates them again: the paper's second-order
-  route.
+- At the features that the deciding head reads: `E = A_y - A_o`, known from the forward pass. By the
+  identity in `gainmtl.explanation.gradient`, Grad-CAM there is `ReLU(E) / n` over n cells, so
+  fostering needs no derivative beyond the usual ones.
+- At an earlier layer F: n times Grad-CAM before the ReLU, `sum_k w_k F_k` with
+  `w_k = sum_ij dz/dF_kij`. The weights are gradients, and training differentiates them again. This
+  is the second-order route of the paper.
 
-Fostering reads a map after a ReLU, so it matters where its zero lies, and nothing fixes that: a
-constant taken off every cell sharpens the map, the bias gives it back, and the verdict is what it
-was. In the end no cell is positive. So the evidence is read from the *verdict's* zero, `E + b_y -
-b_o`, where a cell is positive if a part that looks like it all over would be given to class y: a
-sample that is given to its class has such a cell, because no pooling exceeds the highest cell. The
-map's own zero is the paper's and stays available.
+Fostering reads a map after a ReLU, so the zero of the map matters, but the classifier does not
+determine it: subtracting a constant from every cell sharpens the map, the bias adds the constant
+again, and the output does not change. In the limit no cell is positive. Therefore the zero is by
+default that of the decision, `E + b_y - b_o`: a cell is positive if an image that looks like this
+cell everywhere would be classified as y. A sample that is classified as y has such a cell, because
+no pooling exceeds the highest cell. The map without the bias, as in the paper, is available too.
 
-A map is worth sharpening once the verdict that it stands for is right. Before that the entropy
-pulls at cells that nothing has chosen yet, and a network pulled too early learns nothing else. So
-the loss rises after the classifier has settled, and each map counts by its verdict's `certainty`.
+Sharpening a map makes sense once the classification is right. Earlier the loss selects cells at
+random, and a network that is trained with it from the start learns nothing else. So the loss is off
+at first, see `gainmtl.strategies.STAGED`, and each map is weighted by its sample's `certainty`.
 
-The paper takes the map of the logit of the true class among 20 objects; against *normal* is what a
-verdict about defects depends on.
+The paper explains the logit of the true class among 20 object classes. Here the classes are
+compared with *normal*, because the decision depends on that difference.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gainmtl.precision import exact, full
+from gainmtl.precision import no_autocast, to_float32
 
 
 def opponents(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) classes: 0 for a defect, the most probable defect class for a normal sample.
+    """The opponent class of each sample, (B,): 0 for a defect, else the most probable defect class.
 
     logits (B, K), labels (B,) integer classes.
     """
@@ -48,67 +49,74 @@ def true_score(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def certainty(logits: Tensor, labels: Tensor) -> Tensor:
-    """How sure the verdict is of the true class, (B,) in [0, 1): `max(2 p - 1, 0)`.
+    """Certainty of the true class, (B,) in [0, 1): `max(2 p - 1, 0)`.
 
-    p is the probability of the true class against its opponent alone, `sigmoid(true_score)`; 0 for
-    a verdict that is wrong.
+    `p = sigmoid(true_score)` is the probability of the true class against its opponent alone. The
+    certainty is 0 for a sample whose classification is wrong.
     """
+    # 2 sigmoid(z) - 1 = tanh(z / 2)
     return (true_score(logits, labels) / 2).tanh().clamp_min(0)
 
 
 ZEROS = ("verdict", "map")
-"""Where the zero of an evidence map may lie; see above."""
+"""Zero of the evidence map: that of the decision, with the bias, or of the map without it."""
 
 
 def true_map(
     class_cam: Tensor, logits: Tensor, labels: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """`A_y - A_o`, with a `bias` (K,) plus `b_y - b_o`: (B, K, h, w) to (B, 1, h, w), unbounded."""
+    """`A_y - A_o`, plus `b_y - b_o` with a `bias` (K,): (B, K, h, w) to (B, 1, h, w), unbounded."""
     rows = torch.arange(len(labels), device=labels.device)
     against = opponents(logits, labels)
-    found = (class_cam[rows, labels] - class_cam[rows, against])[:, None]
-    return found if bias is None else found + (bias[labels] - bias[against])[:, None, None, None]
+    evidence = (class_cam[rows, labels] - class_cam[rows, against])[:, None]
+    if bias is None:
+        return evidence
+    return evidence + (bias[labels] - bias[against])[:, None, None, None]
 
 
 def layer_map(score: Tensor, layer: Tensor) -> Tensor:
     """n times Grad-CAM before its ReLU, (B, 1, h, w), of scores (B,) computed from `layer`.
 
-    layer (B, C, h, w); in the units of the score. Differentiable twice over. One gradient of the
-    sum serves the batch, which takes scores that don't mix images; batch norm that trains does,
-    and then the map of one image holds a little of the others', as in the paper.
+    layer (B, C, h, w); the map is in the units of the score and can be differentiated again. One
+    gradient of the sum of the scores serves the whole batch, because image i's score depends on
+    image i alone. A batch norm in training mode mixes the images; then a map also contains small
+    contributions of the other images, as in the paper.
 
     Raises:
         ValueError: the score does not depend on the layer, or the layer is frozen.
     """
     if not layer.requires_grad:
         raise ValueError(
-            "fostering_layer: this layer and all before it are frozen; choose a coarser one, or "
-            "a smaller freeze_stride"
+            "fostering_layer: this layer and all before it are frozen; choose a layer of a larger "
+            "stride, or a smaller freeze_stride"
         )
     (gradient,) = torch.autograd.grad(score.sum(), layer, create_graph=True, allow_unused=True)
     if gradient is None:
         raise ValueError(
-            "fostering_layer: the score does not depend on what the backbone returns for this "
-            "layer, which may be a copy; choose another one, or none for the evidence map"
+            "fostering_layer: the score does not depend on the tensor that the backbone returns "
+            "for this layer, which may be a copy; choose another layer, or None for the evidence "
+            "map"
         )
-    with exact(layer):
-        return (full(gradient).sum((2, 3), keepdim=True) * full(layer)).sum(1, keepdim=True)
+    with no_autocast(layer):
+        return (to_float32(gradient).sum((2, 3), keepdim=True) * to_float32(layer)).sum(
+            1, keepdim=True
+        )
 
 
 class Tally:
-    """How many of the maps asked for had vanished, since the last look."""
+    """Counts the fostered maps without a positive cell."""
 
     def __init__(self) -> None:
-        self._gone: list[Tensor] = []
-        self._asked: list[Tensor] = []
+        self._vanished: list[Tensor] = []
+        self._fostered: list[Tensor] = []
 
-    def add(self, gone: Tensor, asked: Tensor) -> None:
-        """Both (B,) bool; a map counts where it was asked for."""
-        self._gone.append((gone & asked).sum())
-        self._asked.append(asked.sum())
+    def add(self, vanished: Tensor, fostered: Tensor) -> None:
+        """Count a batch; both (B,) bool."""
+        self._vanished.append((vanished & fostered).sum())
+        self._fostered.append(fostered.sum())
 
     def take(self) -> float:
-        """The share that had vanished, and start anew; NaN if none was asked for."""
-        gone, asked = (float(sum(counts)) for counts in (self._gone, self._asked))
-        self._gone, self._asked = [], []
-        return gone / asked if asked else float("nan")
+        """The share of vanished maps since the last call; NaN if none was fostered."""
+        vanished, fostered = (float(sum(counts)) for counts in (self._vanished, self._fostered))
+        self._vanished, self._fostered = [], []
+        return vanished / fostered if fostered else float("nan")

@@ -1,4 +1,4 @@
-"""Heads on feature maps: linear classifier, feature pyramid, localization."""
+"""Parts on feature maps: linear classifier, feature pyramid, localization; their blocks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,40 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gainmtl.cam import check_pooling, class_activation_map, pool_evidence, resize_map
-from gainmtl.layers import conv_block, light_block
-from gainmtl.precision import exact, full
+from gainmtl.precision import no_autocast, to_float32
 
 
-class Verdict(NamedTuple):
-    """What a `LinearHead` says."""
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with groups of at least 8 channels.
+
+    Not batch norm: with few small maps per batch, batch statistics differ from running statistics,
+    and the heads would compute different outputs in training and in prediction.
+    """
+    groups = max(g for g in (1, 2, 4, 8) if channels % g == 0 and channels // g >= min(8, channels))
+    return nn.GroupNorm(groups, channels)
+
+
+def conv_block(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+    """Convolution, group norm and ReLU; the size stays."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        group_norm(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def light_block(channels: int) -> nn.Sequential:
+    """A depthwise 3x3 and a pointwise convolution, then group norm and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        group_norm(channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class HeadOutput(NamedTuple):
+    """Logits and class activation maps of a `LinearHead`."""
 
     logits: Tensor
     """(B, K)."""
@@ -24,10 +52,12 @@ class Verdict(NamedTuple):
 
 
 class LinearHead(nn.Module):
-    """A linear classifier whose logits are pooled maps.
+    """A linear classifier whose logits are pooled class activation maps.
 
-    `logit_k = mean(A_0) + b_0 + P(A_k - A_0) + b_k - b_0`; with mean pooling this is
-    `mean(A_k) + b_k`. Dropout acts on whole feature maps, before the map is formed, so the map
+    `logit_0 = mean(A_0) + b_0` and `logit_k = mean(A_0) + b_0 + P(A_k - A_0) + b_k - b_0` for
+    k > 0, so `logit_k - logit_0 = P(A_k - A_0) + b_k - b_0` for every pooling P; see
+    `gainmtl.cam`. With mean pooling `logit_k = mean(A_k) + b_k`, the usual linear classifier.
+    Dropout drops whole feature maps before the class activation map is computed, so the map
     explains the logit in training too.
     """
 
@@ -47,15 +77,15 @@ class LinearHead(nn.Module):
         """`b_1 - b_0`, a scalar."""
         return self.bias[1] - self.bias[0]
 
-    def forward(self, features: Tensor) -> Verdict:
+    def forward(self, features: Tensor) -> HeadOutput:
         """(B, C, h, w) features to logits and maps."""
-        with exact(features):
-            class_cam = class_activation_map(full(self.dropout(features)), self.weight)
-        normal = class_cam[:, :1]
-        base = normal.mean((2, 3)) + self.bias[0]
-        against = pool_evidence(class_cam[:, 1:] - normal, self.pooling)
-        others = base + against + (self.bias[1:] - self.bias[0])
-        return Verdict(torch.cat([base, others], dim=1), class_cam)
+        with no_autocast(features):
+            class_cam = class_activation_map(to_float32(self.dropout(features)), self.weight)
+        normal_cam = class_cam[:, :1]
+        normal_logit = normal_cam.mean((2, 3)) + self.bias[0]  # (B, 1)
+        evidence = pool_evidence(class_cam[:, 1:] - normal_cam, self.pooling)  # (B, K - 1)
+        defect_logits = normal_logit + evidence + (self.bias[1:] - self.bias[0])
+        return HeadOutput(torch.cat([normal_logit, defect_logits], dim=1), class_cam)
 
 
 class FeaturePyramid(nn.Module):
@@ -64,9 +94,9 @@ class FeaturePyramid(nn.Module):
     `P_n = conv1x1(L_n)`, `P_i = block(conv1x1(L_i) + up(P_{i+1}))`. Input: maps of decreasing
     size, finest first, of the given channels; output (B, width, h, w) on the finest map's grid.
 
-    Source: Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017. Deviation: one
-    fused output instead of one per level, and depthwise-separable smoothing below the finest
-    level, which costs a fraction on a CPU.
+    Source: Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017. Deviations: one
+    fused output instead of one per level, and depthwise-separable convolutions on all levels but
+    the finest, which take a fraction of the time on a CPU.
     """
 
     def __init__(self, channels: tuple[int, ...], width: int) -> None:
@@ -86,7 +116,10 @@ class FeaturePyramid(nn.Module):
 
 
 class LocalizationHead(nn.Module):
-    """Per-pixel defect logits: (B, C, h, w) features to (B, 1, *size)."""
+    """Per-pixel defect logits: (B, C, h, w) features to (B, 1, *size).
+
+    `resize(conv1x1(ReLU(norm(conv3x3(F)))))`; the bias starts at a defect probability of `prior`.
+    """
 
     def __init__(self, channels: int, prior: float = 0.05) -> None:
         super().__init__()
@@ -97,7 +130,7 @@ class LocalizationHead(nn.Module):
         nn.init.constant_(self.logits.bias, math.log(prior / (1 - prior)))
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        found = self.features(features)
-        with exact(found):
-            logits = self.logits(full(found))
+        hidden = self.features(features)
+        with no_autocast(hidden):
+            logits = self.logits(to_float32(hidden))
         return resize_map(logits, size)

@@ -1,7 +1,8 @@
-"""What `fit`, `score`, `save` and the protocol ask of a system: the smallest common interface.
+"""The interface of a trainable model: what `fit`, `score`, `evaluate` and `save` need.
 
-`GAINMTL` is one; a U-Net or a detector of `gainmtl.baselines` is another. A system may be anything
-inside, as long as it begins with a `Backbone`, trains by named losses, and answers images alone.
+`GAINMTL` is a `DefectModel`; the U-Net and the box detector of `gainmtl.baselines` are others. A
+model may have any architecture as long as it begins with a `Backbone`, trains by named losses, and
+computes its outputs from images alone.
 """
 
 from __future__ import annotations
@@ -16,27 +17,29 @@ from gainmtl.strategies import Strategy
 from gainmtl.types import Batch, Located, Outputs
 
 
-class Inspector(nn.Module):
-    """A system that says whether a part is defective, and where.
+class DefectModel(nn.Module):
+    """A model that classifies a part as normal or defective and localizes the defect.
 
-    A subclass sets `strategy`, `backbone` and `config`, the arguments that build it again, and
-    writes `forward` and `training_step`. Whatever else it learns must stand in its state dict.
+    A subclass sets `strategy`, `backbone` and `config` and implements `forward` and
+    `training_step`. Everything it learns must be in its state dict.
     """
 
     kind: str = ""
-    """Its name in saved descriptions; see `gainmtl.io`."""
+    """Identifies the class in saved descriptions; see `gainmtl.io.class_of`."""
     strategy: Strategy
-    """Its name, and the weights of its loss terms over the run."""
+    """The loss terms, their weights and windows."""
     backbone: Backbone
     config: dict[str, Any]
-    """Arguments of the constructor, as JSON takes them, but for weights and strategy."""
+    """The constructor's arguments as JSON values, except weights and strategy."""
 
     def __init__(self) -> None:
         super().__init__()
         self.threshold = 0.5
-        """Verdict "defective" from this defect probability on; `fit` sets it on validation data."""
+        """A part is defective from this defect probability on; `fit` sets it on validation data."""
         self.image_size: int | None = None
+        """Side of the training images in pixels; `None` before training."""
         self.resize = "squash"
+        """How images are brought to that size; see `gainmtl.datasets.transforms`."""
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) in [0, 1] as the backbone's weights expect."""
@@ -45,19 +48,19 @@ class Inspector(nn.Module):
         return (images - mean) / std
 
     def forward(self, images: Tensor) -> Outputs | Located:
-        """(B, 3, H, W) images, normalised by `preprocess`; no mask is ever an input."""
+        """(B, 3, H, W) images, normalised by `preprocess`, to outputs; a mask is never an input."""
         raise NotImplementedError
 
     def training_step(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
-        """The named loss terms in force at `progress` (share of the run), unweighted scalars.
+        """The named loss terms that are active at `progress` (share of the run), unweighted.
 
-        `batch.image` in [0, 1]. Names are those of `LossWeights`.
+        `batch.image` in [0, 1]; each term is a scalar. The names are those of `LossWeights`.
         """
         raise NotImplementedError
 
-    def facts(self, terms: Collection[str]) -> dict[str, float]:
-        """What else a row of `fit`'s history says; `terms` were on in the epoch."""
+    def epoch_metrics(self, terms: Collection[str]) -> dict[str, float]:
+        """Further columns of `fit`'s history after an epoch in which `terms` were active."""
         return {}
 
-    def settle(self, batches: Iterable[Batch]) -> None:
-        """Choose on validation data what training leaves open; called before the threshold is."""
+    def fit_on_validation(self, batches: Iterable[Batch]) -> None:
+        """Choose on validation data what training leaves open; runs before the threshold is set."""

@@ -1,25 +1,31 @@
-"""Save and load a model: safetensors for the numbers, JSON for everything else."""
+"""Save and load a model: safetensors for the tensors, JSON for everything else.
+
+One pair of functions for every kind of model: `GAINMTL`, the baselines, the anomaly detectors.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import nn
 
 from gainmtl.files import atomic_path, read_json, write_json
-from gainmtl.interface import Inspector
+from gainmtl.interface import DefectModel
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import Strategy, Window
 
 FORMAT = 3
-"""Format 1 gated the attended features by `sigmoid(M)` instead of `1 + sigmoid(M)`; format 2 did
-not say which weights training began from."""
-
+"""Of classifiers and baselines. Format 1 gated the attended features by `sigmoid(M)` instead of
+`1 + sigmoid(M)`; format 2 lacked the digest of the weights that training began from."""
+DETECTOR_FORMAT = 1
+"""Of anomaly detectors."""
 
 _LATER = (
     "focal_gamma",
@@ -58,45 +64,21 @@ def strategy_from_dict(stored: dict[str, Any]) -> Strategy:
     return Strategy(**{**stored, "weights": LossWeights(**stored["weights"]), "windows": windows})
 
 
-def contiguous_state(model: Inspector) -> dict[str, Tensor]:
-    """The state dict as safetensors takes it: on the CPU, contiguous, nothing shared."""
-    return {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+def class_of(kind: str, strategy: Strategy | None = None) -> Any:
+    """The class of a saved kind of model.
 
+    A description without a kind, `""`, is of a `GAINMTL`, or of an `AttentionBranchNetwork` if the
+    strategy has the term `attention_branch`: files of such networks were written before the class
+    existed.
 
-def save(model: Inspector, path: str | Path) -> Path:
-    """Write `path` (.safetensors) and, beside it, the `.json` that `load` needs.
-
-    The JSON holds the architecture, the strategy, the threshold, the image size and the
-    normalisation; each file is written atomically.
+    Raises:
+        ValueError: an unknown kind.
     """
-    path = _tensor_path(path)
-    description = {
-        "format": FORMAT,
-        **describe_kind(model),
-        "model": model.config,
-        "strategy": strategy_to_dict(model.strategy),
-        "mean": model.backbone.mean,
-        "std": model.backbone.std,
-        "threshold": model.threshold,
-        "image_size": model.image_size,
-        "resize": model.resize,
-        "create_kwargs": model.backbone.create_kwargs,
-        "initial_weights": model.backbone.initial_weights,
-    }
-    with atomic_path(path) as temporary:
-        save_file(contiguous_state(model), temporary)
-    write_json(path.with_suffix(".json"), description)
-    return path
+    # Imported on demand: each kind may need a library that the others do without.
+    if kind == "" and strategy is not None and strategy.weights.attention_branch:
+        from gainmtl.baselines.attention_branch import AttentionBranchNetwork
 
-
-def describe_kind(model: Inspector) -> dict[str, Any]:
-    """`{"kind": …}` of a system that is no `GAINMTL`, which needs no word for itself."""
-    return {"kind": model.kind} if model.kind else {}
-
-
-def class_of(kind: str) -> Any:
-    """The class of a kind of system; `""` is `GAINMTL`."""
-    # On demand: a compared system may need a library that the package does without.
+        return AttentionBranchNetwork
     if kind == "":
         return GAINMTL
     if kind == "unet":
@@ -104,64 +86,144 @@ def class_of(kind: str) -> Any:
 
         return UNet
     if kind == "detector":
-        from gainmtl.baselines.detector import Detector
+        from gainmtl.baselines.fcos import BoxDetector
 
-        return Detector
-    raise ValueError(f"unknown kind {kind!r} of system: expected none, unet or detector")
+        return BoxDetector
+    if kind == "rd":
+        from gainmtl.anomaly.reverse_distillation import ReverseDistillation
+
+        return ReverseDistillation
+    if kind == "memory-bank":
+        from gainmtl.anomaly.memory_bank import MemoryBank
+
+        return MemoryBank
+    raise ValueError(
+        f"unknown kind {kind!r} of model: expected none, unet, detector, rd or memory-bank"
+    )
 
 
-def load(path: str | Path) -> GAINMTL:
-    """Read a `GAINMTL` that `save` wrote; in evaluation mode, on the CPU.
+def describe_kind(model: DefectModel) -> dict[str, Any]:
+    """`{"kind": …}`; empty for a `GAINMTL`, whose description has no kind."""
+    return {"kind": model.kind} if model.kind else {}
+
+
+def save(model: nn.Module, path: str | Path, **facts: Any) -> Path:
+    """Write `path` (.safetensors) and, beside it, the `.json` of the same stem.
+
+    The JSON holds the constructor's arguments, the strategy, the threshold, the image size and the
+    normalisation; each file is written atomically. `facts`, such as the data that a detector was
+    fitted to, are stored in the JSON of an anomaly detector.
+    """
+    path = _tensor_path(path)
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    description = _describe(model)
+    if not isinstance(model, DefectModel):
+        description["facts"] = facts
+    with atomic_path(path) as temporary:
+        save_file(state, temporary)
+    write_json(path.with_suffix(".json"), description)
+    return path
+
+
+def _encoder(model: Any) -> Any:
+    """What holds the normalisation: the backbone, or the teacher of an anomaly detector."""
+    return model.backbone if isinstance(model, DefectModel) else model.teacher
+
+
+def _describe(model: Any) -> dict[str, Any]:
+    encoder = _encoder(model)
+    common = {
+        "create_kwargs": encoder.create_kwargs,
+        "initial_weights": encoder.initial_weights,
+        "mean": encoder.mean,
+        "std": encoder.std,
+        "threshold": model.threshold,
+        "image_size": model.image_size,
+        "resize": model.resize,
+    }
+    if not isinstance(model, DefectModel):
+        specific = {"kind": model.kind, "config": model.config, "spread": model.spread}
+        return {"format": DETECTOR_FORMAT, **specific, **common}
+    specific = {"model": model.config, "strategy": strategy_to_dict(model.strategy)}
+    return {"format": FORMAT, **describe_kind(model), **specific, **common}
+
+
+def load(path: str | Path) -> Any:
+    """Read any model that `save` wrote; in evaluation mode, on the CPU.
+
+    The class of the result is that of the saved model.
 
     Raises:
         FileNotFoundError: the file or the JSON beside it is missing.
-        ValueError: the JSON is not of a known format, the tensors don't fit it, or the file holds
-            another kind of system.
+        ValueError: the JSON is not of a known format or kind, or the tensors don't fit it.
     """
-    model = load_any(path)
-    if not isinstance(model, GAINMTL):
-        raise ValueError(
-            f"load: {Path(path).name} holds a {type(model).__name__}, which has no evidence map; "
-            "gainmtl.io.load_any reads any kind of system"
-        )
-    return model
-
-
-def load_any(path: str | Path) -> Inspector:
-    """Read any kind of system that `save` wrote; as `load`."""
     path = _tensor_path(path)
-    for needed in (path, path.with_suffix(".json")):
-        if not needed.is_file():
-            raise FileNotFoundError(
-                f"load: there is no file {needed}; a saved model is a .safetensors file with a "
-                ".json of the same stem, both written by gainmtl.save"
-            )
-    stored = read_json(path.with_suffix(".json"))
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+    stored = _read_description(path)
+    try:
+        model = _build(stored)
+    except (KeyError, TypeError) as error:
         raise ValueError(
-            f"load: {path.with_suffix('.json').name} is not a model description of format "
-            f"{FORMAT}; it must be the .json that gainmtl.save wrote"
-        )
-    config = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in stored["model"].items()
-    }
-    model: Inspector = class_of(stored.get("kind", ""))(
-        strategy=strategy_from_dict(stored["strategy"]),
-        create_kwargs=stored["create_kwargs"],
-        **config,
-    )
+            f"load: an entry of {path.stem}.json is missing or wrong: {error}; it must be the "
+            ".json that gainmtl.save wrote"
+        ) from error
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"load: the tensors of {path.name} don't fit its .json: {error}"
         ) from error
-    model.backbone.mean, model.backbone.std = tuple(stored["mean"]), tuple(stored["std"])
-    model.backbone.initial_weights = stored["initial_weights"]
-    model.threshold = float(stored["threshold"])
-    model.image_size, model.resize = stored["image_size"], stored["resize"]
+    if not isinstance(model, DefectModel):
+        # The layout of training: in another one convolutions round differently.
+        model = model.to(memory_format=torch.channels_last)
     return model.eval()
+
+
+def _build(stored: dict[str, Any]) -> Any:
+    """A model from a description, everything but the tensors."""
+    options: dict[str, Any] = {"create_kwargs": stored["create_kwargs"] or None}
+    strategy = None
+    if "strategy" in stored:
+        strategy = strategy_from_dict(stored["strategy"])
+        options["strategy"] = strategy
+    for name, value in stored["config" if strategy is None else "model"].items():
+        options[name] = tuple(value) if isinstance(value, list) else value
+    model = class_of(stored.get("kind", ""), strategy)(**options)
+    encoder = _encoder(model)
+    encoder.mean, encoder.std = tuple(stored["mean"]), tuple(stored["std"])
+    encoder.initial_weights = stored["initial_weights"]
+    model.threshold = _number(stored["threshold"])
+    model.image_size, model.resize = stored["image_size"], stored["resize"]
+    if strategy is None:
+        model.spread = _number(stored["spread"])
+    return model
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """The JSON beside a file of tensors."""
+    json_path = path.with_suffix(".json")
+    for needed in (path, json_path):
+        if not needed.is_file():
+            raise FileNotFoundError(
+                f"load: there is no file {needed}; a saved model is a .safetensors file with a "
+                ".json of the same stem, both written by gainmtl.save"
+            )
+    try:
+        stored = read_json(json_path)
+    except ValueError:
+        stored = None
+    detector = isinstance(stored, dict) and "config" in stored
+    expected = DETECTOR_FORMAT if detector else FORMAT
+    if not isinstance(stored, dict) or stored.get("format") != expected:
+        raise ValueError(
+            f"load: {json_path.name} is not a model description of format {FORMAT} (of an anomaly "
+            f"detector: {DETECTOR_FORMAT}); it must be the .json that gainmtl.save wrote"
+        )
+    return stored
+
+
+def _number(value: float | None) -> float:
+    """JSON has no NaN; it is stored as null."""
+    return math.nan if value is None else float(value)
 
 
 def _tensor_path(path: str | Path) -> Path:

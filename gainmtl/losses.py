@@ -1,8 +1,8 @@
 """The terms of the training loss, one pure function each, and their weights.
 
-All take logits. Masks at map resolution are area-pooled, so a target cell holds the share of its
-area that is defective: a defect smaller than a cell dims instead of vanishing. A term whose gate
-admits no sample returns a zero that still carries a gradient of zero.
+All take logits. Masks are area-pooled to the resolution of the map, so a target cell is the share
+of its area that is defective: a defect smaller than a cell gives a small target, not 0. A term
+without any sample returns 0 with a gradient of 0.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 1.0, alpha: float
 
     logits (B, K), targets (B,) integer classes. `alpha_i` is `alpha` for the defective classes
     (targets > 0) and `1 - alpha` for normal; the factor 2 makes alpha = 0.5, gamma = 0 the plain
-    cross-entropy. alpha above 0.5 weighs defects up.
+    cross-entropy. With alpha above 0.5 defects weigh more.
 
-    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017. Deviation: the factor 2,
-    and alpha tells normal from defective for any K.
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017. Deviations: the factor
+    2, and for K > 2 alpha applies to all defective classes alike.
     """
     log_p = functional.log_softmax(logits, dim=1).gather(1, targets[:, None])[:, 0]
     balance = torch.where(targets > 0, 2 * alpha, 2 * (1 - alpha))
@@ -68,14 +68,15 @@ def pooled_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
 def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
     """`1 - (2 sum p t + s) / (sum p + sum t + s)` per sample: (B, 1, h, w) twice to (B,).
 
-    The smoothing s counts in cells; it keeps a defect of a fraction of a cell from dominating.
+    p is the sigmoid of the logits, t the target, s `smooth`, in cells: without it a defect of a
+    fraction of a cell would cost as much as a large one.
     """
     p, t = torch.sigmoid(logits).flatten(1), targets.flatten(1)
     return 1 - (2 * (p * t).sum(1) + smooth) / (p.sum(1) + t.sum(1) + smooth)
 
 
 def soft_iou_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
-    """`1 - (I + s) / (U + s)` with `I = sum p t`, `U = sum p + sum t - I`; to (B,)."""
+    """`1 - (I + s) / (U + s)`, `I = sum p t`, `U = sum p + sum t - I`; shapes as `dice_loss`."""
     p, t = torch.sigmoid(logits).flatten(1), targets.flatten(1)
     shared = (p * t).sum(1)
     return 1 - (shared + smooth) / (p.sum(1) + t.sum(1) - shared + smooth)
@@ -88,7 +89,7 @@ def _bce(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _gated_mean(values: Tensor, gate: Tensor) -> Tensor:
-    """Mean of (B,) values over the samples whose gate is true, 0 when there are none."""
+    """Mean of (B,) values over the samples whose gate is true, 0 if there are none."""
     gate = gate.to(values.dtype)
     return (values * gate).sum() / gate.sum().clamp_min(1)
 
@@ -102,11 +103,12 @@ def map_guidance_loss(
     bce: bool = True,
     dice: bool = True,
 ) -> Tensor:
-    """`BCE + Dice (+ soft IoU)`, or what is chosen of them, of a map against the masks; scalar.
+    """The sum of the chosen terms, BCE, Dice and soft IoU, of a map against the masks; scalar.
 
-    logits (B, 1, h, w); masks (B, 1, H, W) are area-pooled to (h, w). BCE runs over every sample
-    with a mask, which includes the normal ones: their zero mask suppresses the map. Dice and IoU
-    run over defective samples with a mask. A defective sample without a mask enters nothing.
+    logits (B, 1, h, w); masks (B, 1, H, W) are area-pooled to (h, w). BCE is the mean over all
+    samples with a mask, which include the normal ones: their zero mask suppresses the map. Dice and
+    IoU are means over the defective samples with a mask. A defective sample without a mask enters
+    none of them.
     """
     targets = pooled_mask(masks, (logits.shape[2], logits.shape[3]))
     marked = is_defective & has_mask
@@ -123,21 +125,23 @@ def map_guidance_loss(
 def consistency_loss(attention: Tensor, localization: Tensor, is_defective: Tensor) -> Tensor:
     """Mean squared difference of the two maps as probabilities, on defective samples; scalar.
 
-    Both (B, 1, h, w) logits; a finer localization is area-pooled to the attention's grid. As
-    probabilities, so that two maps that agree and are both saturated cost nothing. The
-    localization is the teacher: its gradient is stopped.
+    Both (B, 1, h, w) logits; a finer localization is area-pooled to the attention's grid.
+    Probabilities and not logits are compared, so that two saturated maps that agree cost nothing.
+    The localization is the target, so the gradient does not reach it.
     """
     size = (attention.shape[2], attention.shape[3])
-    teacher = functional.adaptive_avg_pool2d(torch.sigmoid(localization), size).detach()
-    squared = (torch.sigmoid(attention) - teacher).square().flatten(1).mean(1)
+    target = functional.adaptive_avg_pool2d(torch.sigmoid(localization), size).detach()
+    squared = (torch.sigmoid(attention) - target).square().flatten(1).mean(1)
     return _gated_mean(squared, is_defective)
 
 
 def mining_loss(erased_logits: Tensor) -> Tensor:
-    """GAIN's attention mining: mean defect probability left after erasing the map's soft mask.
+    """GAIN's attention mining: mean defect probability after erasing the map's soft mask; scalar.
 
-    erased_logits (b, K), of defective images only; scalar in [0, 1]. The probability, not the raw
-    score of the paper, because a raw logit has no floor. Source: Li et al., CVPR 2018, eq. 5.
+    erased_logits (b, K), of defective images only; the loss is in [0, 1].
+
+    Source: Li et al., CVPR 2018, eq. 5. Deviation: the probability instead of the logit, which has
+    no lower bound.
     """
     if not len(erased_logits):
         return erased_logits.sum()
@@ -145,9 +149,10 @@ def mining_loss(erased_logits: Tensor) -> Tensor:
 
 
 def counterfactual_loss(removed_logits: Tensor, kept_logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of the same head with the defect removed (normal) and alone kept (its class).
+    """`(CE(removed, normal) + CE(kept, y)) / 2`; scalar.
 
-    Both (b, K), targets (b,), of defective samples with a mask; scalar.
+    The logits (b, K) are those of the deciding head for features without the defect and for
+    features with the defect alone; targets y (b,) are the true classes of these defective samples.
     """
     if not len(removed_logits):
         return removed_logits.sum() + kept_logits.sum()
@@ -158,15 +163,17 @@ def counterfactual_loss(removed_logits: Tensor, kept_logits: Tensor, targets: Te
 def fostering_loss(
     maps: Tensor, fostered: Tensor, measure: str = "ce", certainty: Tensor | None = None
 ) -> Tensor:
-    """Mean `relative_spread` of the maps (B, 1, h, w) of the samples `fostered` (B,) bool; scalar.
+    """Mean weighted `relative_spread` of the maps of the samples `fostered` (B,) bool; scalar.
 
-    maps in logits. A map that vanished has no spread: it enters neither the mean nor the gradient,
-    and another term has to bring it back. The spread knows no scale, so its gradient grows without
-    bound as a map fades, past that of any classification; a map whose positive cells have a mean
-    height below 1 counts as much as that height, a constant to the gradient. `certainty` (B,) in
-    [0, 1], see `fostering.certainty`, is such a factor too. Source: Schöttl, Procedia Computer
-    Science, 2022. Deviations: these two guards, and the spread over that of even cells, so that a
-    weight means the same on every grid.
+    `mean_i min(h_i, 1) c_i spread(M_i)` over fostered maps M_i (B, 1, h, w), in logits, with a
+    positive cell. h_i is the mean of the map's positive cells and c_i its `certainty` (B,) in
+    [0, 1], see `gainmtl.fostering.certainty`; both are constants in the gradient. The spread does
+    not change with the scale of a map, so without h_i its gradient would grow without bound as a
+    map approaches 0. A map without a positive cell has no spread and no gradient here; only other
+    terms can raise it again.
+
+    Source: Schöttl, Procedia Computer Science, 2022. Deviations: the factors h_i and c_i, and the
+    spread relative to that of a uniform map, so that a weight has the same effect on every grid.
     """
     alive = fostered & ~vanished(maps)
     spread = relative_spread(maps, measure)

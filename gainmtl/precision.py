@@ -1,9 +1,10 @@
-"""Mixed precision: what may be computed with half of the bits, and where it must not stay so.
+"""Mixed precision: which values may be in half precision, and where float32 begins again.
 
-In mixed precision the convolutions of backbone and heads run in 8 or 11 significant bits. Weights
-and their gradients keep 24, and so does everything from the last product of a head on: maps,
-logits, losses. An evidence map is a difference of two maps, a loss a mean over many cells, and
-1 - cos of two alike vectors nearly nothing: in half precision little of them is left.
+In mixed precision the convolutions of backbone and heads compute with 8 (bfloat16) or 11 (float16)
+significant bits. Weights and their gradients keep 24 bits, and so does everything from the last
+product of a head on: maps, logits, losses. Half precision would destroy these by cancellation or
+by summation: an evidence map is a difference of two maps, 1 - cos of two similar vectors is close
+to 0, and a loss is a mean over many cells.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from gainmtl.types import Batch
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
-"""Fabric's names of the precisions that `fit` can train in."""
+"""Precisions that `fit` can train in, by Fabric's names."""
 _MIXED = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -27,22 +28,22 @@ def check_precision(precision: Any) -> None:
     if precision not in PRECISIONS:
         raise ValueError(
             f"fit: precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}; weights "
-            "kept in half precision can't hold the running average"
+            "in half precision have too few bits for the running average"
         )
 
 
-def full(values: Tensor) -> Tensor:
-    """Half-precision values in single precision; single and double as they are, untouched."""
+def to_float32(values: Tensor) -> Tensor:
+    """Half-precision values in float32; float32 and float64 are returned unchanged."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def full_batch(batch: Batch) -> Batch:
-    """A batch whose image and mask are `full`; Fabric halves them on the way to several devices."""
-    return batch._replace(image=full(batch.image), mask=full(batch.mask))
+def batch_to_float32(batch: Batch) -> Batch:
+    """A batch with image and mask in float32: Fabric halves them on the way to several devices."""
+    return batch._replace(image=to_float32(batch.image), mask=to_float32(batch.mask))
 
 
-def exact(values: Tensor) -> AbstractContextManager[Any]:
-    """Within the context nothing on the device of `values` is computed in half precision."""
+def no_autocast(values: Tensor) -> AbstractContextManager[Any]:
+    """A context in which the device of `values` computes nothing in half precision."""
     kind = values.device.type
     if kind in _MIXED and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)

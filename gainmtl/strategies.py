@@ -1,4 +1,4 @@
-"""Strategies as data: which terms a system has, how much they weigh, and when they are on."""
+"""Strategies as data: the loss terms of a system, their weights, and when they are active."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ TERMS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(LossWe
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """When a term is on within a run, as shares of the run in [0, 1].
+    """The part of a run in which a term is active, as shares of the run in [0, 1].
 
-    Off before `start`, rising linearly to its full weight over `warm_up`, then on to the end.
+    The weight is 0 before `start`, rises linearly to its full value over `warm_up`, and stays there
+    to the end.
     """
 
     start: float = 0.0
@@ -30,11 +31,11 @@ class Window:
 
     @property
     def full(self) -> float:
-        """The share of the run at which the term has its full weight."""
+        """The share of the run from which on the term has its full weight."""
         return self.start + self.warm_up
 
     def factor(self, progress: float) -> float:
-        """The factor in [0, 1] on the weight at `progress`, the share of the run that is done."""
+        """The factor in [0, 1] of the weight at `progress`, the finished share of the run."""
         if progress < self.start:
             return 0.0
         if self.warm_up == 0:
@@ -50,9 +51,10 @@ STAGED: dict[str, Window] = {
     "counterfactual": Window(0.5),
     "fostering": Window(0.4, 0.3),
 }
-"""Default stages: classifiers and guidance from the start, localization warming up, then mining and
-consistency once there are maps worth mining, the counterfactual in the second half; fostering
-rises once the verdicts have settled, for the first cells to stand out are nobody's choice."""
+"""Default stages. Classifiers and guidance are active from the start, and localization rises from
+there. Mining and consistency need usable maps, so they start at 30 % of the run; the counterfactual
+starts at 50 %. Fostering rises from 40 % on: earlier, the cells that it would sharpen are still
+random."""
 
 
 LOCALIZATION_LOSSES = ("bce+dice", "bce", "dice")
@@ -60,32 +62,33 @@ LOCALIZATION_LOSSES = ("bce+dice", "bce", "dice")
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """One system of the ablation."""
+    """The loss terms of a system and its options; `GAINMTL` builds the heads that they need."""
 
     name: str
     weights: LossWeights
     windows: tuple[tuple[str, Window], ...] = ()
-    """Stage of each term that is not on from the start; see `Window`."""
+    """The window of each term that is not active from the start."""
     mask_fusion: float = 0.0
-    """S6: the ground-truth mask's share in the attention at the start of training, fading linearly
-    to none at `FUSION_END` of the run; never in prediction."""
+    """S6: the share of the ground-truth mask in the attention at the start of training. It falls
+    linearly to 0 at `FUSION_END` of the run; in prediction it is 0."""
     staged: bool = True
+    """Whether `windows` apply; else every term has its full weight from the start."""
     focal_gamma: float = 1.0
     """Exponent of the focal loss of both classifiers; 0 is cross-entropy."""
     localization_loss: str = "bce+dice"
-    """What the localization is trained by, one of `LOCALIZATION_LOSSES`."""
+    """Loss of the localization head, one of `LOCALIZATION_LOSSES`."""
     fostering_measure: str = "ce"
-    """What fostering lowers, a measure of `metrics.relative_spread`."""
+    """The measure of `metrics.relative_spread` that fostering lowers."""
     fostering_layer: int | None = None
-    """Whose map: `None` is the deciding head's evidence map, without any second derivative; else
-    Grad-CAM at the backbone's level of this stride."""
+    """The fostered map: `None` is the deciding head's evidence map, which needs no second
+    derivative; a stride is Grad-CAM at the backbone's level of this stride."""
     fostering_zero: str = "verdict"
-    """Where the evidence map's zero lies, one of `gainmtl.fostering.ZEROS`; a layer's map has its
-    own."""
+    """Zero of the fostered evidence map, one of `gainmtl.fostering.ZEROS`; without effect on the
+    map of a layer."""
     fostering_normal: bool = False
-    """Whether normal samples are fostered too, by their evidence for being normal."""
+    """Whether the maps of normal samples, their evidence for normal, are fostered too."""
     fostering_certain: bool = True
-    """Whether a map counts by the certainty of its verdict; see `gainmtl.fostering`."""
+    """Whether a map is weighted by `gainmtl.fostering.certainty`."""
     copy_paste: float = 0.0
     """Probability of the exchange in `gainmtl.training.copy_paste`, per sample."""
 
@@ -116,12 +119,12 @@ class Strategy:
         if self.weights.consistency and not (self.has_attention and self.has_localization):
             raise ValueError(
                 f"strategy {self.name}: consistency compares attention with localization and needs "
-                "both; give guidance and localization a weight, or consistency none"
+                "both; set positive weights of guidance and localization, or consistency=0"
             )
 
     @property
     def is_plain(self) -> bool:
-        """Whether the label is all that is taught: no map is, so none needs a fine grid."""
+        """Whether classification is the only term: no map is trained, so no fine grid is needed."""
         return self.weights.active() == ("classification",)
 
     @property
@@ -131,7 +134,7 @@ class Strategy:
 
     @property
     def has_attended_head(self) -> bool:
-        """Whether an attended head exists and decides; without its own term nothing teaches it."""
+        """Whether an attended head exists and decides; without its term nothing would train it."""
         return self.weights.attended_classification > 0
 
     @property
@@ -140,17 +143,12 @@ class Strategy:
         return self.weights.localization > 0
 
     @property
-    def has_branch(self) -> bool:
-        """Whether the backbone has an attention branch; see `baselines.attention_branch`."""
-        return self.weights.attention_branch > 0
-
-    @property
     def has_calibration(self) -> bool:
-        """Whether the affine `a cam + t` between evidence and guidance exists."""
+        """Whether the calibration `a cam + t` of the evidence map is learned."""
         return self.weights.cam_guidance > 0
 
     def weights_at(self, progress: float) -> LossWeights:
-        """The weights in force when `progress` (share of the run, [0, 1]) is done."""
+        """The weights at `progress`, the finished share of the run in [0, 1]."""
         if not self.staged:
             return self.weights
         windows = dict(self.windows)
@@ -162,7 +160,7 @@ class Strategy:
         )
 
     def fusion_at(self, progress: float) -> float:
-        """The ground-truth mask's share in the training attention at `progress`."""
+        """The share of the ground-truth mask in the attention of training at `progress`."""
         return self.mask_fusion * max(0.0, 1 - progress / FUSION_END)
 
 
@@ -199,14 +197,13 @@ _SHORT = {term.replace("_", "-"): term for term in TERMS}
 
 
 def get_strategy(name: str | Strategy) -> Strategy:
-    """A strategy by name: `"S1"` to `"S6"`, or one with terms left out, as `"S5-no-mining"`.
+    """A strategy by name: `"S1"` to `"S6"`, or one without some terms, such as `"S5-no-mining"`.
 
-    Several terms may be left out: `"S5-no-mining-no-consistency"`. Consistency goes with the
-    localization, without which there is nothing to agree with. `"S5-copy-paste"` is
-    `with_copy_paste("S5")`.
+    Several terms may be left out: `"S5-no-mining-no-consistency"`. Without attention or without
+    localization, consistency is left out too. `"S5-copy-paste"` is `with_copy_paste("S5")`.
 
     Raises:
-        ValueError: unknown strategy or term, or a term that the strategy does not have.
+        ValueError: an unknown strategy or term, or a term that the strategy does not have.
     """
     if isinstance(name, Strategy):
         return name
@@ -221,9 +218,9 @@ def get_strategy(name: str | Strategy) -> Strategy:
     for short in left_out:
         term = _SHORT.get(short)
         if term is None or getattr(weights, term) == 0:
-            own = [s for s, t in _SHORT.items() if getattr(strategy.weights, t) > 0]
+            terms = [s for s, t in _SHORT.items() if getattr(strategy.weights, t) > 0]
             raise ValueError(
-                f"strategy {name!r}: {base} has no term {short!r} to leave out; it has {own}"
+                f"strategy {name!r}: {base} has no term {short!r} to leave out; it has {terms}"
             )
         weights = dataclasses.replace(weights, **{term: 0.0})
     if not left_out:
@@ -255,7 +252,7 @@ def foster(
 
 
 def with_copy_paste(strategy: str | Strategy, share: float = 0.5) -> Strategy:
-    """A strategy that also learns from counterfactual pictures, named `<name>-copy-paste`.
+    """A strategy that also trains on counterfactual images, named `<name>-copy-paste`.
 
     `share` as in `gainmtl.training.copy_paste.copy_paste`.
 
@@ -264,3 +261,46 @@ def with_copy_paste(strategy: str | Strategy, share: float = 0.5) -> Strategy:
     """
     base = get_strategy(strategy)
     return dataclasses.replace(base, name=base.name + _COPY_PASTE, copy_paste=share)
+
+
+STAGINGS = ("staged", "unstaged", "reversed", "no-warm-up")
+"""The plans of `with_stages`."""
+
+
+def with_stages(strategy: str | Strategy, staging: str) -> Strategy:
+    """A strategy with the same terms and weights and another plan of its windows.
+
+    - `"staged"`: the strategy unchanged.
+    - `"unstaged"`: every term has its full weight from the first step.
+    - `"reversed"`: the opposite order. A term that reached its full weight at `f` of the run now
+      reaches it at `f_max - f`; its warm-up is shortened where it would start before 0.
+    - `"no-warm-up"`: every term starts at the same time as before, with its full weight.
+
+    Named `<name>-<staging>`, except for `"staged"`.
+
+    Raises:
+        ValueError: an unknown plan, or a strategy that has no stages to change.
+    """
+    base = get_strategy(strategy)
+    if staging not in STAGINGS:
+        raise ValueError(f"staging: expected one of {', '.join(STAGINGS)}, got {staging!r}")
+    if staging == "staged":
+        return base
+    if not base.staged or not base.windows:
+        raise ValueError(f"staging: {base.name} has no stages: every term is active from the start")
+    windows = dict(base.windows)
+    if staging == "unstaged":
+        windows = {}
+    elif staging == "no-warm-up":
+        windows = {term: Window(window.start) for term, window in windows.items()}
+    else:
+        last = max(window.full for window in windows.values())
+        windows = {}
+        for term in base.weights.active():
+            window = dict(base.windows).get(term, ALWAYS)
+            # Rounded: the error of the float subtraction could move the start by one step.
+            full = round(last - window.full, 9)
+            start = max(0.0, round(full - window.warm_up, 9))
+            windows[term] = Window(start, round(full - start, 9))
+    kept = tuple((term, window) for term, window in windows.items() if window != ALWAYS)
+    return dataclasses.replace(base, name=f"{base.name}-{staging}", windows=kept, staged=bool(kept))

@@ -1,4 +1,4 @@
-"""What passes between the parts: samples, batches, outputs.
+"""Samples, batches and outputs: the types that the parts of the package exchange.
 
 Shapes: B images, K classes, H x W pixels, h x w cells of the evidence grid.
 """
@@ -15,15 +15,15 @@ NORMAL = "normal"
 
 
 class Sample(NamedTuple):
-    """One part as a dataset hands it out.
+    """One image of a dataset, with its labels.
 
-    A missing mask is not an empty mask: a defective sample nobody annotated has
+    A missing mask is not an empty mask: a defective sample without annotation has
     `has_mask=False` and an all-zero `mask` that no loss and no measure may read. A normal
-    sample is known to be clean, so its zero mask is real and `has_mask` is true.
+    sample has no defective pixel, so its zero mask is valid and `has_mask` is true.
     """
 
     image: Tensor
-    """(3, H, W) float32 in [0, 1], not normalised; `model.preprocess` does that."""
+    """(3, H, W) float32 in [0, 1], before the normalisation by `model.preprocess`."""
     is_defective: bool
     mask: Tensor
     """(1, H, W) float32, 0 or 1."""
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     group: str
     """Images of one physical part share a group; folds never split it."""
     name: str
-    """Unique within the dataset; the path relative to its root where there is one."""
+    """Unique within the dataset: the path relative to its root, if it has a root."""
 
 
 class Batch(NamedTuple):
@@ -65,25 +65,25 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 class Located(NamedTuple):
-    """What a system without an evidence map says about a batch."""
+    """Outputs for a batch of a model without an evidence map."""
 
     logits: Tensor
     """(B, 2): 0, and the logit of the defect probability."""
     defect_probability: Tensor
     """(B,) in [0, 1]: softmax(logits)[:, 1]."""
     defect_map: Tensor
-    """(B, 1, H, W) in [0, 1]: its answer to *where*."""
+    """(B, 1, H, W) in [0, 1]: where the defect is."""
 
 
 class Outputs(NamedTuple):
-    """What `GAINMTL` says about a batch. A part that the strategy lacks is `None`."""
+    """Outputs of a `GAINMTL` for a batch. A part that the strategy does not have is `None`."""
 
     class_logits: Tensor
     """(B, K) of the plain head."""
     attended_logits: Tensor | None
-    """(B, K) of the head after attention (S3 on)."""
+    """(B, K) of the head that reads the attended features (from S3 on)."""
     logits: Tensor
-    """(B, K) of the deciding head: attended where it exists, else plain."""
+    """(B, K) of the deciding head: the attended one where it exists, else the plain one."""
     defect_probability: Tensor
     """(B,) in [0, 1]: 1 - softmax(logits)[:, 0], which for K = 2 is softmax(logits)[:, 1]."""
     class_cam: Tensor
@@ -95,4 +95,5 @@ class Outputs(NamedTuple):
     localization_logits: Tensor | None
     """(B, 1, H, W)."""
     defect_map: Tensor
-    """(B, 1, H, W) in [0, 1]: the strategy's official answer to *where*."""
+    """(B, 1, H, W) in [0, 1]: where the defect is. From the localization head if there is one,
+    else of the attention, else the calibrated evidence map; see `Network.heads`."""

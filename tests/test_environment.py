@@ -1,4 +1,4 @@
-"""The three lists of dependencies say the same, and the repository names no machine."""
+"""The three lists of dependencies agree, and no file depends on a machine."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def read_lock() -> dict[str, str]:
 def read_project() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    found = [Requirement(text) for group in groups for text in group]
-    return [requirement for requirement in found if requirement.name != "gainmtl"]
+    requirements = [Requirement(text) for group in groups for text in group]
+    return [requirement for requirement in requirements if requirement.name != "gainmtl"]
 
 
 def read_conda() -> dict[str, str]:
@@ -55,7 +55,7 @@ def test_lock_satisfies_pyproject(requirement: Requirement) -> None:
     assert requirement.specifier.contains(read_lock()[canonicalize_name(requirement.name)])
 
 
-def test_conda_names_every_direct_dependency_at_the_locked_version() -> None:
+def test_conda_has_every_direct_dependency_at_the_locked_version() -> None:
     lock, conda = read_lock(), read_conda()
     assert {name: version for name, version in conda.items() if lock.get(name) != version} == {}
     assert {canonicalize_name(item.name) for item in read_project()} - set(conda) == set()
@@ -70,21 +70,21 @@ def tracked_files() -> list[Path]:
     return [ROOT / name for name in listed.decode().split("\0") if name]
 
 
-def test_no_file_names_a_machine_or_a_folder_outside() -> None:
+def test_no_file_has_a_path_outside_the_repository() -> None:
     outside = re.compile(r"\.\./" + r"shared|(?<![\w.])/(?:work|root|home|Users)/\w")
     own = {ROOT / ".ci" / "run"}
-    found = []
+    files = []
     for path in tracked_files():
         if path in own or path.suffix in {".png", ".woff", ".safetensors"} or not path.is_file():
             continue
         if "_static/vendor" in path.as_posix():
             continue
         if outside.search(path.read_text("utf-8", errors="replace")):
-            found.append(path.relative_to(ROOT).as_posix())
-    assert found == []
+            files.append(path.relative_to(ROOT).as_posix())
+    assert files == []
 
 
-def test_no_file_is_larger_than_a_book_needs() -> None:
+def test_no_file_is_large() -> None:
     allowed = {"embed-amd.js", "tex-chtml.js"}
     large = [path.name for path in tracked_files() if path.is_file() and path.stat().st_size > 1e6]
     assert set(large) <= allowed

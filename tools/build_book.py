@@ -1,40 +1,40 @@
 """Run the book's notebooks and render it: _build/html/index.html.
 
 Every notebook of _toc.yml runs through papermill in a process of its own, into a staged copy of
-the book under _build/stage; Jupyter Book renders that copy without running anything. Left to
-run notebooks itself, it would not notice a change in the package, could not pass parameters, and
-would end with 0 although a notebook failed.
+the book under _build/stage; Jupyter Book renders that copy without running anything. If Jupyter
+Book ran the notebooks, it would not notice a change in the package, could not pass parameters,
+and would end with 0 although a notebook failed.
 """
 
 from __future__ import annotations
 
 import argparse
-import filecmp
+import functools
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import yaml
+from gainbook.lab.notebook_runner import Papermill, papermill_runner
+from gainbook.render.api import api_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 PROSE = ("_config.yml", "_toc.yml", "book")
 CODE = ("gainbook", "gainbook.egg-info", "pyproject.toml")
-"""What lies under `book` and is no page."""
+"""Folders and files under `book` that are no pages."""
 
 
 def toc_files(entry: Any) -> Iterator[str]:
-    """The documents of a table of contents, in order, as it writes them."""
+    """The documents of a table of contents, in its order and spelling."""
     if isinstance(entry, dict):
         yield from (entry[key] for key in ("root", "file") if key in entry)
         for key in ("parts", "chapters", "sections"):
@@ -54,7 +54,7 @@ def notebooks(root: Path) -> list[Path]:
 
 
 def digest(paths: Iterable[Path], *words: str) -> str:
-    """One hash of the contents and names of files (folders: of all inside), and of `words`."""
+    """One hash of names and contents of files, those in folders included, and of `words`."""
     hasher = hashlib.sha256("\0".join(words).encode())
     for path in paths:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -65,48 +65,30 @@ def digest(paths: Iterable[Path], *words: str) -> str:
     return hasher.hexdigest()
 
 
-def install_kernel(folder: Path) -> dict[str, str]:
-    """An environment in which the kernel `python3` is this very interpreter.
-
-    A kernel of that name in the user's home would otherwise win, with other packages.
-    """
-    spec = folder / "kernels" / "python3"
-    spec.mkdir(parents=True)
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    about = {"argv": argv, "display_name": "Python 3", "language": "python"}
-    (spec / "kernel.json").write_text(json.dumps(about), encoding="utf-8")
-    found = [str(folder), os.environ.get("JUPYTER_PATH", "")]
-    return {**os.environ, "JUPYTER_PATH": os.pathsep.join(filter(None, found))}
-
-
-def run_notebook(source: Path, target: Path, env: dict[str, str], threads: int) -> float | None:
-    """Run `source` into `target`; seconds it took, or `None` after printing what went wrong."""
+def run_notebook(papermill: Papermill, source: Path, target: Path) -> bool:
+    """Run `source` into `target`; whether it succeeded, after printing the reason if not."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial.ipynb")
     output_dir = Path("_build") / "runs" / source.stem
-    # What another version of the code left there would be refused, or read as if it were new.
+    # Results of another version of the code would be refused, or read as if they were new.
     shutil.rmtree(ROOT / output_dir, ignore_errors=True)
-    command = [sys.executable, "-m", "papermill", str(source), str(partial)]
-    command += ["-k", "python3", "--no-progress-bar", "-p", "output_dir", output_dir.as_posix()]
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    arguments = [str(source), str(partial), "-k", "python3", "--no-progress-bar"]
     started = time.monotonic()
-    done = subprocess.run(
-        command, cwd=ROOT, env={**env, **limits}, capture_output=True, text=True, check=False
-    )
+    done = papermill([*arguments, "-p", "output_dir", output_dir.as_posix()])
     seconds = time.monotonic() - started
     if done.returncode:
         print(f"\n{source} FAILED after {seconds:.0f} s\n{done.stderr}", file=sys.stderr)
         partial.unlink(missing_ok=True)
-        return None
+        return False
     notebook = nbformat.read(partial, as_version=4)
     partial.unlink()
     tidy(notebook)
-    if faults := stored_errors(notebook) + silent_pictures(notebook):
+    if faults := stored_errors(notebook) + undescribed_pictures(notebook):
         print(f"\n{source} FAILED: {'; '.join(faults)}", file=sys.stderr)
-        return None
+        return False
     print(f"{source}: {seconds:.0f} s", flush=True)
     nbformat.write(notebook, target)
-    return seconds
+    return True
 
 
 def stored_errors(notebook: Any) -> list[str]:
@@ -115,8 +97,8 @@ def stored_errors(notebook: Any) -> list[str]:
     return [f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"]
 
 
-def silent_pictures(notebook: Any) -> list[str]:
-    """Cells that put a picture on the page without an alternative text or a caption."""
+def undescribed_pictures(notebook: Any) -> list[str]:
+    """Cells whose pictures lack an alternative text or a caption."""
     faults = []
     for number, cell in enumerate(notebook.cells):
         kinds = {kind for output in cell.get("outputs", []) for kind in output.get("data", {})}
@@ -133,7 +115,7 @@ def silent_pictures(notebook: Any) -> list[str]:
 
 
 def tidy(notebook: Any) -> None:
-    """Take out what papermill leaves of this machine: paths, times, and its own cell."""
+    """Remove paths and times that papermill stores, and hide the cell that it inserts."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
@@ -142,37 +124,51 @@ def tidy(notebook: Any) -> None:
             cell.metadata.tags.append("remove-cell")
 
 
+@functools.cache
+def stored_results(root: Path) -> Any:
+    """The stored results that pages take figures from, read once."""
+    from gainbook.render import pages  # slow, and needed only where a page has a fill
+
+    return pages.read_book(root)
+
+
 def filled(file: Path, root: Path) -> str | None:
-    """A page with its `% fill: <name>` lines replaced; `None` of a file without any."""
+    """A page with its `% fill: <name>` lines replaced; `None` for a file without any."""
     if file.suffix != ".md" or "% fill: " not in (text := file.read_text("utf-8")):
         return None
-    from gainbook.render import pages as book_pages  # only where a page asks for it
+    from gainbook.render import pages
 
-    return book_pages.fill(text, book_pages.read_book(root))
+    return pages.fill(text, stored_results(root))
 
 
-def stage_prose(root: Path, stage: Path) -> None:
-    """Copy configuration and pages, the latter filled; what is no longer there goes."""
+def stage_prose(root: Path, stage: Path, generated: Mapping[str, str] | None = None) -> None:
+    """Copy configuration and pages, the latter filled, and write the `generated` pages.
+
+    A file that is up to date is left alone; one that has no source any more is removed.
+
+    Args:
+        generated: path below `book` -> text.
+    """
     sources = [root / name for name in PROSE]
     files = [f for s in sources for f in (s.rglob("*") if s.is_dir() else [s]) if f.is_file()]
     files = [f for f in files if not set(CODE) & set(f.relative_to(root).parts)]
-    wanted = {stage / file.relative_to(root): file for file in files}
-    for target, file in wanted.items():
-        if (text := filled(file, root)) is not None:
+    wanted: dict[Path, Path | str] = {
+        stage / file.relative_to(root): filled(file, root) or file for file in files
+    }
+    wanted |= {stage / "book" / name: text for name, text in (generated or {}).items()}
+    for target, source in wanted.items():
+        content = source.encode() if isinstance(source, str) else source.read_bytes()
+        if not (target.is_file() and target.read_bytes() == content):
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.is_file() or target.read_text("utf-8") != text:
-                target.write_text(text, "utf-8")
-        elif not (target.is_file() and filecmp.cmp(file, target, shallow=False)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+            target.write_bytes(content)
     for old in stage.rglob("*"):
         if old.is_file() and old not in wanted and old.suffix != ".ipynb":
             old.unlink()
 
 
 def stage_notebooks(paths: list[Path], stage: Path, keys: Path, jobs: int) -> bool:
-    """Run the notebooks whose inputs changed; whether all of them are there now."""
-    # What notebooks read: the package, reference results, weights, crops; not prose or styles.
+    """Run the notebooks whose inputs changed; whether all of them succeeded."""
+    # What notebooks read: the packages, reference results, weights, crops; not prose or styles.
     inputs = [ROOT / "gainmtl", ROOT / "requirements.lock"]
     inputs += sorted(folder for folder in (ROOT / "book").glob("[!._]*") if folder.is_dir())
     common = digest(inputs, sys.version)
@@ -187,25 +183,25 @@ def stage_notebooks(paths: list[Path], stage: Path, keys: Path, jobs: int) -> bo
         if old not in kept:
             old.unlink()
     print(f"{len(paths) - len(stale)} of {len(paths)} notebooks are up to date", flush=True)
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-
-    def one(item: tuple[Path, str]) -> bool:
-        path, key = item
-        (keys / f"{path.stem}.key").unlink(missing_ok=True)
-        done = run_notebook(path, stage / path, env, threads) is not None
-        if done:
-            (keys / f"{path.stem}.key").write_text(key)
-        return done
-
+    if not stale:
+        return True
     keys.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
-        env = install_kernel(Path(folder))
-        return all(list(pool.map(one, stale)))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with papermill_runner(threads) as papermill, ThreadPoolExecutor(jobs) as pool:
+
+        def run(path: Path, key: str) -> bool:
+            (keys / f"{path.stem}.key").unlink(missing_ok=True)
+            succeeded = run_notebook(papermill, path, stage / path)
+            if succeeded:
+                (keys / f"{path.stem}.key").write_text(key)
+            return succeeded
+
+        return all(list(pool.map(run, *zip(*stale, strict=True))))
 
 
 def render(stage: Path, build: Path) -> bool:
-    """Render the staged book, every page of it, with warnings as errors; nothing if unchanged."""
-    key = digest([stage, ROOT / "gainmtl"], sys.version)
+    """Render all pages of the staged book, with warnings as errors; nothing if unchanged."""
+    key = digest([stage], sys.version)
     stored = build / "keys" / "html.key"
     if stored.is_file() and stored.read_text() == key and (build / "html/index.html").is_file():
         print("the pages are up to date")
@@ -230,7 +226,7 @@ def main() -> int:
     build = ROOT / "_build"
     stage = build / "stage"
     started = time.monotonic()
-    stage_prose(ROOT, stage)
+    stage_prose(ROOT, stage, api_pages(ROOT))
     if not stage_notebooks(notebooks(ROOT), stage, build / "keys", jobs):
         print("make book: a notebook failed, see above", file=sys.stderr)
         return 1

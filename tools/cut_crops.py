@@ -3,11 +3,11 @@
 python tools/cut_crops.py --data-root <folder of magnetic-tile> --runs runs/reference
 
 Writes at most 12 crops of at most 96 pixels a side to `book/_static/crops/`: PNGs, `maps.npz`, and
-`crops.json`, which names the source pictures, the rule that chose each, and the citation. The
-pictures are test pictures of their fold, and no eye chose them: of each defect type the one in the
-middle when ordered by how much of S1's positive evidence (stride 4) lies on the defect, among those
-that all systems call defective; a normal one in the middle by S5's defect probability; and the
-normal one whose S5 defect map is brightest anywhere.
+`crops.json` with the source pictures, the rule that chose each, and the citation. The pictures are
+test pictures of their fold, chosen by rule: of each defect type the median by the share of S1's
+positive evidence (stride 4) on the defect, among those that all systems classify as defective; of
+the normal ones the median by S5's defect probability, and the one with the largest false
+activation of S5's defect map.
 
 Magnetic tile data: Y. Huang, C. Qiu, K. Yuan, "Surface defect saliency of magnetic tile", The
 Visual Computer 36 (2020), 85-96.
@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from gainbook.lab.reference import S1_COARSE, S1_FINE, S5, System
+from gainbook.lab.catalogue import S1_COARSE, S1_FINE, S5
+from gainbook.lab.systems import System
 from gainbook.render.crops import FOLDER, MAX_SIDE, Crop, write_crops
 from torch import Tensor
 
@@ -58,9 +59,9 @@ def choose(tables: dict[str, pd.DataFrame]) -> list[tuple[str, int, str]]:
         flagged &= table.set_index("name").sort_index()["is_flagged"].astype(bool)
     chosen = []
     for kind in sorted(set(plain["defect_type"]) - {NORMAL}):
-        own = plain[flagged & (plain["defect_type"] == kind)].sort_values("cam.positive_energy")
-        if len(own):
-            row = own.iloc[len(own) // 2]
+        ordered = plain[flagged & (plain["defect_type"] == kind)].sort_values("cam.positive_energy")
+        if len(ordered):
+            row = ordered.iloc[len(ordered) // 2]
             chosen.append((str(row.name), int(row["fold"]), "median S1 evidence on the defect"))
     normal = staged[~staged["is_defective"].astype(bool)]
     order = normal.sort_values("defect_probability")
@@ -72,11 +73,11 @@ def choose(tables: dict[str, pd.DataFrame]) -> list[tuple[str, int, str]]:
 
 
 @torch.no_grad()
-def ask(model: GAINMTL, image: Tensor) -> tuple[float, dict[str, Tensor]]:
-    """The verdict on an image (3, H, W), and its maps (1, H, W) in [0, 1]."""
+def predict_maps(model: GAINMTL, image: Tensor) -> tuple[float, dict[str, Tensor]]:
+    """Defect probability of an image (3, H, W), and its maps (1, H, W) in [0, 1]."""
     out = model(model.preprocess(image[None]))
     size = (image.shape[1], image.shape[2])
-    # Cells, not a smooth picture: the grid is part of what the figure shows.
+    # Nearest: the figure shows the cells of the grid.
     cam = torch.sigmoid(model.calibrate(out.cam, out.logits))
     cells = torch.nn.functional.interpolate(cam, size=size, mode="nearest")
     maps = {"cam": cells[0], "defect_map": resize_map(out.defect_map, size)[0]}
@@ -84,9 +85,10 @@ def ask(model: GAINMTL, image: Tensor) -> tuple[float, dict[str, Tensor]]:
 
 
 def window(sample: Sample, other: Tensor, side: int) -> tuple[int, int]:
-    """Top left corner of the cut: the defect in it, and if they fit S1's peak too.
+    """Top left corner of a square of `side` pixels that contains the defect.
 
-    A normal part is cut around the peak of `other` (1, H, W).
+    It also contains the peak of the map `other` (1, H, W) where both fit; for a normal part it is
+    centred on that peak.
     """
     height, width = sample.mask.shape[1:]
     peak = divmod(int(other[0].argmax()), width)
@@ -113,22 +115,22 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=ROOT / FOLDER)
-    given = parser.parse_args()
-    tables = {s.tag: read_scores(given.runs, s, given.seed, given.folds) for s in SYSTEMS}
+    args = parser.parse_args()
+    tables = {s.tag: read_scores(args.runs, s, args.seed, args.folds) for s in SYSTEMS}
     crops = []
     for name, fold, rule in choose(tables):
         data = datasets.load(
-            given.dataset, given.data_root, image_size=given.image_size, fold=fold,
-            folds=given.folds, seed=given.seed, split="folds",
+            args.dataset, args.data_root, image_size=args.image_size, fold=fold,
+            folds=args.folds, seed=args.seed, split="folds",
         )  # fmt: skip
         sample = data.test[list(data.test.names).index(name)]  # type: ignore[attr-defined]
         maps: dict[str, Tensor] = {}
         verdicts: dict[str, dict[str, float]] = {}
         for system in SYSTEMS:
-            folder = given.runs / system.tag / f"seed{given.seed}" / f"fold{fold}"
+            folder = args.runs / system.tag / f"seed{args.seed}" / f"fold{fold}"
             model = load(folder / MODEL)
-            probability, own = ask(model, sample.image)
-            maps |= {f"{system.tag}.{key}": value for key, value in own.items()}
+            probability, predicted = predict_maps(model, sample.image)
+            maps |= {f"{system.tag}.{key}": value for key, value in predicted.items()}
             verdicts[system.tag] = {"probability": probability, "threshold": model.threshold}
         side = min(MAX_SIDE, *sample.image.shape[1:])
         guide = S1_FINE if sample.is_defective else S5
@@ -150,11 +152,11 @@ def main() -> None:
         )
         print(f"{name}: {rule}")
     about = {
-        "dataset": given.dataset,
+        "dataset": args.dataset,
         "citation": CITATION,
         "command": "python tools/cut_crops.py --data-root <folder> --runs runs/reference",
     }
-    write_crops(crops, given.folder, about)
+    write_crops(crops, args.folder, about)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Train the small backbone that the quick parts of the notebooks start from.
+"""Train the small backbone that the live parts of the notebooks start from.
 
 python tools/make_checkpoint.py
 
 About four minutes on one core. Writes `book/weights/test_efficientnet_synthetic.safetensors`, the
 backbone in half precision (under 250 kB), and the `.json` of the same stem that `weights=<path>`
-reads. It has seen synthetic parts only, from seeds that no notebook draws from, and none of them
-with a printed mark: what a shortcut does to a classifier is for the notebook to find out.
+reads. It is trained on synthetic parts alone, from a seed that no notebook uses, and without the
+printed marks of chapter 3, whose effect that chapter measures.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ PATH = Path(__file__).resolve().parents[1] / "book/weights" / f"{BACKBONE}_synth
 
 
 def main() -> None:
+    """Train, evaluate, write weights and description."""
     parser = argparse.ArgumentParser(description="Train the notebooks' small backbone.")
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--path", type=Path, default=PATH)
-    given = parser.parse_args()
-    data = datasets.load("synthetic", image_size=96, seed=SEED, train=given.images, test=400)
+    args = parser.parse_args()
+    data = datasets.load("synthetic", image_size=96, seed=SEED, train=args.images, test=400)
     torch.manual_seed(0)
-    # S2 on the fine grid: the map is supervised cell by cell, which teaches a random backbone
-    # far more per image than one verdict does.
+    # S2 on the fine grid: supervision of every cell trains a random backbone with fewer images
+    # than one label per image.
     model = GAINMTL(BACKBONE, "S2")
-    recipe = {"epochs": given.epochs, "learning_rate": 3e-3, "backbone_rate": 1.0}
+    recipe = {"epochs": args.epochs, "learning_rate": 3e-3, "backbone_rate": 1.0}
     fit(model, data, accelerator="cpu", augmentation="standard", **recipe)
     table = evaluate(model, data.test, resamples=0)
     whole = table[[not condition for condition in table["condition"]]]
@@ -49,22 +50,22 @@ def main() -> None:
         key: (value.half() if value.is_floating_point() else value).contiguous()
         for key, value in state.items()
     }
-    with atomic_path(given.path) as temporary:
+    with atomic_path(args.path) as temporary:
         save_file(tensors, temporary)
     write_json(
-        given.path.with_suffix(".json"),
+        args.path.with_suffix(".json"),
         {
             "create_kwargs": model.backbone.create_kwargs,
             "mean": model.backbone.mean,
             "std": model.backbone.std,
             "trained_on": {"dataset": "synthetic", "seed": SEED, "fingerprint": data.fingerprint},
-            "recipe": recipe | {"strategy": "S2", "image_size": 96, "images": given.images},
+            "recipe": recipe | {"strategy": "S2", "image_size": 96, "images": args.images},
             "git_commit": git_commit(),
             "command": "python tools/make_checkpoint.py",
             "test": figures,
         },
     )
-    print(f"{given.path.name}: {given.path.stat().st_size / 1000:.0f} kB; {figures}")
+    print(f"{args.path.name}: {args.path.stat().st_size / 1000:.0f} kB; {figures}")
 
 
 if __name__ == "__main__":

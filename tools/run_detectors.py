@@ -1,27 +1,27 @@
-"""Run anomaly detectors on the folds of a data set; what is done is read.
+"""Run anomaly detectors on the folds of a data set; finished folds are read.
 
 python tools/run_detectors.py --data-root <folder of magnetic-tile> --weights <weights file>
 
 One folder per system, seed and fold under `--output`, resumable after every epoch. Chapter 13 reads
-them with the same `output_dir`. Prints one line of figures per system.
+them with the same `output_dir`. Prints one line of figures per system and seed.
 """
 
 from __future__ import annotations
 
 import argparse
-from types import SimpleNamespace
 
 import torch
-from gainbook.chapters.ch13_distillation.detector_systems import BANK, RD, SYSTEMS, run_detector
+from gainbook.chapters.ch13_distillation.systems import BANK, RD, SYSTEMS, on, run_detector
+from gainbook.lab.parameters import Parameters
 
 from gainmtl.anomaly.fitting import KEEP_FEATURES
-from gainmtl.evaluation.tidy import tidy
+from gainmtl.evaluation.tidy import tidy_rows
 
 SHOWN = ("auroc", "average_precision", "recall_at_fpr05", "pixel_auroc", "pixel_ap", "aupro")
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the systems of the command line."""
     known = {system.tag: system for system in SYSTEMS}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -48,14 +48,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    parameters = SimpleNamespace(**{**vars(args), "output_dir": args.output})
+    parameters = Parameters(**{**vars(args), "output_dir": args.output})
     for tag in args.systems:
-        for seed, pooled in zip(
-            args.seeds,
-            run_detector(parameters, known[tag], args.weights, args.only, progress=False),
-            strict=True,
-        ):
-            rows = tidy(pooled.scores, args.dataset, "test", pooled.system, resamples=0)
+        system = on(known[tag], args.backbone, args.weights)
+        runs = run_detector(parameters, system, args.only, progress=False)
+        for seed, pooled in zip(args.seeds, runs, strict=True):
+            rows = tidy_rows(pooled.scores, args.dataset, "test", pooled.system, resamples=0)
             whole = rows[[not condition for condition in rows["condition"]]]
             shown = [
                 f"{row.metric} {row.value:.3f}" for row in whole.itertuples() if row.metric in SHOWN

@@ -1,12 +1,12 @@
-"""Try recipes on the training part of one fold, as often for each compared system.
+"""Try recipes on the training part of one fold, the same number of trials for each system.
 
 python tools/tune.py --data-root <folder of magnetic-tile> --weights <weights file>
 python tools/tune.py --set six --output runs/tuning-six --data-root … --weights …
 
-The fold's test images play no part: its training and validation images are folded again by group,
-and each inner fold is predicted by a model that never saw its groups. One JSON file per trial under
-`--output`, written when the trial is done; what is there is not run again. `trials.json` there
-holds all of them; the book shows a copy, `book/results/tuning.json`, and of the six approaches
+The fold's test images are not used. Its training and validation images are folded again by group,
+and each inner fold is predicted by a model that was not trained on its groups. Each trial writes
+one JSON file under `--output` and is not run again while the file exists. `trials.json` contains
+all of them; the book shows a copy, `book/results/tuning.json`, and for the six approaches
 `book/results/tuning_six.json`.
 """
 
@@ -19,18 +19,19 @@ from typing import Any
 
 import numpy as np
 from gainbook.chapters.ch11_approaches import approaches
-from gainbook.lab import reference
+from gainbook.lab import run_system
+from gainbook.lab.catalogue import S1_COARSE, S1_FINE, S5
 from gainbook.lab.comparison import pooled_rows
 from gainbook.lab.protocol import REFERENCE, cross_validate
-from gainbook.lab.reference import S1_COARSE, S1_FINE, S5, System
+from gainbook.lab.systems import System
 
 from gainmtl import datasets
 from gainmtl.datasets import Data, ImageDataset
 from gainmtl.datasets.data import counts_of
-from gainmtl.datasets.fingerprint import fingerprint
+from gainmtl.datasets.records import fingerprint
 from gainmtl.datasets.splits import assign_folds
 from gainmtl.files import read_json, write_json
-from gainmtl.interface import Inspector
+from gainmtl.interface import DefectModel
 
 STANDARD = {"augmentation": "standard", "weight_decay": 1e-2}
 TRIALS: dict[str, dict[str, Any]] = {
@@ -46,14 +47,14 @@ SETS: dict[str, tuple[tuple[System, ...], dict[str, dict[str, Any]]]] = {
     "reference": ((S5, S1_FINE, S1_COARSE), TRIALS),
     "six": (approaches.ALL, approaches.RATES),
 }
-"""What `--set` names: systems, and the trials that each of them gets."""
+"""Systems and their trials, by the name in `--set`."""
 SHOWN = ("auroc", "recall_at_fpr05", "iou", "point_game", "energy_inside")
 
 
 def inner_fold(outer: Data, inner: int, folds: int, seed: int) -> Data:
     """Fold `inner` of the training and validation images of `outer`.
 
-    What is left out is validation and test at once: nothing is chosen within a trial.
+    The held-out part is validation and test part at once, since nothing is chosen within a trial.
     """
     train, val = outer.train, outer.val
     assert isinstance(train, ImageDataset)
@@ -91,8 +92,8 @@ def trial(
     if (folder / "trial.json").is_file():
         return dict(read_json(folder / "trial.json"))
 
-    def build() -> Inspector:
-        return reference.build(system, args.backbone, args.weights)
+    def build() -> DefectModel:
+        return run_system.build(system, args.backbone, args.weights)
 
     outer = datasets.load(
         "magnetic-tile", args.data_root, image_size=args.image_size, fold=args.fold
@@ -136,7 +137,7 @@ def trial(
 
 
 def main() -> None:
-    """Run the trials that are asked for, print a line each."""
+    """Run the trials of the command line, print a line each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -150,9 +151,9 @@ def main() -> None:
     parser.add_argument("--inner-folds", type=int, default=3)
     parser.add_argument("--run-folds", type=int, default=1, help="inner folds that are run")
     parser.add_argument("--accelerator", default="auto")
-    parser.add_argument("--set", choices=SETS, default="reference", help="which systems and trials")
-    parser.add_argument("--systems", nargs="+", help="all of the set, unless some are named")
-    parser.add_argument("--trials", nargs="+", help="all, unless some are named")
+    parser.add_argument("--set", choices=SETS, default="reference", help="systems and trials")
+    parser.add_argument("--systems", nargs="+", help="default: all of the set")
+    parser.add_argument("--trials", nargs="+", help="default: all")
     args = parser.parse_args()
     systems, trials = SETS[args.set]
     for system in systems:

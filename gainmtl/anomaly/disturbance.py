@@ -1,8 +1,8 @@
-"""Pictures disturbed on purpose, for a student that is to give back the undisturbed ones.
+"""Synthetic disturbances of normal images, for a student that learns to undo them.
 
-Nothing of a real defect is in it: patches and streaks of any size and angle, cut out of smooth
-noise, whose content comes from other normal pictures, from the picture's own light, or from grain.
-After the idea of Zavrtanik, Kristan and Skočaj, "DRAEM", ICCV 2021, that noise makes shapes enough.
+They contain no real defects: patches and streaks of random size and angle, cut out of smooth noise
+and filled with another normal image, a change of brightness, or grain. After the shapes from noise
+of Zavrtanik, Kristan and Skočaj, "DRAEM", ICCV 2021.
 """
 
 from __future__ import annotations
@@ -14,34 +14,33 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CELLS = (2, 3, 4, 6, 8, 12, 16, 24)
-"""Cells, in either direction of one and a half sides, that smooth noise is drawn on: the fewer, the
-larger its patches."""
+"""Numbers of cells of the noise grid, along 1.5 image sides; fewer cells give larger patches."""
 STRETCHES = (0.25, 0.5, 1.0, 1.0, 2.0)
-"""How many times as many cells the other direction has: 1 gives patches, the others streaks."""
+"""Factors on the number of cells of the other axis: 1 gives patches, other values streaks."""
 AREA = 0.15
-"""Largest share of the picture that is disturbed."""
+"""Largest share of the image that is disturbed."""
 OPACITY = (0.1, 1.0)
-"""Least and largest share of the content that shows."""
+"""Smallest and largest opacity of the content."""
 LIGHT = 0.7
-"""Largest relative change of the picture's own light."""
+"""Largest relative change of the image's own brightness."""
 OFFSET = 0.3
-"""Largest change of the brightness of another picture's content."""
+"""Largest offset of the brightness of another image's content."""
 GRAIN = 0.2
-"""Standard deviation of added grain."""
+"""Standard deviation of the grain."""
 
 
 def noise_region(size: int, generator: torch.Generator | None = None) -> Tensor:
-    """(1, size, size), 0 or 1: where smooth noise is highest, up to `AREA` of the picture.
+    """(1, size, size), 0 or 1: where smooth noise is highest, up to `AREA` of the image.
 
-    Noise on a coarse grid, enlarged, turned by any angle, plus a broader one, so that what is
-    highest tends to lie together.
+    Noise on a coarse grid is enlarged and rotated by a random angle. Noise on a 5 x 5 grid is
+    added, so that the highest values lie close together.
     """
     draw = torch.rand(4, generator=generator).tolist()
     across = CELLS[int(draw[0] * len(CELLS))]
     down = min(max(CELLS), max(2, round(across * STRETCHES[int(draw[1] * len(STRETCHES))])))
     fine = torch.randn(1, 1, across + 2, down + 2, generator=generator)
     broad = torch.randn(1, 1, 5, 5, generator=generator)
-    # Half as large again, so that a turned window has noise in every corner.
+    # 1.5 times the size, so that the rotated window lies inside the noise.
     fine = F.interpolate(fine, (size * 3 // 2,) * 2, mode="bicubic", align_corners=True)
     angle = draw[2] * math.pi
     cos, sin = (2 / 3 * value for value in (math.cos(angle), math.sin(angle)))
@@ -54,19 +53,23 @@ def noise_region(size: int, generator: torch.Generator | None = None) -> Tensor:
 
 
 def disturb(images: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
-    """Images (B, 3, H, H) in [0, 1], each with probability `share` disturbed in one region.
+    """Images (B, 3, H, H) in [0, 1], each disturbed in one region with probability `share`.
 
     x' = (1 - a m) x + a m c, with the region m averaged over 3 x 3 pixels, an opacity a and a
-    content c: the next image of the batch, turned by a right angle, brighter or darker; or x
-    itself, brighter or darker; one in four of them with grain. Alone in its batch an image lends
-    itself its content. All that is random comes from the CPU `generator`, or from torch's own.
+    content c. The content is the previous image of the batch, rotated by 90 degrees and with an
+    offset of its brightness, or x itself with another brightness; one in four also has grain. In a
+    batch of one, the image itself is the other image. All random numbers come from the CPU
+    `generator`, or from torch's global one.
 
     Raises:
         ValueError: images that are not square.
     """
     count, _, height, width = images.shape
     if height != width:
-        raise ValueError(f"disturb: expected square images, found {height} x {width}")
+        raise ValueError(
+            f"disturb: expected square images, found {height} x {width}; load with a square "
+            "image_size"
+        )
 
     def rand() -> Tensor:
         return torch.rand(count, 1, 1, 1, generator=generator).to(images)

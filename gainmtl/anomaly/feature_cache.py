@@ -1,4 +1,4 @@
-"""A frozen teacher's features of images that come again, unchanged, in every epoch of a run."""
+"""A cache of the frozen teacher's features of images that are unchanged in every epoch."""
 
 from __future__ import annotations
 
@@ -14,64 +14,70 @@ from gainmtl.types import collate
 GIB = 2**30
 
 
-class KeptFeatures:
-    """The levels of a data set's images, asked for by the images' names.
+class FeatureCache:
+    """The teacher's levels of N images, indexed by image name.
 
     Args:
-        names: of N images, no two alike.
-        levels: (N, h_i, w_i, C_i) each; channels last, as a network on a CPU wants them.
+        names: N different names.
+        levels: (N, h_i, w_i, C_i) each; channels last, which is faster on a CPU.
+
+    Raises:
+        ValueError: names that are not different.
     """
 
     def __init__(self, names: Sequence[str], levels: Sequence[Tensor]) -> None:
         self._row = {name: row for row, name in enumerate(names)}
         if len(self._row) < len(names):
-            raise ValueError(f"KeptFeatures: {len(names)} images have {len(self._row)} names")
+            raise ValueError(
+                f"FeatureCache: expected one name per image; {len(names)} images have "
+                f"{len(self._row)} names. Give each image its own name"
+            )
         self._levels = list(levels)
 
     @property
     def gib(self) -> float:
-        """GiB that the levels take."""
+        """Size of the levels in GiB."""
         return sum(level.numel() * level.element_size() for level in self._levels) / GIB
 
-    def of(self, names: Sequence[str]) -> list[Tensor]:
+    def levels(self, names: Sequence[str]) -> list[Tensor]:
         """The levels (B, C_i, h_i, w_i) of these images.
 
         Raises:
-            KeyError: an image that was not there.
+            KeyError: an image that is not in the cache.
         """
         rows = torch.tensor([self._row[name] for name in names], device=self._levels[0].device)
         return [level.index_select(0, rows).permute(0, 3, 1, 2) for level in self._levels]
 
 
 @torch.no_grad()
-def ask_once(
+def cache_features(
     levels_of: Callable[[Tensor], Sequence[Tensor]], part: Any, batch_size: int, limit: float
-) -> KeptFeatures | None:
-    """Ask for every image of `part` once, in its order and in batches of `batch_size`.
+) -> FeatureCache | None:
+    """The features of all images of `part`, computed in its order in batches of `batch_size`.
 
-    In its order, so that a run that was interrupted finds the same bits.
+    The order is fixed, so that a resumed run computes the same bits.
 
     Args:
         levels_of: (B, 3, H, W) in [0, 1] to levels (B, C_i, h_i, w_i); they stay on their device.
-        limit: GiB that the levels may take.
+        limit: largest size of the levels in GiB.
 
     Returns:
-        `None` where they would take more, or two images have one name.
+        `None` if the levels are larger than `limit`, or if two images have the same name.
     """
     loader: Any = DataLoader(part, batch_size=batch_size, collate_fn=collate)
     names: list[str] = []
-    found: list[Tensor] = []
+    stored: list[Tensor] = []
     for batch in loader:
         images = batch.image.contiguous(memory_format=torch.channels_last)
         levels = [level.permute(0, 2, 3, 1).contiguous() for level in levels_of(images)]
-        if not found:
+        if not stored:
             per_image = sum(level[0].numel() * level.element_size() for level in levels)
             if per_image * len(part) > limit * GIB:
                 return None
-            found = [level.new_empty((len(part), *level.shape[1:])) for level in levels]
-        for kept, level in zip(found, levels, strict=True):
-            kept[len(names) : len(names) + len(level)] = level
+            stored = [level.new_empty((len(part), *level.shape[1:])) for level in levels]
+        for rows, level in zip(stored, levels, strict=True):
+            rows[len(names) : len(names) + len(level)] = level
         names += batch.name
     if len(set(names)) < len(names):
         return None
-    return KeptFeatures(names, found)
+    return FeatureCache(names, stored)

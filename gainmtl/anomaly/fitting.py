@@ -1,7 +1,7 @@
-"""`fit_detector`: teach a detector normal images, set its threshold, keep it.
+"""`fit_detector`: train a detector on normal images, set its threshold and save it.
 
-Reverse distillation goes through the classifier's training loop, resumable after every epoch; a
-memory bank is filled once.
+Reverse distillation uses the training loop of the classifier, resumable after every epoch. A memory
+bank is filled once.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gainmtl import metrics
 from gainmtl.anomaly.base import Detector
-from gainmtl.anomaly.detector_files import load_detector, save_detector
-from gainmtl.anomaly.feature_cache import KeptFeatures, ask_once
+from gainmtl.anomaly.feature_cache import FeatureCache, cache_features
 from gainmtl.anomaly.memory_bank import MemoryBank
 from gainmtl.anomaly.reverse_distillation import ReverseDistillation
 from gainmtl.anomaly.scores import anomaly_scores
 from gainmtl.datasets import Data, normal_only
 from gainmtl.files import plain, read_json
+from gainmtl.io import load, save
 from gainmtl.precision import check_precision
 from gainmtl.training.fitting import complete
 from gainmtl.training.optimization import parameter_groups
@@ -38,21 +37,21 @@ from gainmtl.types import Batch, collate
 
 @dataclasses.dataclass(frozen=True)
 class DistillationRecipe(Recipe):
-    """How a student is trained; fields that are not here are as in `Recipe`."""
+    """The training parameters of a student; for the other fields see `Recipe`."""
 
     epochs: int = 40
     batch_size: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     average_decay: float = 0.0
-    """Always 0: the last weights are the result."""
+    """Always 0: the result are the weights of the last step."""
     augmentation: str = "none"
     clip_norm: float = 1.0
     optimizer: str = "adamw"
     """"adamw" or "adam"."""
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: str = "cosine"
-    """"cosine" with a warm-up, as the classifier's, or "constant"."""
+    """"cosine" with a warm-up, as for the classifier, or "constant"."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,40 +79,41 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine", "clip_norm": 1.0,
     },
 }  # fmt: skip
-"""Named recipes: the published one, and one with warm-up, decay to 1 % and clipped gradients."""
+"""Named recipes: "paper" is the published one; "modern" has a warm-up, a cosine decay to 1 % and
+clipped gradients."""
 
 
 KEEP_FEATURES = 4.0
-"""GiB of features that a run keeps unless it is told otherwise."""
+"""Default of `fit_detector`'s `keep_features`, in GiB."""
 
 
 class DistillationRun(TrainingRun):
-    """One run of a student. `data` holds normal images alone; see `normal_only`."""
+    """One training run of a student. `data` has only normal images; see `normal_only`."""
 
     settings: DistillationRecipe
     keep_features: float = KEEP_FEATURES
-    """See `fit_detector`. No part of the run's identity, for it changes rounding at most."""
-    _known: tuple[KeptFeatures | None, KeptFeatures | None] | None = None
-    """Of the training and the validation images."""
+    """See `fit_detector`. Not part of the run's identity, because it changes only rounding."""
+    _caches: tuple[FeatureCache | None, FeatureCache | None] | None = None
+    """Features of the training and of the validation images."""
 
     def _prepare(self) -> None:
-        # Before the first step and again on resuming: the same images give the same statistics.
+        # Also on resuming: the same images give the same statistics.
         detector = cast(ReverseDistillation, self.model)
         detector.prepare(_images(self.data.train, self.settings.batch_size))
 
     def train_epoch(self) -> dict[str, float]:
-        """As of every run; the kept features are lent for the epoch alone."""
+        """As of `TrainingRun`; the detector has the feature cache only during the epoch."""
         try:
             return super().train_epoch()
         finally:
-            cast(ReverseDistillation, self.model).kept = None
+            cast(ReverseDistillation, self.model).cache = None
 
     def _begin_epoch(self) -> None:
-        if self._known is None:
-            self._known = self._ask_teacher()
-        cast(ReverseDistillation, self.model).kept = self._known[0]
+        if self._caches is None:
+            self._caches = self._cache_teacher()
+        cast(ReverseDistillation, self.model).cache = self._caches[0]
 
-    def _ask_teacher(self) -> tuple[KeptFeatures | None, KeptFeatures | None]:
+    def _cache_teacher(self) -> tuple[FeatureCache | None, FeatureCache | None]:
         detector = cast(ReverseDistillation, self.model)
         device = next(detector.parameters()).device
         size, limit = self.settings.batch_size, self.keep_features
@@ -121,14 +121,14 @@ class DistillationRun(TrainingRun):
         def levels_of(images: Tensor) -> list[Tensor]:
             return detector.teacher(detector.preprocess(images.to(device)))
 
-        # An augmented image is another one every time.
+        # An augmented image is different in every epoch.
         if limit <= 0 or self.settings.augmentation != "none":
             return None, None
-        with self.fabric.autocast():  # as in a step
-            train = ask_once(levels_of, self.data.train, size, limit)
+        with self.fabric.autocast():  # as in a training step
+            train = cache_features(levels_of, self.data.train, size, limit)
         if train is None:
             return None, None
-        return train, ask_once(levels_of, self.data.val, size, limit - train.gib)
+        return train, cache_features(levels_of, self.data.val, size, limit - train.gib)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         kind = torch.optim.Adam if self.settings.optimizer == "adam" else torch.optim.AdamW
@@ -157,14 +157,14 @@ class DistillationRun(TrainingRun):
     def _kept(self) -> dict[str, nn.Module]:
         return {"model": self.model}
 
-    def _facts(self, terms: Collection[str]) -> dict[str, float]:
+    def _epoch_metrics(self, terms: Collection[str]) -> dict[str, float]:
         return {}
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         detector = cast(ReverseDistillation, self.model)
         detector.eval()
-        detector.kept = None if self._known is None else self._known[1]
+        detector.cache = None if self._caches is None else self._caches[1]
         device = next(detector.parameters()).device
         total, count = 0.0, 0
         loader: Any = DataLoader(self.data.val, self.settings.batch_size, collate_fn=collate)
@@ -183,22 +183,25 @@ class DistillationRun(TrainingRun):
         )
 
     def finish(self) -> None:
-        """Set the threshold on normal validation images, write the detector."""
+        """Set the threshold on normal validation images, and save the detector."""
         detector = cast(Any, self.model)
-        calibrate(detector, self.data, self.settings.max_false_alarms)
+        set_threshold(detector, self.data, self.settings.max_false_alarms)
         if self.output_dir is not None and self.fabric.is_global_zero:
-            save_detector(detector, self.output_dir / MODEL)
+            save(detector, self.output_dir / MODEL)
 
 
-def calibrate(detector: Detector, data: Data, max_false_alarms: float = 0.05) -> None:
-    """Balance the levels, set threshold and spread, by the normal images of `data.val`."""
+def set_threshold(detector: Detector, data: Data, max_false_alarms: float = 0.05) -> None:
+    """Balance the levels, and set threshold and spread, on the normal images of `data.val`.
+
+    The threshold is the lowest with a false alarm rate of at most `max_false_alarms`.
+    """
     detector.eval()
     part = normal_only(data).val
     detector.balance(_images(part, 32))
     scores = anomaly_scores(detector, part)
     labels = np.zeros(len(scores), dtype=bool)
     threshold = metrics.threshold_at_fpr(scores, labels, max_false_alarms)
-    detector.calibrate(torch.from_numpy(scores), threshold)
+    detector.set_scale(torch.from_numpy(scores), threshold)
 
 
 def fit_detector(
@@ -214,36 +217,38 @@ def fit_detector(
     keep_features: float = KEEP_FEATURES,
     **recipe: Any,
 ) -> pd.DataFrame:
-    """Fit `detector` in place on the normal images of `data.train`.
+    """Fit `detector` in place on the normal images of `data.train`, and set its threshold.
 
-    Defective images of the training and validation parts are left out here, whoever calls. With an
-    `output_dir` a run of reverse distillation goes on where it was, and a filled memory bank is
-    read; on a CPU the result is the same bit for bit.
+    Defective images of the training and validation parts are always left out. With an `output_dir`
+    an interrupted run of reverse distillation is resumed, and a filled memory bank is read; on a
+    CPU the result is the same bit for bit.
 
     Args:
-        keep_features: GiB, per process, of the teacher's features that reverse distillation may
-            keep, so that the frozen teacher is asked about a training image once per start and not
-            in every epoch; likewise of validation images, where there is room left. It keeps all
-            images of a part or none. Disturbed images, see `denoise`, are asked about in every step
-            all the same. Another value changes nothing but rounding. 0: nothing is kept.
-        recipe: fields of `DistillationRecipe`; a memory bank has no use for them.
+        keep_features: largest size, in GiB per process, of a cache of the teacher's features for
+            reverse distillation. The teacher is then run on a training image once per start instead
+            of in every epoch; the same for validation images, if they still fit. Either all images
+            of a part are cached or none. The teacher is run on disturbed images, see `denoise`, in
+            every step in any case. The value changes only rounding; 0 disables the cache.
+        recipe: fields of `DistillationRecipe`; a memory bank uses only `max_false_alarms`.
 
     Returns:
-        One row per epoch (one row in all for a memory bank) with `epoch` and `seconds`.
+        One row per epoch (a single row for a memory bank) with `epoch` and `seconds`.
 
     Raises:
-        ValueError: an impossible recipe, no normal image, or an `output_dir` that holds a run with
-            other settings.
-        FloatingPointError: a loss became NaN or infinite.
+        ValueError: an impossible recipe, no normal image, or an `output_dir` with a run of other
+            settings.
+        FloatingPointError: the loss became NaN or infinite.
     """
     normal = normal_only(data)
     names = {field.name for field in dataclasses.fields(DistillationRecipe)}
     if unknown := sorted(set(recipe) - names):
-        raise ValueError(f"fit_detector: unknown arguments {unknown}; there are {sorted(names)}")
+        raise ValueError(f"fit_detector: unknown arguments {unknown}; a recipe has {sorted(names)}")
     check_precision(precision)
     folder = None if output_dir is None else Path(output_dir)
     if isinstance(detector, MemoryBank):
         return _fill(detector, normal, folder, recipe.get("max_false_alarms", 0.05), accelerator)
+    from lightning_fabric import Fabric  # on demand: it takes a second
+
     settings = DistillationRecipe(epochs=epochs, seed=seed, **recipe)
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
     fabric.launch()
@@ -256,19 +261,19 @@ def _fill(
     bank: MemoryBank, data: Data, folder: Path | None, max_false_alarms: float, accelerator: str
 ) -> pd.DataFrame:
     start = time.perf_counter()
-    own = _identity(bank, data)
+    identity = _identity(bank, data)
     stored = None if folder is None else folder / MODEL
     if stored is not None and stored.with_suffix(".json").is_file():
         facts = read_json(stored.with_suffix(".json"))["facts"]
-        if facts.get("identity") != own:
+        if facts.get("identity") != identity:
             raise ValueError(
                 f"fit_detector: {folder} holds a detector with other settings; give another "
                 "output_dir, or delete that folder to start over"
             )
-        found = load_detector(stored)
-        bank.load_state_dict(found.state_dict())
-        bank.threshold, bank.spread = found.threshold, found.spread
-        bank.image_size, bank.resize = found.image_size, found.resize
+        filled = load(stored)
+        bank.load_state_dict(filled.state_dict())
+        bank.threshold, bank.spread = filled.threshold, filled.spread
+        bank.image_size, bank.resize = filled.image_size, filled.resize
         return pd.DataFrame([{"epoch": 0, "seconds": facts["seconds"]}])
     bank.image_size = data.image_size
     bank.resize = getattr(data.train, "resize", bank.resize)
@@ -276,15 +281,15 @@ def _fill(
     bank.to("cuda" if use_gpu else "cpu").to(memory_format=torch.channels_last)
     bank.prepare(_images(data.train, 16))
     bank.fill(_images(data.train, 16), len(cast(Any, data.train)))
-    calibrate(bank, data, max_false_alarms)
+    set_threshold(bank, data, max_false_alarms)
     seconds = time.perf_counter() - start
     if stored is not None:
-        save_detector(bank, stored, identity=own, seconds=seconds)
+        save(bank, stored, identity=identity, seconds=seconds)
     return pd.DataFrame([{"epoch": 0, "seconds": seconds}])
 
 
 def _identity(detector: Detector, data: Data) -> dict[str, Any]:
-    """What must agree for stored work to be taken over."""
+    """The settings and data that a stored detector must share to be reused."""
     return cast(
         dict[str, Any],
         plain(

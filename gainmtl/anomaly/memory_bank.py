@@ -1,7 +1,7 @@
-"""The plain baseline: how far is the nearest normal feature?
+"""The memory bank: the anomaly of a location is the distance to the nearest normal feature.
 
-After PatchCore (Roth et al. 2022): features of normal images are kept in a bank, thinned to a
-coreset, and a place's anomaly is its distance to the nearest of them. Nothing is trained.
+After PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022):
+the bank contains a coreset of the features of normal images. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from gainmtl.anomaly.teacher import Teacher
 
 
 def greedy_coreset(rows: Tensor, size: int, dimensions: int = 64, seed: int = 0) -> Tensor:
-    """(size,) indices of `rows` (N, D) such that no row is far from all of them.
+    """(size,) indices of a subset of `rows` (N, D) with a small largest distance to other rows.
 
-    Farthest point first: each pick is the row farthest from the picks so far, which is at most
-    twice as far from the best possible cover (Gonzalez 1985). Distances are measured after a random
-    projection to `dimensions`, as long as that is fewer than D.
+    Greedy k-center selection: each next index is the row farthest from all chosen rows. The largest
+    distance is at most twice the optimum (Gonzalez, "Clustering to minimize the maximum
+    intercluster distance", 1985). Distances are computed after a random projection to `dimensions`,
+    if that is less than D.
     """
     count, depth = rows.shape
     if size >= count:
@@ -34,18 +35,18 @@ def greedy_coreset(rows: Tensor, size: int, dimensions: int = 64, seed: int = 0)
         rows = rows @ along.to(rows)
     squares = (rows**2).sum(1)
     chosen = torch.empty(size, dtype=torch.long, device=rows.device)
-    pick = torch.randint(count, (), generator=generator).to(rows.device)
+    farthest = torch.randint(count, (), generator=generator).to(rows.device)
     nearest = torch.full_like(squares, math.inf)
-    for place in range(size):
-        chosen[place] = pick
-        distance = squares - 2 * (rows @ rows[pick]) + squares[pick]
+    for i in range(size):
+        chosen[i] = farthest
+        distance = squares - 2 * (rows @ rows[farthest]) + squares[farthest]
         nearest = torch.minimum(nearest, distance)
-        pick = nearest.argmax()
+        farthest = nearest.argmax()
     return chosen
 
 
 def nearest_distance(rows: Tensor, bank: Tensor, chunk: int = 4096) -> Tensor:
-    """(N,) Euclidean distance of each row (N, D) to the nearest row of the bank (M, D)."""
+    """(N,) Euclidean distance of each of `rows` (N, D) to the nearest row of `bank` (M, D)."""
     squares = (bank**2).sum(1)
     parts = [
         ((part**2).sum(1) + (squares - 2 * part @ bank.T).amin(1)).clamp_min(0).sqrt()
@@ -55,19 +56,22 @@ def nearest_distance(rows: Tensor, bank: Tensor, chunk: int = 4096) -> Tensor:
 
 
 class MemoryBank(Detector):
-    """Distance to the nearest kept feature of a normal image.
+    """Distance to the nearest feature of a normal image in the bank.
 
-    A place's feature is its levels side by side on the finest grid of `strides`, each averaged over
-    a neighbourhood, so that it knows its surroundings.
+    The feature of a location concatenates the levels, resized to the finest grid of `strides`, each
+    averaged over a neighbourhood.
 
     Args:
         backbone, weights, features, neighborhood, create_kwargs: of the `Teacher`.
-        strides: the levels used; the published default leaves the finest of three out.
+        strides: the levels used; the published default leaves out stride 4.
         size: rows of the bank.
-        candidates: features of the training images that the coreset is drawn from, at most.
+        candidates: largest number of training features that the coreset is drawn from.
         smoothing: see `SMOOTHING`.
-        flat_field: take shading out of pictures; see `Detector.preprocess`. 0: as they are.
+        flat_field: width of the flat-field filter as a share of the side; 0 disables it.
         seed: of the candidates and the coreset.
+
+    Raises:
+        ValueError: not 1 <= size <= candidates, or as for `Teacher` and `Detector`.
     """
 
     kind: ClassVar[str] = "memory-bank"
@@ -88,7 +92,10 @@ class MemoryBank(Detector):
         create_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if not 1 <= size <= candidates:
-            raise ValueError(f"expected 1 <= size <= candidates, got {size} and {candidates}")
+            raise ValueError(
+                f"memory bank: expected 1 <= size <= candidates, got size={size} and "
+                f"candidates={candidates}"
+            )
         config = {
             "backbone": backbone, "features": features, "strides": list(strides), "size": size,
             "candidates": candidates, "neighborhood": neighborhood, "smoothing": smoothing,
@@ -101,7 +108,7 @@ class MemoryBank(Detector):
         self.bank: Tensor
 
     def patches(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised to (B, D, h, w)."""
+        """Features (B, D, h, w) of normalised images (B, 3, H, W)."""
         levels = self.teacher(images)
         size = levels[0].shape[2:]
         return torch.cat(
@@ -110,18 +117,21 @@ class MemoryBank(Detector):
 
     @torch.no_grad()
     def fill(self, images: Iterable[Tensor], total: int) -> None:
-        """Fill the bank from batches (B, 3, H, W) in [0, 1] of `total` normal images in all."""
+        """Fill the bank from batches (B, 3, H, W) in [0, 1] of `total` normal images in all.
+
+        Every batch contributes the same share of its features to the candidates.
+        """
         device = next(self.teacher.network.parameters()).device
         generator = torch.Generator().manual_seed(self.seed)
-        kept = []
+        candidates = []
         for batch in images:
-            found = self.patches(self.preprocess(batch.to(device)))
-            rows = found.permute(0, 2, 3, 1).flatten(0, 2)
+            rows = self.patches(self.preprocess(batch.to(device)))
+            rows = rows.permute(0, 2, 3, 1).flatten(0, 2)
             share = min(1.0, self.candidates * len(batch) / total / len(rows))
             number = max(1, int(share * len(rows)))
             chosen = torch.randperm(len(rows), generator=generator)[:number]
-            kept.append(rows[chosen.to(device)])
-        rows = torch.cat(kept)
+            candidates.append(rows[chosen.to(device)])
+        rows = torch.cat(candidates)
         self.bank = rows[greedy_coreset(rows, self.size, seed=self.seed)]
 
     def level_maps(self, images: Tensor) -> list[Tensor]:
@@ -132,13 +142,12 @@ class MemoryBank(Detector):
         """
         if not len(self.bank):
             raise RuntimeError("the memory bank is empty; fill it with normal images first")
-        found = self.patches(images)
-        rows = found.permute(0, 2, 3, 1).flatten(0, 2)
-        distance = nearest_distance(rows, self.bank)
-        return [distance.view(len(images), 1, *found.shape[2:])]
+        patches = self.patches(images)
+        distance = nearest_distance(patches.permute(0, 2, 3, 1).flatten(0, 2), self.bank)
+        return [distance.view(len(images), 1, *patches.shape[2:])]
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # The bank's length is only known once it is filled.
+        # A new bank is empty, so its buffer first gets the length of the stored one.
         stored = state.get(f"{prefix}bank")
         if stored is not None:
             self.bank = self.bank.new_zeros(stored.shape)

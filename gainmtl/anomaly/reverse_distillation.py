@@ -1,8 +1,8 @@
-"""Reverse distillation: a student that rebuilds the teacher's features from a small code.
+"""Reverse distillation: a student that reconstructs the teacher's features from a small code.
 
 Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022. The
-student learns on normal images to give the teacher's features back. What it never saw it gives
-back badly, and the distance between the two, place by place, is the anomaly map.
+student is trained on normal images to reconstruct the features of a frozen teacher. It reconstructs
+features of defects badly, and the distance between the two at each location is the anomaly map.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from timm.models.convnext import ConvNeXt
-from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from gainmtl.anomaly.base import SMOOTHING, Detector
 from gainmtl.anomaly.disturbance import disturb
-from gainmtl.anomaly.feature_cache import KeptFeatures
+from gainmtl.anomaly.feature_cache import FeatureCache
 from gainmtl.anomaly.student import (
     Decoder,
     Fusion,
@@ -29,7 +27,7 @@ from gainmtl.anomaly.student import (
     residual_stage,
 )
 from gainmtl.anomaly.teacher import STRIDES, Teacher
-from gainmtl.precision import full
+from gainmtl.precision import to_float32
 from gainmtl.types import Batch
 
 OPTIONS = {
@@ -37,23 +35,24 @@ OPTIONS = {
     "decoder": ("auto", "resnet", "convnext", "light"),
     "loss": ("pixel", "flat", "squared"),
 }
-"""What `ReverseDistillation` can be built with."""
+"""The values of the options of `ReverseDistillation`."""
 
 
 def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """(B, C, h, w) twice to (B, 1, h, w) in [0, 2]: 1 - cos over the channels of each place."""
+    """1 - cos over the channels of each location: (B, C, h, w) twice to (B, 1, h, w) in [0, 2]."""
     return 1 - F.cosine_similarity(teacher, student, dim=1)[:, None]
 
 
 def pixel_loss(teachers: Sequence[Tensor], students: Sequence[Tensor]) -> Tensor:
-    """The paper's: Σ over levels of the mean over places of 1 - cos; every place counts alike."""
+    """Σ over levels of the mean over locations of 1 - cos: the loss of the paper."""
     return _summed(cosine_distance, teachers, students)
 
 
 def flat_loss(teachers: Sequence[Tensor], students: Sequence[Tensor]) -> Tensor:
-    """The published code's: Σ over levels of 1 - cos of the whole level as one vector per image.
+    """Σ over levels of 1 - cos of the level as one vector per image.
 
-    Places with strong features dominate, and channels are compared across places.
+    The loss of the published code. Locations with strong features dominate, and channels are
+    compared across locations.
     """
     pairs = zip(teachers, students, strict=True)
     return torch.stack(
@@ -62,16 +61,16 @@ def flat_loss(teachers: Sequence[Tensor], students: Sequence[Tensor]) -> Tensor:
 
 
 def squared_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """(B, C, h, w) twice to (B, 1, h, w) >= 0: (1/C) Σ_c (t_c - s_c)².
+    """(1/C) Σ_c (t_c - s_c)²: (B, C, h, w) twice to (B, 1, h, w) >= 0.
 
-    For standardized features. A cosine looks at directions alone, and the most ordinary place of a
-    surface has standardized features near zero: their direction is noise that no student can know.
+    For standardized features. A cosine uses only directions, and at average locations of a surface
+    standardized features are near zero, so their direction is noise that can't be learned.
     """
     return ((teacher - student) ** 2).mean(1, keepdim=True)
 
 
 def squared_loss(teachers: Sequence[Tensor], students: Sequence[Tensor]) -> Tensor:
-    """Σ over levels of the mean of (t - s)² over places and channels."""
+    """Σ over levels of the mean of (t - s)² over locations and channels."""
     return _summed(squared_distance, teachers, students)
 
 
@@ -87,11 +86,11 @@ _LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "flat": (flat_loss, cosine_distance),
     "squared": (squared_loss, squared_distance),
 }
-"""What is made small in training, and the distance that the map is made of."""
+"""The training loss, and the distance of the anomaly map."""
 
 
 class Student(nn.Module):
-    """Fusion, embedding, decoder: all that is trained."""
+    """Fusion, embedding and decoder: the trained part."""
 
     def __init__(
         self, fusion: nn.Module, bridge: nn.Module, embedding: nn.Module, dropout: float,
@@ -103,12 +102,12 @@ class Student(nn.Module):
         self.decoder = decoder
 
     def encode(self, levels: Sequence[Tensor]) -> Tensor:
-        """The teacher's levels to the code, at half the resolution of the coarsest."""
+        """The code, at half the resolution of the coarsest level, from the teacher's levels."""
         fused = self.fusion(levels) if isinstance(self.fusion, Fusion) else levels[-1]
         return self.embedding(self.bridge(fused))
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """The teacher's levels to the student's, of the same shapes."""
+        """The reconstructed levels, of the same shapes as the teacher's."""
         return self.decoder(self.dropout(self.encode(levels)))
 
 
@@ -117,32 +116,31 @@ class ReverseDistillation(Detector):
 
     Args:
         backbone, weights, features, strides, neighborhood, create_kwargs: of the `Teacher`.
-        fusion: fuse the levels before the embedding; else it sees the coarsest level alone.
-        embedding: "trained" from scratch, as in the paper; "stage4": the backbone's own next stage
-            with its weights, frozen; "stage4-trained": the same, trained on.
-        decoder: "resnet" and "convnext" mirror such a teacher's stages (for another one they use
-            its channels and two or three blocks), "light" resizes and convolves, "auto" is the
-            teacher's own kind, light where it has none.
-        projection: a linear 1 x 1 convolution behind each decoder stage; `None`: for the light one.
+        fusion: fuse the levels before the embedding; otherwise it gets only the coarsest level.
+        embedding: "trained" from scratch, as in the paper; "stage4": the backbone's next stage with
+            its weights, frozen; "stage4-trained": the same, fine-tuned.
+        decoder: "resnet" and "convnext" mirror the stages of such a teacher; for other teachers
+            they use its channels and two or three blocks. "light" upsamples and convolves. "auto"
+            is the teacher's type, or light if it is neither.
+        projection: a linear 1 x 1 convolution after each decoder stage; `None`: only if light.
         loss: "pixel", "flat" or "squared"; see `pixel_loss`, `flat_loss` and `squared_loss`. The
-            map of the first two is made of `cosine_distance`, of the last of `squared_distance`.
-        layer_scale: first value of ConvNeXt's layer scale; `None` leaves it out.
-        code_channels: of a trained embedding; `None`: as many as its decoder's kind asks for, twice
-            the coarsest level's or those of the backbone's next stage. Fewer leave less room for
-            what is not needed on normal parts, and cost less time.
+            map uses `cosine_distance` for the first two and `squared_distance` for the last.
+        layer_scale: initial value of ConvNeXt's layer scale; `None` disables it.
+        code_channels: of a trained embedding; `None`: those of the backbone's next stage if it has
+            the decoder's type, else twice those of the coarsest level. Fewer channels leave less
+            capacity for abnormal features and take less time.
         dropout: of the code, in training.
-        denoise: share of the training images that the teacher sees disturbed (`disturb`) for what
-            the student gets, and as they are for what the student has to give back; 0: none, as
-            published. After Tien et al., "Revisiting Reverse Distillation for Anomaly Detection",
-            and Zhang et al., "DeSTSeg", both CVPR 2023; simpler than either: no further loss and no
-            further layer.
-        width: least width of the light decoder.
+        denoise: share of the training images that are disturbed by `disturb` for the student's
+            input, while its target is the undisturbed image; 0: none, as published. After Tien et
+            al., "Revisiting Reverse Distillation for Anomaly Detection", and Zhang et al.,
+            "DeSTSeg", both CVPR 2023; without their additional losses and layers.
+        width: smallest number of channels of the light decoder.
         smoothing: see `SMOOTHING`.
-        flat_field: take shading out of pictures; see `Detector.preprocess`. 0: as they are.
-        balanced: put the levels on one scale by normal validation images; see `Detector`.
+        flat_field: width of the flat-field filter as a share of the side; 0 disables it.
+        balanced: scale the levels by normal validation images; see `Detector`.
 
     Raises:
-        ValueError: an option that does not exist or that this backbone does not have.
+        ValueError: an unknown option, or one that this backbone does not support.
     """
 
     kind: ClassVar[str] = "rd"
@@ -178,7 +176,7 @@ class ReverseDistillation(Detector):
             raise ValueError(f"denoise: expected a share in [0, 1], got {denoise}")
         if code_channels is not None and (code_channels < 1 or embedding != "trained"):
             raise ValueError(
-                f"code_channels: expected None or at least 1 and a trained embedding, got "
+                f"code_channels: expected None, or at least 1 and a trained embedding, got "
                 f"{code_channels} with embedding={embedding!r}"
             )
         teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs, neighborhood)
@@ -193,67 +191,67 @@ class ReverseDistillation(Detector):
         self.loss, self.denoise = loss, denoise
         self.student = _student(teacher, fusion, embedding, decoder, projection, layer_scale,
                                 code_channels, dropout, width)  # fmt: skip
-        self.kept: KeptFeatures | None = None
-        """The teacher's levels of the images that `training_step` gets, while a run lends them."""
+        self.cache: FeatureCache | None = None
+        """The teacher's levels of the images of `training_step`; set by the run that trains it."""
         self.frozen: list[nn.Module] = []
         if embedding == "stage4":
             self.frozen = [self.student.embedding.requires_grad_(False)]
         self.train()
 
     def train(self, mode: bool = True) -> ReverseDistillation:
-        """As `nn.Module.train`; what is frozen stays in evaluation mode."""
+        """As `nn.Module.train`; frozen modules stay in evaluation mode."""
         super().train(mode)
         for module in self.frozen:
             module.eval()
         return self
 
-    def both(
+    def teacher_and_student(
         self,
         images: Tensor,
         disturbed: Tensor | None = None,
-        known: Sequence[Tensor] | None = None,
+        cached: Sequence[Tensor] | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """The teacher's levels of `images` and the student's, (B, C_i, h_i, w_i) each.
 
-        With `disturbed` images of the same shape the student sees the teacher's levels of those.
-        With `known` those are the levels of `images`, and the teacher is not asked again.
+        With `disturbed`, images of the same shape, the student's input are the teacher's levels of
+        those. With `cached`, the levels of `images`, the teacher is not run on `images`.
 
         Raises:
-            ValueError: sides that can't be halved once behind the coarsest level and doubled again.
+            ValueError: sides that are not a multiple of twice the largest stride.
         """
         least = 2 * self.teacher.strides[-1]
         if images.shape[2] % least or images.shape[3] % least:
             raise ValueError(
                 f"reverse distillation at strides {self.teacher.strides} needs sides that are "
                 f"multiples of {least} pixels, found {images.shape[2]} x {images.shape[3]}; change "
-                "image_size, or take finer strides"
+                "image_size, or use smaller strides"
             )
-        wanted: Sequence[Tensor]
-        seen: Sequence[Tensor]
-        if known is not None:
-            wanted, seen = known, known if disturbed is None else self.teacher(disturbed)
+        target: Sequence[Tensor]
+        inputs: Sequence[Tensor]
+        if cached is not None:
+            target, inputs = cached, cached if disturbed is None else self.teacher(disturbed)
         elif disturbed is None:
-            wanted = seen = self.teacher(images)
+            target = inputs = self.teacher(images)
         else:
-            # Together: the teacher normalises by stored statistics, so no image knows of another.
-            together = self.teacher(torch.cat([images, disturbed]))
-            wanted, seen = zip(*(level.chunk(2) for level in together), strict=True)
-        return [full(x) for x in wanted], [full(x) for x in self.student(seen)]
+            # In one batch: the teacher uses stored statistics, so images don't affect each other.
+            levels = self.teacher(torch.cat([images, disturbed]))
+            target, inputs = zip(*(level.chunk(2) for level in levels), strict=True)
+        return [to_float32(x) for x in target], [to_float32(x) for x in self.student(inputs)]
 
     def level_maps(self, images: Tensor) -> list[Tensor]:
-        """The loss's distance at every place of every level, (B, 1, h_i, w_i)."""
+        """The distances (B, 1, h_i, w_i) at all locations of all levels."""
         distance = _LOSSES[self.loss][1]
-        return [distance(t, s) for t, s in zip(*self.both(images), strict=True)]
+        return [distance(t, s) for t, s in zip(*self.teacher_and_student(images), strict=True)]
 
     def training_step(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
-        """The named loss of a batch of normal images; masks and labels are not looked at."""
-        images, disturbed = full(batch.image), None
+        """The loss `distillation` of a batch of normal images; masks and labels are not used."""
+        images, disturbed = to_float32(batch.image), None
         if self.training and self.denoise:
             disturbed = self.preprocess(disturb(images, self.denoise))
-        known = None if self.kept is None else self.kept.of(batch.name)
-        if known is None:
+        cached = None if self.cache is None else self.cache.levels(batch.name)
+        if cached is None:
             images = self.preprocess(images)
-        teachers, students = self.both(images, disturbed, known)
+        teachers, students = self.teacher_and_student(images, disturbed, cached)
         return {"distillation": _LOSSES[self.loss][0](teachers, students)}
 
 
@@ -261,25 +259,22 @@ def _student(
     teacher: Teacher, fusion: bool, embedding: str, decoder: str, projection: bool | None,
     layer_scale: float | None, code_channels: int | None, dropout: float, width: int,
 ) -> Student:  # fmt: skip
-    channels, network, behind = teacher.channels, teacher.network, teacher.next_stage
+    channels, network, next_stage = teacher.channels, teacher.network, teacher.next_stage
     if decoder == "auto":
-        decoder = (
-            "resnet" if isinstance(network, ResNet)
-            else "convnext" if isinstance(network, ConvNeXt) else "light"
-        )  # fmt: skip
+        decoder = _family(network)
     norm = "layer" if decoder == "convnext" else "batch"
     fused: nn.Module = Fusion(channels, norm) if fusion else nn.Identity()
     inside = fused.out_channels if isinstance(fused, Fusion) else channels[-1]
     bridge: nn.Module = nn.Identity()
     if embedding == "trained":
         body, code = _embedding(teacher, decoder, inside, layer_scale, code_channels)
-    elif behind is None:
+    elif next_stage is None:
         raise ValueError(
-            f"embedding={embedding!r}: {teacher.name} has no stage behind stride "
+            f"embedding={embedding!r}: {teacher.name} has no stage after stride "
             f"{teacher.strides[-1]}; use 'trained'"
         )
     else:
-        body = behind
+        body = next_stage
         if inside != channels[-1]:
             bridge = nn.Conv2d(inside, channels[-1], 1)
         with torch.no_grad():
@@ -291,8 +286,18 @@ def _student(
     return Student(fused, bridge, body, dropout, head)
 
 
+def _family(network: nn.Module) -> str:
+    """The decoder that mirrors a backbone: "resnet", "convnext", or "light" for all others."""
+    from timm.models.convnext import ConvNeXt  # on demand: timm takes a second
+    from timm.models.resnet import ResNet
+
+    if isinstance(network, ResNet):
+        return "resnet"
+    return "convnext" if isinstance(network, ConvNeXt) else "light"
+
+
 def _residual(layer: Any) -> Stage:
-    """How a ResNet's layer is made."""
+    """The dimensions of a ResNet's stage."""
     block = layer[0]
     if hasattr(block, "conv3"):
         return Stage(True, block.conv3.out_channels, block.conv2.out_channels, len(layer))
@@ -306,19 +311,18 @@ def _embedding(
     layer_scale: float | None,
     code_channels: int | None,
 ) -> tuple[nn.Module, int]:
-    """The one-class embedding at stride 2, and its channels: as wanted, or shaped as the
-    teacher's next stage."""
-    behind: Any = teacher.next_stage
+    """The one-class embedding, which halves the resolution, and its output channels."""
+    next_stage: Any = teacher.next_stage
     if decoder == "resnet":
         plan = Stage(False, 2 * teacher.channels[-1], 2 * teacher.channels[-1], 2)
-        if isinstance(teacher.network, ResNet) and behind is not None:
-            plan = _residual(behind[0])
+        if _family(teacher.network) == "resnet" and next_stage is not None:
+            plan = _residual(next_stage[0])
         if code_channels is not None:
             plan = plan._replace(channels=code_channels)
         return residual_stage(inside, plan, 2), plan.channels
     code, blocks = 2 * teacher.channels[-1], 3
-    if isinstance(teacher.network, ConvNeXt) and behind is not None:
-        code, blocks = behind[0].downsample[-1].out_channels, len(behind[0].blocks)
+    if _family(teacher.network) == "convnext" and next_stage is not None:
+        code, blocks = next_stage[0].downsample[-1].out_channels, len(next_stage[0].blocks)
     code = code_channels or code
     if decoder == "convnext":
         return convnext_stage(inside, code, blocks, False, layer_scale), code
@@ -328,17 +332,17 @@ def _embedding(
 def _decoder_stages(
     teacher: Teacher, decoder: str, code: int, layer_scale: float | None, width: int
 ) -> tuple[list[nn.Module], list[int]]:
-    """Decoder stages, coarsest first, and their widths."""
+    """Decoder stages, coarsest first, and their output channels."""
     channels, network = teacher.channels, teacher.network
     stages: list[nn.Module] = []
     widths = list(channels[::-1])
     inside = code
     if decoder == "resnet":
         plans = [Stage(False, c, c, 2) for c in channels]
-        if isinstance(network, ResNet):
+        if _family(network) == "resnet":
             layers: list[Any] = [getattr(network, f"layer{level}") for level in teacher.levels]
-            # The paper's code keeps the teacher's numbers of blocks in their order, so that the
-            # finest stage of the decoder is the deepest.
+            # As in the published code, the coarsest decoder stage has as many blocks as the
+            # teacher's finest stage, and so on, so the finest decoder stage is the deepest.
             counts = [len(layer) for layer in layers][::-1]
             plans = [
                 _residual(layer)._replace(blocks=count)
@@ -349,7 +353,7 @@ def _decoder_stages(
             inside = plan.channels
     elif decoder == "convnext":
         depths = [3] * len(channels)
-        if isinstance(network, ConvNeXt):
+        if _family(network) == "convnext":
             trunk: Any = network.stages
             depths = [len(trunk[level].blocks) for level in teacher.levels]
         for out, depth in zip(widths, depths[::-1], strict=True):

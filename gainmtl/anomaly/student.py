@@ -1,7 +1,7 @@
-"""Students of reverse distillation: fusion of levels, one-class embedding, decoders.
+"""Building blocks of students for reverse distillation: fusion, one-class embedding, decoders.
 
-After Deng and Li (2022): the teacher's levels are brought to the coarsest grid and concatenated,
-squeezed through a stage of half the resolution, and built up again from that code alone.
+After Deng and Li (CVPR 2022): the teacher's levels are reduced to the coarsest grid and
+concatenated, encoded by a stage of half the resolution, and decoded from that code.
 """
 
 from __future__ import annotations
@@ -11,35 +11,36 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
-from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
 
 class Stage(NamedTuple):
-    """How one stage of a residual network is made."""
+    """The dimensions of one stage of a residual network."""
 
     bottleneck: bool
-    """Three convolutions, or two."""
+    """True: three convolutions per block; False: two."""
     channels: int
-    """Of its output."""
+    """Output channels."""
     width: int
-    """Of its 3 x 3 convolutions."""
+    """Channels of the 3 x 3 convolutions."""
     blocks: int
+    """Number of blocks."""
 
 
 def norm_act(channels: int, norm: str) -> list[nn.Module]:
     """Batch normalisation and ReLU, or layer normalisation over channels and GELU."""
+    from timm.layers import LayerNorm2d  # on demand: timm takes a second
+
     if norm == "layer":
         return [LayerNorm2d(channels), nn.GELU()]
     return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
 
 
 class Fusion(nn.Module):
-    """Multi-scale feature fusion: every level to the coarsest grid, side by side.
+    """Multi-scale feature fusion: all n levels on the coarsest grid, concatenated.
 
-    A level of channels C_i goes down one stride of 2 at a time, by 3 x 3 convolutions whose widths
-    are those of the levels passed; the coarsest is taken as it is. Output (B, n · C_n, h_n, w_n).
+    A level is downsampled by 3 x 3 convolutions of stride 2, with the channels of the next coarser
+    levels; the coarsest level is unchanged. Output (B, n · C_n, h_n, w_n).
     """
 
     def __init__(self, channels: Sequence[int], norm: str = "batch") -> None:
@@ -53,14 +54,14 @@ class Fusion(nn.Module):
         self.out_channels = len(channels) * channels[-1]
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels (B, C_i, h_i, w_i), finest first, each half the grid of the one before."""
+        """Fuse levels (B, C_i, h_i, w_i), finest first, each with half the grid of the last."""
         return torch.cat([path(x) for path, x in zip(self.paths, levels, strict=True)], 1)
 
 
 class ResidualBlock(nn.Module):
     """A ResNet block that keeps, halves (`stride` 2) or doubles (`stride` -2) the resolution.
 
-    Doubling is a transposed convolution of size 2 in place of the 3 x 3, on the short cut too.
+    For doubling, a 2 x 2 transposed convolution replaces the 3 x 3 and the shortcut's convolution.
     """
 
     def __init__(self, inside: int, stage: Stage, stride: int = 1) -> None:
@@ -105,14 +106,17 @@ def residual_stage(inside: int, stage: Stage, stride: int) -> nn.Sequential:
 def convnext_stage(
     inside: int, out: int, blocks: int, up: bool, layer_scale: float | None, dropout: float = 0.0
 ) -> nn.Sequential:
-    """ConvNeXt's: normalise, change the resolution by 2, then blocks with 7 x 7 convolutions."""
+    """A ConvNeXt stage: normalise, halve or double the resolution, blocks of 7 x 7 kernels."""
+    from timm.layers import LayerNorm2d
+    from timm.models.convnext import ConvNeXtBlock
+
     change = nn.ConvTranspose2d(inside, out, 2, 2) if up else nn.Conv2d(inside, out, 2, 2)
     body = [ConvNeXtBlock(out, ls_init_value=layer_scale, drop_path=dropout) for _ in range(blocks)]
     return nn.Sequential(LayerNorm2d(inside), change, *body)
 
 
 class Upward(nn.Module):
-    """Bilinear doubling, then two 3 x 3 convolutions: no checkerboard, few parameters."""
+    """Bilinear upsampling by 2, then two 3 x 3 convolutions: no checkerboard, few parameters."""
 
     def __init__(self, inside: int, out: int, norm: str) -> None:
         super().__init__()
@@ -135,10 +139,10 @@ def light_stage(inside: int, out: int, norm: str) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Stages from the code up, one per level, coarsest first.
+    """Decoder stages, one per level, coarsest first.
 
-    With `projection` a 1 x 1 convolution stands behind each stage. A stage that ends in ReLU
-    can't be negative, and a teacher whose features are signed can't be met without one.
+    With `projection` a 1 x 1 convolution follows each stage. It is needed for teachers with signed
+    features, because a stage that ends in a ReLU is never negative.
     """
 
     def __init__(
@@ -158,7 +162,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, code: Tensor) -> list[Tensor]:
-        """The code (B, C, h, w) to levels (B, C_i, h_i, w_i), finest first."""
+        """Levels (B, C_i, h_i, w_i), finest first, from the code (B, C, h, w)."""
         levels: list[Tensor] = []
         for stage, head in zip(self.stages, self.heads, strict=True):
             code = stage(code)

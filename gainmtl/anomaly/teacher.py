@@ -1,4 +1,4 @@
-"""The frozen teacher of reverse distillation, and what its features are like."""
+"""The frozen teacher of anomaly detectors, and statistics of its features."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from torch import Tensor, nn
 from gainmtl.backbone import Backbone
 
 STRIDES = (4, 8, 16)
-"""The levels that a teacher shows, in pixels per cell: ResNet's first three layers."""
+"""The default levels, in pixels per cell: the first three stages of a ResNet."""
 FEATURES = ("raw", "norm", "standardized", "scaled")
-"""What a level is taken as; see `Teacher`."""
+"""The transforms of a level; see `Teacher`."""
 _MEASURED = ("standardized", "scaled")
 
 
 class Teacher(nn.Module):
-    """A backbone cut behind the level of its largest stride: frozen, always in evaluation mode.
+    """A backbone cut after the level of the largest stride: frozen, always in evaluation mode.
 
-    What lies behind is not built, so that it costs neither memory nor time.
+    Later stages are removed, so that they take neither memory nor time.
 
     Args:
         backbone, weights, create_kwargs: as in `Backbone`.
-        features: "raw" takes a level as it leaves its stage. "norm" puts it through the
-            normalisation that the next stage begins with, with its own trained weights, which only
-            networks have whose stages begin with one, as ConvNeXt. "standardized" subtracts each
-            channel's mean over the training images and divides by its standard deviation, which
-            `fit_statistics` measures; "scaled" divides alone, so that loud channels are quiet and
-            the mean, which gives a cosine its bearings, stays.
-        strides: the levels wanted; those that the backbone does not have are left out.
-        neighborhood: each level is averaged over so many places a side, odd; what lies outside the
-            picture does not count. 1: no average. As for the memory bank of Roth et al., "Towards
-            Total Recall in Industrial Anomaly Detection", CVPR 2022. Done before "standardized".
+        features: "raw": the output of the stage. "norm": the output normalised by the first layer
+            of the next stage, with its trained weights; only for networks whose stages begin with
+            a normalisation, such as ConvNeXt. "standardized": minus the channel's mean over the
+            training images, divided by its standard deviation, both measured by `fit_statistics`.
+            "scaled": only divided by the standard deviation, so that strong channels do not
+            dominate a cosine, while the mean, which defines its directions, is kept.
+        strides: of the levels; those that the backbone does not have are left out.
+        neighborhood: side of the window, in cells, that each level is averaged over; odd, 1 for no
+            average. Cells outside the image do not count. As in the memory bank of Roth et al.,
+            "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022. The average precedes
+            "standardized" and "scaled".
 
     Raises:
-        ValueError: an unknown kind of features, one that this backbone does not have, fewer than
-            two levels, or an even neighbourhood.
+        ValueError: unknown features or features that this backbone does not have, fewer than two
+            levels, or an even neighbourhood.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class Teacher(nn.Module):
         ]
         if len(levels) < 2:
             raise ValueError(
-                f"backbone {backbone!r} has levels of strides {whole.strides}; reverse "
-                f"distillation needs at least two of {strides}"
+                f"backbone {backbone!r} has levels of strides {whole.strides}; expected at least "
+                f"two of {strides}. Use other strides or another backbone"
             )
         self.levels = tuple(levels)
         self.channels = tuple(whole.channels[level] for level in levels)
@@ -77,27 +78,27 @@ class Teacher(nn.Module):
         for place, channels in enumerate(self.channels):
             self.register_buffer(f"center_{place}", torch.zeros(channels))
             self.register_buffer(f"scale_{place}", torch.ones(channels))
-        self.next_stage = _stage_behind(whole, levels[-1])
-        """What follows the last level in the backbone, for `embedding="stage4"`, taken by whoever
-        builds the student; the teacher itself never runs it."""
+        self.next_stage = _stage_after(whole, levels[-1])
+        """The stage after the last level, which `ReverseDistillation` uses as its embedding with
+        `embedding="stage4"`. The teacher does not run it."""
         self.network.prune_intermediate_layers(levels, prune_norm=True, prune_head=True)
         self.requires_grad_(False)
         self.eval()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # The stage behind is on loan: registered, it would be saved and counted as the teacher's.
+        # Not registered as a sub-module: it would be saved and counted as part of the teacher.
         if name == "next_stage":
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     def train(self, mode: bool = True) -> Teacher:
-        """Stays in evaluation mode: its batch statistics are part of what is taught."""
+        """Stay in evaluation mode, whatever `mode` is: the teacher's statistics are fixed."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised images to the levels, (B, C_i, h_i, w_i), finest first."""
+        """Levels (B, C_i, h_i, w_i), finest first, of normalised images (B, 3, H, W)."""
         levels = self.network.forward_intermediates(
             images, indices=list(self.levels), stop_early=True, intermediates_only=True,
             output_fmt="NCHW",
@@ -123,7 +124,7 @@ class Teacher(nn.Module):
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Measure mean and standard deviation of every channel over batches of normalised images.
 
-        Of use for "standardized" and "scaled"; for the others it does nothing.
+        Only for "standardized" and "scaled"; otherwise it does nothing.
         """
         if self.features not in _MEASURED:
             return
@@ -140,7 +141,7 @@ class Teacher(nn.Module):
         for place, number in enumerate(count):
             mean = sums[0][place] / max(1, number)
             variance = (sums[1][place] / max(1, number) - mean**2).clamp_min(0)
-            # A channel that never changes would turn rounding into a signal.
+            # Lower bound, so that rounding errors of a constant channel are not amplified.
             least = 1e-3 * variance.mean().sqrt().clamp_min(1e-12)
             if wanted == "standardized":
                 getattr(self, f"center_{place}").copy_(mean)
@@ -148,20 +149,20 @@ class Teacher(nn.Module):
 
 
 class FeatureStatistics(NamedTuple):
-    """What a level's features (B, C, h, w) are like, as far as a cosine is concerned."""
+    """Properties of a level's features (B, C, h, w) that affect a cosine distance."""
 
     participation: float
     """(Σ_c e_c)² / (C Σ_c e_c²) with e_c the mean square of channel c, in (0, 1]: the share of
-    channels that a cosine listens to; 1 where all are alike strong."""
+    channels that contribute to a cosine; 1 if all have equal e_c."""
     mean_cosine: float
-    """Mean cosine between features of different random places, in [-1, 1]. Near 1 all places look
-    alike to a cosine before anything has been learned."""
+    """Mean cosine between features of different random locations, in [-1, 1]. Near 1 all locations
+    are alike for a cosine, even before training."""
     outlier_share: float
-    """Share of the energy Σ e_c in the loudest 2 % of channels, at least one, in [0, 1]."""
+    """Share of the energy Σ e_c in the strongest 2 % of channels, at least one, in [0, 1]."""
 
 
 def feature_statistics(level: Tensor, pairs: int = 4096, seed: int = 0) -> FeatureStatistics:
-    """Statistics of a level (B, C, h, w); places are drawn from all images together."""
+    """Statistics of a level (B, C, h, w); `pairs` of locations are drawn from all images."""
     rows = level.detach().double().cpu().permute(0, 2, 3, 1).flatten(0, 2)
     energy = (rows**2).mean(0)
     share = energy / energy.sum().clamp_min(1e-300)
@@ -169,11 +170,11 @@ def feature_statistics(level: Tensor, pairs: int = 4096, seed: int = 0) -> Featu
     first, second = (torch.randint(len(rows), (pairs,), generator=generator) for _ in range(2))
     apart = first != second
     cosine = torch.cosine_similarity(rows[first[apart]], rows[second[apart]], dim=1)
-    loudest = max(1, round(0.02 * len(share)))
+    strongest = max(1, round(0.02 * len(share)))
     return FeatureStatistics(
         float(1 / (len(share) * (share**2).sum())),
         float(cosine.mean()) if len(cosine) else float("nan"),
-        float(share.topk(loudest).values.sum()),
+        float(share.topk(strongest).values.sum()),
     )
 
 
@@ -182,29 +183,29 @@ def level_statistics(
 ) -> dict[tuple[str, int], FeatureStatistics]:
     """`feature_statistics` of a teacher's levels, by (features, stride in pixels).
 
-    `images` (B, 3, H, W) in [0, 1]; what "standardized" and "scaled" need is measured on them, too.
-    A kind of features that this backbone does not have is left out.
+    `images` (B, 3, H, W) in [0, 1]; "standardized" and "scaled" are also measured on them.
+    "norm" is left out if this backbone does not have it.
     """
-    found = {}
-    state = torch.get_rng_state()  # without weights: the same random ones for every kind
-    for kind in FEATURES:
+    statistics = {}
+    state = torch.get_rng_state()  # with weights=None all teachers get the same random weights
+    for features in FEATURES:
         torch.set_rng_state(state)
         try:
-            teacher = Teacher(backbone, weights, kind)
+            teacher = Teacher(backbone, weights, features)
         except ValueError:
-            if kind == "norm":
+            if features == "norm":
                 continue
             raise
         mean, std = (images.new_tensor(v)[:, None, None] for v in (teacher.mean, teacher.std))
-        seen = (images - mean) / std
-        teacher.fit_statistics([seen])
-        for stride, level in zip(teacher.strides, teacher(seen), strict=True):
-            found[kind, stride] = feature_statistics(level)
-    return found
+        normalised = (images - mean) / std
+        teacher.fit_statistics([normalised])
+        for stride, level in zip(teacher.strides, teacher(normalised), strict=True):
+            statistics[features, stride] = feature_statistics(level)
+    return statistics
 
 
 def _parts(backbone: Backbone, level: int) -> tuple[Any, int]:
-    """The list of stages that a level's module stands in, and its place there."""
+    """The list of the backbone's stages, and the index of the level's stage in it."""
     module = str(backbone.timm.feature_info[level]["module"])
     if module.startswith("layer"):  # ResNet names them one by one
         names = [f"layer{i}" for i in range(1, 5)]
@@ -217,8 +218,8 @@ def _next_norms(backbone: Backbone, levels: list[int]) -> list[nn.Module]:
     norms = []
     for level in levels:
         stages, place = _parts(backbone, level)
-        behind = stages[place + 1] if place + 1 < len(stages) else None
-        first = getattr(behind, "downsample", None)
+        following = stages[place + 1] if place + 1 < len(stages) else None
+        first = getattr(following, "downsample", None)
         norm = next(iter(first.children()), None) if isinstance(first, nn.Sequential) else None
         if norm is None or "norm" not in type(norm).__name__.lower():
             raise ValueError(
@@ -229,12 +230,12 @@ def _next_norms(backbone: Backbone, levels: list[int]) -> list[nn.Module]:
     return norms
 
 
-def _stage_behind(backbone: Backbone, level: int) -> nn.Module | None:
-    """The stages that bring this level to the next stride, or `None` where there is none."""
-    wanted = backbone.strides[level] * 2
-    if wanted not in backbone.strides:
+def _stage_after(backbone: Backbone, level: int) -> nn.Module | None:
+    """The stages from this level to the next stride, or `None` if it is the last."""
+    next_stride = backbone.strides[level] * 2
+    if next_stride not in backbone.strides:
         return None
-    end = max(place for place, stride in enumerate(backbone.strides) if stride == wanted)
+    end = max(place for place, stride in enumerate(backbone.strides) if stride == next_stride)
     stages, first = _parts(backbone, level)
     last = _parts(backbone, end)[1]
     return nn.Sequential(*[stages[place] for place in range(first + 1, last + 1)])

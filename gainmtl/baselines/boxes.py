@@ -1,4 +1,4 @@
-"""Boxes around defects: from masks for training, and painted as a map for everybody else."""
+"""Boxes around defects: computed from masks for training, and painted as a defect map."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-_TOUCHING = torch.ones(3, 3).numpy()
+_EIGHT_NEIGHBOURS = torch.ones(3, 3).numpy()
 
 
 def mask_boxes(mask: Tensor) -> Tensor:
-    """One box (left, top, right, bottom) per connected piece of a mask (1, H, W): (N, 4) float.
+    """(N, 4) float32 boxes (left, top, right, bottom), one per region of a mask (1, H, W).
 
-    In pixels, right and bottom exclusive; pieces that touch at a corner are one. N = 0 for an
-    empty mask. Boxes of a part of a mask are what an annotator with a box tool would have drawn.
+    In pixels; right and bottom are exclusive. Regions are 8-connected. N = 0 for an empty mask.
     """
-    pieces, _ = ndimage.label(mask[0].cpu().numpy() > 0.5, structure=_TOUCHING)
-    found = [
+    regions, _ = ndimage.label(mask[0].cpu().numpy() > 0.5, structure=_EIGHT_NEIGHBOURS)
+    boxes = [
         (columns.start, rows.start, columns.stop, rows.stop)
-        for rows, columns in ndimage.find_objects(pieces)
+        for rows, columns in ndimage.find_objects(regions)
     ]
-    return torch.tensor(found, dtype=torch.float32, device=mask.device).reshape(-1, 4)
+    return torch.tensor(boxes, dtype=torch.float32, device=mask.device).reshape(-1, 4)
 
 
 def paint_boxes(boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map (1, H, W) with the highest score of the boxes that cover a pixel's centre, else 0.
+    """A map (1, H, W): the highest score of the boxes that cover a pixel's centre, 0 without one.
 
-    boxes (N, 4) as (left, top, right, bottom) in pixels, scores (N,) in [0, 1].
+    `boxes` (N, 4) are (left, top, right, bottom) in pixels, `scores` (N,) in [0, 1].
     """
     if not len(boxes):
         return torch.zeros(1, *size, dtype=scores.dtype, device=scores.device)

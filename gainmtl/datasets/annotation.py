@@ -1,4 +1,4 @@
-"""How much an annotator has marked, and how well: fewer masks, coarser masks."""
+"""Simulated annotation: fewer masks, coarser masks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MASK_QUALITIES = ("exact", "dilated", "box")
 
 
 def coarsen(mask: Tensor, quality: str) -> Tensor:
-    """A mask (1, H, W) as a hurried annotator would leave it; one of `MASK_QUALITIES`.
+    """A coarser mask (1, H, W); `quality` is one of `MASK_QUALITIES`.
 
-    "exact" leaves it, "box" fills the bounding box of all that is marked,
-    "dilated" grows it by 3 % of the image side, at least one pixel, in every direction.
+    "exact": unchanged. "box": the bounding box of all marked pixels. "dilated": grown by 3 % of
+    the image side, at least one pixel, in every direction.
     """
     if quality == "dilated":
         reach = max(1, round(0.03 * mask.shape[-1]))
@@ -32,20 +32,20 @@ def coarsen(mask: Tensor, quality: str) -> Tensor:
 
 
 def _span(line: Tensor, axis: int) -> Tensor:
-    """Ones from the first to the last one along an axis."""
+    """1 from the first to the last 1 along an axis, else 0."""
     started = line.cummax(axis).values
     not_over = line.flip(axis).cummax(axis).values.flip(axis)
     return started * not_over
 
 
 class AnnotatedDataset(Dataset[Sample]):
-    """`dataset` as if somebody had marked the defects of some groups only, and coarsely.
+    """`dataset` with masks for the defects of some groups only, coarsened.
 
-    `is_defective` stays: what is missing is the mask, which becomes all zero with
-    `has_mask=False`. Normal samples keep their empty mask, which needs no annotator.
+    A removed mask becomes all zero with `has_mask=False`; `is_defective` is unchanged. Normal
+    samples keep their empty mask.
 
     Args:
-        marked: the groups whose defects have a mask.
+        marked: the groups whose defects keep their mask.
         quality: see `coarsen`.
     """
 
@@ -71,15 +71,15 @@ class AnnotatedDataset(Dataset[Sample]):
 
 
 def limit_masks(data: Data, share: float = 1.0, draw: int = 0, quality: str = "exact") -> Data:
-    """`data` with masks for a share of the defective training groups; the rest is untouched.
+    """`data` with masks for a share of the defective training groups; other parts are unchanged.
 
-    The groups are put in an order that `draw` decides and the first `round(share * n)`, at least
-    one of them for a share above 0, keep their masks: with one `draw`, the groups of a smaller
-    share are among those of a larger one.
+    `draw` seeds an order of the n groups whose defects have masks. The first `round(share * n)`,
+    at least one for a share above 0, keep them. So with equal `draw` the groups of a smaller share
+    are a subset of those of a larger share.
 
     Args:
-        share: in [0, 1], of the groups with a defect that has a mask.
-        quality: "exact", "dilated" or "box" for those that are kept; see `coarsen`.
+        share: in [0, 1].
+        quality: "exact", "dilated" or "box" for the masks that are kept; see `coarsen`.
 
     Raises:
         ValueError: a share outside [0, 1], a negative draw, an unknown quality.
@@ -100,7 +100,7 @@ def limit_masks(data: Data, share: float = 1.0, draw: int = 0, quality: str = "e
     order = np.random.default_rng(draw).permutation(len(groups))
     kept = max(round(share * len(groups)), int(share > 0))
     train = AnnotatedDataset(data.train, frozenset(groups[i] for i in order[:kept]), quality)
-    # A draw of everything is no draw: the same run whatever its number.
+    # With a share of 1 the draw has no effect, so it must not change the fingerprint.
     rule = f"masks {share:g} {draw if share < 1 else 0} {quality}"
     return dataclasses.replace(
         data,

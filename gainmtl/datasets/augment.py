@@ -1,8 +1,8 @@
-"""Joint augmentation of image and mask: one geometry for both, light for the image alone.
+"""Joint augmentation of image and mask: geometry for both, brightness for the image only.
 
-What is drawn for a sample depends on (seed, epoch, index) only. Global random states are
-neither read nor changed, so a resumed run, or one with another number of workers, sees the
-same pictures.
+The random numbers of a sample depend only on (seed, epoch, index). Global random states are
+neither read nor changed, so a resumed run, or one with another number of workers, gets the same
+images.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as nn_functional
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as F
 
 from gainmtl.datasets.data import Described
 from gainmtl.datasets.transforms import most_covered
@@ -27,21 +25,21 @@ from gainmtl.types import Sample
 
 @dataclass(frozen=True)
 class Strength:
-    """Ranges to draw from; factors are drawn log-uniformly, so 2 and 1/2 are alike likely."""
+    """Ranges of the random changes. Factors are log-uniform, so 2 and 1/2 are equally likely."""
 
     flips: bool = False
     """Mirror horizontally and vertically, each with probability 1/2."""
     rotation: float = 0.0
-    """Degrees to either side."""
+    """Largest angle to either side, in degrees."""
     scale: float = 1.0
     """Magnification from 1/scale to scale."""
     shift: float = 0.0
-    """Share of the side, in both directions."""
+    """Largest shift in x and y, as a share of the side."""
     gain: tuple[float, float] = (1.0, 1.0)
-    """Exposure: factor of all values."""
+    """Exposure: factor on all values."""
     gamma: tuple[float, float] = (1.0, 1.0)
     contrast: tuple[float, float] = (1.0, 1.0)
-    """Factor of the distance from the mean grey."""
+    """Factor on the distance from the mean grey level."""
     noise: float = 0.0
     """Largest standard deviation of Gaussian noise, the same in all channels."""
 
@@ -73,20 +71,20 @@ PRESETS: dict[str, Strength] = {
 
 
 class Augment:
-    """Change a sample at random; image stays in [0, 1], mask 0 or 1 and aligned with it.
+    """Random change of a sample; the image stays in [0, 1], the mask binary and aligned with it.
 
-    Flips, one affine map (rotation, magnification, shift), then gain, gamma, contrast and
-    noise. What comes in from outside repeats the border pixels: black would be a frame, and a
-    reflected dark rim looks like a crack on a normal part. The mask is carried along
-    bilinearly, its border repeated likewise, and made binary by `most_covered`, so that small
-    defects survive. If the map would push more than half of an annotated defect out of the
-    picture it is left out: the label would otherwise speak of something that is not to be seen.
+    Flips, one affine map (rotation, magnification, shift), then gain, gamma, contrast and noise.
+    Pixels from outside the image repeat its border: black would make a frame, and a reflected dark
+    rim looks like a crack on a normal part. The mask is warped bilinearly in the same way and made
+    binary by `most_covered`, so that small defects survive. The affine map is skipped if it moves
+    more than half of an annotated defect out of the image, because the label would then be wrong.
 
     Args:
-        preset: "none", "light" (flips and little light), "medium", "standard", or a `Strength`.
+        preset: "none", "light" (flips and small changes of brightness), "medium", "standard", or
+            a `Strength`.
 
     Raises:
-        ValueError: no preset of that name.
+        ValueError: an unknown preset.
     """
 
     def __init__(self, preset: str | Strength = "standard") -> None:
@@ -97,7 +95,10 @@ class Augment:
         self.strength = PRESETS[preset] if isinstance(preset, str) else preset
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        """The augmented sample; all that is random comes from the CPU `generator`."""
+        """The augmented sample; all random numbers come from the CPU `generator`."""
+        from torchvision import tv_tensors  # on demand: it takes a second
+        from torchvision.transforms.v2 import functional as F
+
         s = self.strength
         flip_x, flip_y, *draws = torch.rand(10, generator=generator).tolist()
         image: Tensor = tv_tensors.Image(sample.image)
@@ -148,9 +149,9 @@ class Augment:
 
 
 class AugmentedDataset(Dataset[Sample]):
-    """`dataset` seen through `augment`; call `set_epoch` before each epoch.
+    """`dataset` with `augment` applied; call `set_epoch` before each epoch.
 
-    Sample `index` of an epoch is a function of (seed, epoch, index).
+    The changes of a sample are a function of (seed, epoch, index).
     """
 
     def __init__(self, dataset: Dataset[Sample], augment: Augment, seed: int) -> None:
@@ -162,11 +163,11 @@ class AugmentedDataset(Dataset[Sample]):
         self.groups = described.groups
         self.names = described.names
         self.defect_types = described.defect_types
-        # Shared, so that workers that outlive an epoch learn of the next one.
+        # In shared memory, so that persistent workers see the next epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew for this epoch; seen by running `DataLoader` workers too."""
+        """Use the random numbers of this epoch, also in running `DataLoader` workers."""
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""A data set, split and counted."""
+"""A data set with its splits and counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gainmtl.types import NORMAL, Sample
 
 
 class Described(Protocol):
-    """What is known of a dataset without decoding an image."""
+    """The attributes of a dataset that need no decoded image; one entry per sample."""
 
     labels: NDArray[np.bool_]
     has_mask: NDArray[np.bool_]
@@ -28,7 +28,7 @@ class Described(Protocol):
 
 
 def counts_of(part: Described) -> dict[str, int]:
-    """One entry of `Data.counts`."""
+    """The counts of one split, an entry of `Data.counts`."""
     unmasked = part.labels & ~part.has_mask
     empty = getattr(part, "empty_masks", np.zeros_like(unmasked))
     return {
@@ -43,14 +43,14 @@ def counts_of(part: Described) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, split. `counts["train"]["defective"]` and the like describe it."""
+    """A data set with its splits."""
 
     name: str
     train: Dataset[Sample]
     val: Dataset[Sample]
     test: Dataset[Sample]
     fingerprint: str
-    """The same for all folds; see `fingerprint`."""
+    """Hash of contents, labels, groups and split rule; the same for all folds."""
     image_size: int
     fold: int
     folds: int
@@ -58,28 +58,29 @@ class Data:
     split: str
     """"official", "folds", "leaking" or, for built-in data, "drawn"."""
     counts: dict[str, dict[str, int]]
-    """Per split: images, normal, defective, defective_without_mask, empty_masks, groups."""
+    """Per split the numbers of images, normal, defective, defective_without_mask, empty_masks and
+    groups, as in `counts["train"]["defective"]`."""
 
     def classes_in_train(self) -> tuple[str, ...]:
-        """`("normal", "defective")`, or the one of them that the training part holds.
+        """`("normal", "defective")`, or only one of them if the training part has one class.
 
-        An official split for anomaly detection trains on normal images alone, which no
-        classifier can.
+        Official splits for anomaly detection have only normal training images; a classifier can't
+        be trained on them.
         """
         return tuple(kind for kind in (NORMAL, "defective") if self.counts["train"][kind])
 
     def types(self) -> tuple[str, ...]:
-        """`"normal"` and every defect type of the three parts, sorted: the classes of a model that
-        tells types apart, `GAINMTL(num_classes=len(types), classes=types)`.
+        """`"normal"` and the sorted defect types: the classes of a model that classifies types,
+        `GAINMTL(num_classes=len(types), classes=types)`.
 
-        Of all parts, so that every fold has the same classes.
+        Taken from all three parts, so that every fold has the same classes.
         """
         parts: list[Any] = [self.train, self.val, self.test]
-        found = {kind for part in parts for kind in part.defect_types}
-        return (NORMAL, *sorted(found - {NORMAL}))
+        types = {kind for part in parts for kind in part.defect_types}
+        return (NORMAL, *sorted(types - {NORMAL}))
 
     def report(self) -> str:
-        """The set in one short paragraph, missing and empty masks included."""
+        """One short paragraph: sizes, split, and how many masks are missing or empty."""
         parts = [
             f"{part} {c['images']} ({c['defective']} defective, {c['groups']} groups)"
             for part, c in self.counts.items()
@@ -92,7 +93,7 @@ class Data:
         ):
             total = sum(c[key] for c in self.counts.values())
             if total:
-                text += f" {meaning}: {total} (they teach and measure the verdict only)."
+                text += f" {meaning}: {total} (used only for the classification)."
         if self.split == "leaking":
-            text += " This split ignores groups: the test figures are too good."
+            text += " This split ignores groups, so the test results are too good."
         return text

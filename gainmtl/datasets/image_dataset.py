@@ -24,26 +24,25 @@ from gainmtl.datasets.transforms import placement, resize_pair
 from gainmtl.types import Sample
 
 CACHE_SHARE = 0.25
-"""`cache="auto"` keeps decoded images when they take at most this share of the free memory."""
+"""`cache="auto"` caches decoded images if they take at most this share of the free memory."""
 
 
 class ImageDataset(Dataset[Sample]):
     """The samples of `records`, resized to a square, decoded on first use.
 
-    `labels` (N,) bool, `groups`, `names`, `defect_types` and `has_mask` are known without
-    decoding an image. Construction reads the images' headers and the masks of defects, so that
-    bad files are found before training and empty masks are told from others.
+    `labels` (N,) bool, `groups`, `names`, `defect_types` and `has_mask` (N,) bool need no decoded
+    image. The constructor reads the headers of the images and the masks of defects, so that
+    unreadable files and empty masks are detected before training.
 
     Args:
         image_size: side of the square in pixels.
         resize: "squash" or "pad" (see `transforms`).
         mask_above: mask values above this are defect (see `images.read_mask`).
-        cache: keep decoded images as 8-bit arrays in memory. Worker processes of a
-            `DataLoader` inherit what is there when they start, so call `preload` first.
+        cache: keep decoded images as 8-bit arrays in memory. Worker processes of a `DataLoader`
+            copy the cache when they start, so call `preload` before.
 
     Raises:
-        ValueError: a mask is of another size than its image (both names), or a file can't be
-            read (its name).
+        ValueError: a mask and its image differ in size, or a file can't be read; names the files.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class ImageDataset(Dataset[Sample]):
         )
 
     def preload(self) -> None:
-        """Decode all images now if they are to be kept in memory."""
+        """Decode all images now, if `cache` is on."""
         for index in range(len(self) if self.cache else 0):
             if index not in self._decoded:
                 self._decode(index)
@@ -128,9 +127,9 @@ def _has_empty_mask(record: Record, above: int | None) -> bool:
 
 
 def fits_in_memory(images: int, image_size: int) -> bool:
-    """Whether so many decoded images (three channels and a mask) take <= `CACHE_SHARE`.
+    """Whether `images` decoded images (three channels and a mask) take at most `CACHE_SHARE`.
 
-    Where the system does not tell its free memory, 4 GiB are assumed.
+    If the system does not report its free memory, 4 GiB are assumed.
     """
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Image and mask files as tensors, whatever their depth, colour or orientation."""
+"""Reading of image and mask files of any depth, colour mode or orientation, as tensors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ Stamp = tuple[str, int, int]
 
 
 def read_image(path: str | Path) -> Tensor:
-    """(3, H, W) uint8 of an 8- or 16-bit grey, palette, RGB or RGBA file, turned upright.
+    """(3, H, W) uint8 of an 8- or 16-bit grey, palette, RGB or RGBA file, rotated upright.
 
-    16-bit grey is scaled by its full range, 65535 to 255; what is transparent turns black.
+    16-bit grey is scaled from 65535 to 255; transparent pixels become black.
 
     Raises:
-        ValueError: the file is damaged or holds pixels of another kind; names the file.
+        FileNotFoundError: no such file.
+        ValueError: a damaged file or floating-point pixels; names the file.
     """
     with _opened(path) as image:
         image = ImageOps.exif_transpose(image)
@@ -41,15 +42,16 @@ def read_image(path: str | Path) -> Tensor:
 
 
 def read_mask(path: str | Path, above: int | None = 127) -> Tensor:
-    """(1, H, W) bool: where the largest colour channel, scaled to 0 … 255, is > `above`.
+    """(1, H, W) bool: True where the largest colour channel, scaled to 0 … 255, is > `above`.
 
-    `above=None` is for masks of unknown origin. A palette image is defect wherever its colour
-    is not black. An image whose largest value is between 1 and 15 holds class ids (0/1 masks
-    among them), and everything but 0 is defect. In all others it is what exceeds 127, since
+    `above=None` is for masks of unknown origin. In a palette image every colour except black is
+    defect. In an image with a largest value of 1 to 15 the values are class ids (0/1 masks
+    included), and all except 0 are defect. In all other images it is what exceeds 127, because
     resampled masks have faint borders.
 
     Raises:
-        ValueError: the file is damaged or holds pixels of another kind; names the file.
+        FileNotFoundError: no such file.
+        ValueError: a damaged file or floating-point pixels; names the file.
     """
     with _opened(path) as image:
         image = ImageOps.exif_transpose(image)
@@ -73,7 +75,7 @@ def read_mask(path: str | Path, above: int | None = 127) -> Tensor:
 
 
 def boxes_mask(boxes: Sequence[tuple[int, int, int, int]], size: tuple[int, int]) -> Tensor:
-    """(1, H, W) bool: the union of boxes (top, left, bottom, right), cut at the border."""
+    """(1, H, W) bool: the union of boxes (top, left, bottom, right), clipped to the image."""
     mask = torch.zeros(1, *size, dtype=torch.bool)
     for top, left, bottom, right in boxes:
         mask[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
@@ -81,41 +83,40 @@ def boxes_mask(boxes: Sequence[tuple[int, int, int, int]], size: tuple[int, int]
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """(H, W) of the upright image, from its header alone."""
+    """(H, W) of the upright image, read from its header."""
     with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    return (width, height) if turned else (height, width)
+        rotated = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+    return (width, height) if rotated else (height, width)
 
 
 def file_stamp(path: Path) -> Stamp:
-    """What tells whether a file has changed: its path, size and time of modification."""
+    """Path, size and time of modification: they change if the file changes."""
     stat = path.stat()
     return str(path), stat.st_size, stat.st_mtime_ns
 
 
 def check_readable(image: Path) -> tuple[int, int]:
-    """(H, W) of the image; reads its header once per version of the file.
+    """(H, W) of the image; reads the header once per version of the file.
 
     Raises:
-        ValueError: the file is no image; names it.
+        ValueError: the file is not an image; names it.
     """
     return _size_of(file_stamp(image))
 
 
 def mask_is_empty(image: Path, mask: Path, above: int | None) -> bool:
-    """Whether the mask file marks no pixel. Checks its size against the image's.
+    """Whether the mask file marks no pixel. Also checks its size against the image's.
 
     Raises:
-        ValueError: image and mask differ in size (both names), or a file can't be read.
+        ValueError: image and mask differ in size, or a file can't be read; names the files.
     """
     height, width, empty = _mask_facts(file_stamp(mask), above)
     check_sizes(image, check_readable(image), mask, (height, width))
     return empty
 
 
-# The stamps are the caches' keys: five folds of a set read each mask once, and a file that was
-# replaced meanwhile is read again.
+# Cached by file stamp: five folds of a set read each mask once, and a replaced file is read again.
 @lru_cache(maxsize=1 << 18)
 def _size_of(image: Stamp) -> tuple[int, int]:
     return read_size(image[0])
@@ -130,11 +131,11 @@ def _mask_facts(mask: Stamp, above: int | None) -> tuple[int, int, bool]:
 def check_sizes(
     image: str | Path, image_size: tuple[int, int], mask: str | Path, mask_size: tuple[int, int]
 ) -> None:
-    """Raise `ValueError` unless the two (H, W) agree."""
+    """Raise `ValueError` unless the two (H, W) are equal."""
     if image_size != mask_size:
         raise ValueError(
             f"Expected a mask of its image's size; {mask} is {mask_size[1]} x {mask_size[0]} and "
-            f"{image} is {image_size[1]} x {image_size[0]} (width x height). Export it again at "
+            f"{image} is {image_size[1]} x {image_size[0]} (width x height). Export the mask at "
             "the image's size, or remove it: a defect without a mask is allowed."
         )
 
@@ -152,7 +153,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"Expected an image at {path}; there is no such file.") from None
-    except Exception as error:  # decoders of damaged files raise of every kind
+    except Exception as error:  # decoders raise many types of exceptions for damaged files
         raise ValueError(
             f"Expected a readable image; {path} can't be decoded ({error}). "
             "Replace or remove the file."

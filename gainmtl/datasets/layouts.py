@@ -1,8 +1,8 @@
-"""How known data sets lie on disk: one reader per layout, each from a root to records.
+"""Readers of the known layouts on disk: each turns a root folder into records.
 
-A reader looks at names only and decodes nothing. Normal images carry no mask path: they are
-known to be clean. Where the images' folder holds a `groups.csv`, it decides the groups;
-otherwise every image is its own group, except for the magnetic tiles (see there).
+A reader uses file names only and decodes nothing. Normal images have no mask path, because their
+mask is empty. A `groups.csv` in the images' folder defines the groups. Without it every image is
+its own group, except in `read_magnetic_tile`.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ TILE_GAP = 100
 
 
 def read_mvtec(root: Path, category: str | None = None) -> list[Record]:
-    """MVTec AD (Bergmann et al., CVPR 2019) and sets in its form (MPDD, BTAD, visa_pytorch).
+    """MVTec AD (Bergmann et al., CVPR 2019) and sets of the same layout (MPDD, BTAD, visa_pytorch).
 
-    `root` is one category or holds several, of which `category` names one. `good` and `ok`
-    are normal; any other folder of `test/` is a defect type. Training images are all normal.
+    `root` is the folder of one category, or of several of which `category` names one. `good` and
+    `ok` are normal; every other folder of `test/` is a defect type. All training images are normal.
     """
     base = _category_folder(root, category, "train", MVTEC_TREE)
     records = []
@@ -63,7 +63,7 @@ def read_mvtec(root: Path, category: str | None = None) -> list[Record]:
 
 
 def read_visa(root: Path, category: str | None = None) -> list[Record]:
-    """VisA (Zou et al., ECCV 2022), raw or in MVTec's form.
+    """VisA (Zou et al., ECCV 2022), as published or in the MVTec layout.
 
     The official split is `split_csv/1cls.csv`; without that file the images have no split.
     """
@@ -83,7 +83,9 @@ def read_visa(root: Path, category: str | None = None) -> list[Record]:
             name = path.relative_to(base).as_posix()
             split = splits.get(f"{base.name}/{name}")
             if splits and split not in ("train", "test"):
-                raise ValueError(f"Expected train or test for {path} in {table}; found {split}.")
+                raise ValueError(
+                    f"Expected the split train or test for {path} in {table}; found {split}."
+                )
             mask = masks.get(path.stem) if bad else None
             defect_type = "anomaly" if bad else NORMAL
             records.append(Record(path, mask, bad, defect_type, split, name, name))
@@ -93,13 +95,13 @@ def read_visa(root: Path, category: str | None = None) -> list[Record]:
 def read_magnetic_tile(root: Path, category: str | None = None) -> list[Record]:
     """Magnetic-tile defects (Huang, Qiu and Yuan, The Visual Computer 2020).
 
-    Each tile was photographed about six times. Without a `groups.csv`, images are sorted by
-    the `num` of their file name, and a step larger than 100 begins a new tile. This is an
-    approximation read off the file names (224 runs in the full set, 168 of them of six
-    images): neighbouring tiles may be merged and a tile may be cut, so prefer the file.
+    Each tile was photographed about six times. Without a `groups.csv`, images are sorted by the
+    `num` of their file name, and a step larger than 100 starts a new group. This approximation
+    gives 224 groups for the full set, 168 of them with six images. It may merge or split tiles, so
+    a `groups.csv` is better.
     """
     no_category(category, "magnetic-tile")
-    found: list[tuple[int, Record]] = []
+    numbered: list[tuple[int, Record]] = []
     for folder in sorted(root.glob("MT_*/Imgs")):
         kind = folder.parent.name.removeprefix("MT_").lower()
         is_defective = kind != "free"
@@ -117,35 +119,35 @@ def read_magnetic_tile(root: Path, category: str | None = None) -> list[Record]:
                 group="",
                 name=path.relative_to(root).as_posix(),
             )
-            found.append((int(number[1]), record))
-    if not found:
+            numbered.append((int(number[1]), record))
+    if not numbered:
         raise FileNotFoundError(f"No magnetic tiles in {root}. Expected:{TILE_TREE}")
-    grouped = apply_groups_file([record for _, record in found], root, root)
+    grouped = apply_groups_file([record for _, record in numbered], root, root)
     if grouped is not None:
         return grouped
-    found.sort(key=lambda item: (item[0], item[1].name))
-    records, previous, run = [], found[0][0], 0
-    for number_, record in found:
-        run += number_ - previous > TILE_GAP
-        previous = number_
+    numbered.sort(key=lambda item: (item[0], item[1].name))
+    records, previous, run = [], numbered[0][0], 0
+    for num, record in numbered:
+        run += num - previous > TILE_GAP
+        previous = num
         records.append(record._replace(group=f"run{run:04d}"))
     return records
 
 
 class Layout(NamedTuple):
-    """A reader and what goes with it."""
+    """A reader, and how its set stores masks."""
 
     read: Callable[[Path, str | None], list[Record]]
     mask_above: int | None
-    """Mask values above this are defect; `None` asks the file (see `images.read_mask`)."""
+    """Mask values above this are defect; `None`: depends on the file (see `images.read_mask`)."""
     tree: str
-    """The layout expected, for error messages."""
+    """The expected folders and files, for error messages."""
 
 
 LAYOUTS: dict[str, Layout] = {
     "folder": Layout(read_folder, None, FOLDER_TREE),
     "mvtec": Layout(read_mvtec, 127, MVTEC_TREE),
-    # VisA's masks hold small class ids; the tiles' were resampled and hold 256 grey levels.
+    # VisA's masks contain small class ids; the tiles' are resampled, with 256 grey levels.
     "visa": Layout(read_visa, 0, VISA_TREE),
     "magnetic-tile": Layout(read_magnetic_tile, 127, TILE_TREE),
     "voc2012": Layout(read_voc, 127, VOC_TREE),
@@ -156,24 +158,27 @@ def read_records(layout: str, root: str | Path, category: str | None = None) -> 
     """The records of the set at `root`, sorted by name.
 
     Raises:
-        FileNotFoundError: `root` or what must lie in it is not there, or there is no image.
-        ValueError: a file stands where the layout has no place for it, or is ambiguous.
+        FileNotFoundError: `root` or a required folder is missing, or there is no image.
+        ValueError: a file outside the layout, or an ambiguous one.
     """
     root = Path(root)
     tree = LAYOUTS[layout].tree
     if not root.is_dir():
-        raise FileNotFoundError(f"The data root {root} is no folder. Expected:{tree}")
+        raise FileNotFoundError(f"The data root {root} is not a folder. Expected:{tree}")
     records = LAYOUTS[layout].read(root, category)
     if not records:
         raise FileNotFoundError(f"No images in {root}. Expected:{tree}")
     wrong = [r.name for r in records if r.is_defective and r.defect_type == NORMAL]
     if wrong:
-        raise ValueError(f"{wrong[0]} is defective, but its defect type is called 'normal'.")
+        raise ValueError(
+            f"Expected a defect type other than 'normal' for the defective {wrong[0]}. "
+            "Rename its folder."
+        )
     return sorted(records, key=lambda record: record.name)
 
 
 def _category_folder(root: Path, category: str | None, marker: str, tree: str) -> Path:
-    """The folder of one category: `root` itself, `root/category`, or the only one there is."""
+    """The folder of one category: `root` itself, `root/category`, or the only one in `root`."""
     if category is not None:
         if (root / category / marker).is_dir():
             return root / category
@@ -190,6 +195,6 @@ def _category_folder(root: Path, category: str | None, marker: str, tree: str) -
 
 
 def _has_category(root: Path, category: str | None, marker: str) -> bool:
-    """Whether `root`, or the category in it, has the folder `marker`."""
+    """Whether `root`, or the category in it, has the sub-folder `marker`."""
     inside = [root / category] if category is not None else [root, *root.iterdir()]
     return any((folder / marker).is_dir() for folder in inside) or (root / marker).is_dir()

@@ -1,58 +1,90 @@
-"""What a layout reader returns, and the file-system helpers that all readers share."""
+"""Records, which the layout readers return, with their fingerprint and shared file functions."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from gainmtl.datasets.images import file_stamp
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-"""File endings taken for images, in any case."""
+"""Suffixes of image files, in lower or upper case."""
 
 GROUPS_FILE = "groups.csv"
 
 
 Box = tuple[int, int, int, int]
-"""Top, left, bottom, right in pixels of the file, the last row and column outside."""
+"""Top, left, bottom, right in pixels of the file; bottom and right are exclusive."""
 
 
 class Record(NamedTuple):
-    """One image of a data set, known without decoding it."""
+    """One image of a data set, before decoding."""
 
     image: Path | None
     """`None` for an image that is not a file."""
     mask: Path | None
-    """`None` where no mask file exists, which is not the same as an empty mask."""
+    """`None` if there is no mask file, which is not the same as an empty mask."""
     is_defective: bool
     defect_type: str
     """`"normal"` or the name of the defect."""
     split: str | None
-    """`"train"`, `"val"` or `"test"` where the set has an official split, else `None`."""
+    """`"train"`, `"val"` or `"test"` if the set has an official split, else `None`."""
     group: str
     """Images of one physical part share a group; folds never split it."""
     name: str
     """Path relative to the root, with forward slashes; unique within the set."""
     boxes: tuple[Box, ...] | None = None
-    """Where annotators drew boxes and no mask: the mask is their union."""
+    """Boxes of a set annotated without masks: the mask is their union."""
+
+
+def fingerprint(records: Sequence[Record], parameters: dict[str, Any]) -> str:
+    """SHA-256 (hex) of the records sorted by name, their files' contents and `parameters`.
+
+    Equal exactly if contents, labels, groups and split rule are equal. Paths are relative to the
+    root, and the fold is not included, so all folds of a study have the same fingerprint.
+    """
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    for record in sorted(records, key=lambda record: record.name):
+        digest.update(
+            json.dumps(
+                [record.name, record.is_defective, record.defect_type, record.split, record.group,
+                 _content_hash(record.image), _content_hash(record.mask),
+                 *([] if record.boxes is None else [record.boxes])]
+            ).encode()
+        )  # fmt: skip
+    return digest.hexdigest()
+
+
+def _content_hash(path: Path | None) -> str | None:
+    return None if path is None else _hash_of_version(file_stamp(path))
+
+
+@lru_cache(maxsize=1 << 18)
+def _hash_of_version(stamp: tuple[str, int, int]) -> str:
+    # Cached by file stamp: further folds read no file, and a replaced file is read again.
+    return hashlib.sha256(Path(stamp[0]).read_bytes()).hexdigest()
 
 
 def is_image(path: Path) -> bool:
-    """Whether `path` is a visible file with an image's ending."""
+    """Whether `path` is a visible file with an image suffix."""
     return (
         path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 
 def walk_images(folder: Path) -> list[Path]:
-    """All images below `folder`, sorted; hidden files and folders are left out."""
-    found = [
+    """All images below `folder`, sorted, without hidden files and folders."""
+    return sorted(
         path
         for path in folder.rglob("*")
         if is_image(path)
         and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
-    ]
-    return sorted(found)
+    )
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -61,25 +93,25 @@ def list_images(folder: str | Path) -> list[Path]:
     Files that are not images are skipped.
 
     Raises:
-        FileNotFoundError: the folder does not exist or holds no image.
+        FileNotFoundError: the folder does not exist or contains no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"Expected a folder of images; {folder} is no folder.")
+        raise FileNotFoundError(f"Expected a folder of images; {folder} is not a folder.")
     images = walk_images(folder)
     if not images:
-        endings = " ".join(sorted(IMAGE_SUFFIXES))
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise FileNotFoundError(
-            f"Expected images in {folder}; found none. Endings taken for images: {endings}"
+            f"Expected images in {folder}; found none. Accepted suffixes: {suffixes}"
         )
     return images
 
 
 def unique_stems(paths: Iterable[Path], strip: str = "") -> dict[str, Path]:
-    """Map each path's stem, without the ending `strip`, to the path.
+    """A dictionary from each path's stem, without a final `strip`, to the path.
 
     Raises:
-        ValueError: two files share a stem, so it is open which of them is meant.
+        ValueError: two files with the same stem.
     """
     stems: dict[str, Path] = {}
     for path in paths:
@@ -93,13 +125,13 @@ def unique_stems(paths: Iterable[Path], strip: str = "") -> dict[str, Path]:
 
 
 def apply_groups_file(records: list[Record], root: Path, folder: Path) -> list[Record] | None:
-    """The records with the groups of `folder/groups.csv`, or `None` where no such file is.
+    """The records with the groups of `folder/groups.csv`, or `None` without that file.
 
-    The file has the columns `image` (path relative to `folder`) and `group`; others are
-    ignored, and so are rows of images that are not there.
+    The file has the columns `image` (path relative to `folder`) and `group`. Other columns and
+    rows of unknown images are ignored.
 
     Raises:
-        ValueError: a column is missing, an image has no row, or two rows disagree.
+        ValueError: a missing column, an image without a row, or two rows that contradict.
     """
     path = folder / GROUPS_FILE
     if not path.is_file():
@@ -125,12 +157,14 @@ def apply_groups_file(records: list[Record], root: Path, folder: Path) -> list[R
     if missing:
         raise ValueError(
             f"Expected a row for every image in {path}; {len(missing)} of {len(records)} have "
-            f"none, the first is {missing[0]}. Add them, or remove the file to group by default."
+            f"none, the first is {missing[0]}. Add rows, or remove the file for default groups."
         )
     return [record._replace(group=groups[record.name]) for record in records]
 
 
 def no_category(category: str | None, layout: str) -> None:
-    """Raise `ValueError` if a category is asked of a layout that has none."""
+    """Raise `ValueError` if a category is given for a layout without categories."""
     if category is not None:
-        raise ValueError(f"The layout {layout!r} has no categories; found category={category!r}.")
+        raise ValueError(
+            f"The layout {layout!r} has no categories; found category={category!r}. Leave it out."
+        )

@@ -1,9 +1,9 @@
-"""Folds and validation parts that never split a group and share out every defect type.
+"""Folds and validation parts that keep groups together and are stratified by defect type.
 
-A part that was photographed several times must not stand on both sides of a split: a network
-recognises the part and the test measures memory. Groups are therefore dealt out as a whole,
-stratum by stratum. A group's stratum is its rarest defect type (rarest by number of groups),
-or "normal" when it holds none.
+A part that was photographed several times must not be on both sides of a split: a network
+recognises the part, and the test measures memory. Groups are therefore assigned as a whole,
+stratum by stratum. The stratum of a group is its rarest defect type (rarest by number of groups),
+or "normal" if it has none.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from gainmtl.types import NORMAL
 def assign_folds(
     records: Sequence[Record], folds: int, seed: int, random_split: bool = False
 ) -> NDArray[np.int64]:
-    """The fold, 0 … folds-1, in which each record is tested.
+    """(N,) the fold, 0 … folds-1, in which each record is tested.
 
-    Strata are dealt rarest first. Within one, groups are shuffled, sorted by their number of
-    images of that type, and each goes to the fold that has fewest groups of the stratum, then
-    fewest images of the type. Folds thus differ by at most one group in every defect type;
-    normal groups come last and level the numbers of images.
+    Strata are assigned in order, rarest first. Within a stratum, groups are shuffled and sorted by
+    their number of images of that type. Each goes to the fold with the fewest groups of the
+    stratum, then the fewest images of the type. So folds differ by at most one group in every
+    defect type. Normal groups come last and even out the numbers of images.
 
     Args:
-        random_split: the *leaking* split: every image is dealt out on its own and groups are
-            ignored. It is here to show what it does to the figures, not to be trusted.
+        random_split: the *leaking* split, which assigns every image on its own and ignores groups.
+            It demonstrates the effect of leakage; its test results are too good.
 
     Raises:
-        ValueError: fewer than two folds, or fewer groups, or fewer defective ones, than folds.
+        ValueError: fewer than two folds, or fewer groups, or fewer defective groups, than folds.
     """
     units = [record.name if random_split else record.group for record in records]
     members, strata = _strata(records, units)
@@ -47,7 +47,7 @@ def assign_folds(
         if count < folds:
             raise ValueError(
                 f"Expected at least as many {kind}{unit_word} as folds ({folds}); found {count}. "
-                f"Ask for fewer folds or add {unit_word}."
+                f"Use fewer folds or add {unit_word}."
             )
     rng = np.random.default_rng([seed, folds])
     images = np.zeros(folds, dtype=np.int64)
@@ -64,7 +64,7 @@ def assign_folds(
             if stratum == NORMAL:
                 keys = (ties, units_here, images)
             elif position >= len(order) - len(order) % folds:
-                # The groups left over after full rounds level the folds' defective groups.
+                # The last groups, less than one per fold, even out the folds' defective groups.
                 keys = (ties, images, images_here, defective_units, units_here)
             else:
                 keys = (ties, images, images_here, units_here)
@@ -80,11 +80,11 @@ def assign_folds(
 def split_validation(
     records: Sequence[Record], share: float, seed: int, random_split: bool = False
 ) -> NDArray[np.bool_]:
-    """True for the records that validate: `share` of the groups, stratified like the folds.
+    """(N,) True for the validation records: `share` of the groups, stratified like the folds.
 
-    Of the n defective groups, max(1, round(share * n)) are drawn at equal steps through the
-    list sorted by stratum, so that no type is drawn much more often than its share; likewise
-    of the normal ones. A kind that has only one group keeps it for training.
+    Of the n defective groups, max(1, round(share * n)) are taken at equal steps from the list
+    sorted by stratum, so that every type is taken about as often as its share; the same for
+    normal groups. If there is only one defective or one normal group, it stays in training.
 
     Raises:
         ValueError: `share` is not in [0, 1).
@@ -110,7 +110,7 @@ def split_validation(
 def _strata(
     records: Sequence[Record], units: Sequence[str]
 ) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
-    """Each unit's record indices; and the units of every stratum, rarest first, normal last."""
+    """The record indices of each unit, and the units of each stratum: rarest first, normal last."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, unit in enumerate(units):
         members[unit].append(index)

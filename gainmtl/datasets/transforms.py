@@ -1,8 +1,8 @@
-"""Images and masks brought to one size together, and maps brought back to the original size.
+"""Resizing of images with their masks to a square, and of maps back to the original size.
 
-Two modes: "squash" stretches the image to the square, "pad" keeps its proportions and fills
-the rest of the square with the image's mean colour. Neither a mirrored nor a smeared border
-is used for that: a defect at the border would be continued where the mask says clean.
+Two modes: "squash" stretches the image to the square; "pad" keeps its proportions and fills the
+rest of the square with the image's mean colour. A reflected or repeated border would continue a
+defect at the border into pixels that the mask marks as clean.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 RESIZE_MODES = ("squash", "pad")
 
 
 class Placement(NamedTuple):
-    """Where an image lies in its square."""
+    """Position and size of an image in its square, in pixels."""
 
     top: int
     left: int
@@ -27,7 +26,7 @@ class Placement(NamedTuple):
 
 
 def placement(original: tuple[int, int], size: int, mode: str = "squash") -> Placement:
-    """Where an image of `original` (H, W) comes to lie in a `size` x `size` square.
+    """Position of an image of `original` (H, W) in a `size` x `size` square.
 
     Raises:
         ValueError: `mode` is unknown.
@@ -46,11 +45,13 @@ def resize_pair(
 ) -> tuple[Tensor, Tensor | None]:
     """Resize an image (3, H, W), uint8 or float, and its mask (1, H, W) bool to a square.
 
-    The image is resized bilinearly with antialiasing. For the mask see `resize_mask`.
+    The image is resized bilinearly with antialiasing, the mask by `resize_mask`.
 
     Returns:
         Image (3, size, size) of the same dtype, and mask (1, size, size) bool or `None`.
     """
+    from torchvision.transforms.v2 import functional as F  # on demand: it takes a second
+
     place = placement((image.shape[-2], image.shape[-1]), size, mode)
     small = F.resize(image, [place.height, place.width], antialias=True)
     if mask is not None:
@@ -71,10 +72,10 @@ def resize_pair(
 
 
 def resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    """Resize a mask (1, H, W) bool so that its area share stays and no defect vanishes.
+    """Resize a mask (1, H, W) bool and keep its share of the area, so that no defect vanishes.
 
-    Each output pixel's coverage is the exact share of it that the mask covers; `most_covered`
-    makes it binary again. An empty mask stays empty.
+    The coverage of an output pixel is the exact share of it that the mask covers; `most_covered`
+    makes the coverage binary. An empty mask stays empty.
     """
     if not mask.any():
         return torch.zeros(1, height, width, dtype=torch.bool)
@@ -83,24 +84,29 @@ def resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def most_covered(coverage: Tensor) -> Tensor:
-    """The mask (1, H, W) bool that keeps the area of a non-zero `coverage` c in [0, 1].
+    """The mask (1, H, W) bool that keeps the area of a non-zero `coverage` c (1, H, W) in [0, 1].
 
-    It holds the N = max(1, round(Σ c)) most covered pixels, and all that tie with the last of
-    them. For large defects this is c > 1/2; a scratch thinner than a pixel, which c > 1/2
-    would erase, keeps its area.
+    It marks the N = max(1, round(Σ c)) most covered pixels and all that tie with the last of them.
+    For large defects this is about c > 1/2. A scratch thinner than a pixel, which c > 1/2 would
+    erase, keeps its area.
     """
     count = max(1, round(coverage.sum().item()))
     values = coverage.numpy().ravel()
     least = np.partition(values, values.size - count)[values.size - count]
-    # The tolerance makes ties of values that differ by rounding alone.
+    # With the tolerance, values that differ only by rounding tie.
     return (coverage >= float(least) * (1 - 1e-6)) & (coverage > 0)
 
 
 def restore_map(values: Tensor, original: tuple[int, int], mode: str = "squash") -> Tensor:
-    """Take maps (…, S, S) of the resized square back to the original (H, W), bilinearly.
+    """Resize maps (…, S, S) of the square to the original (H, W), bilinearly.
 
-    With "pad" the border is cut off first.
+    With "pad" the padding is cut off first.
+
+    Raises:
+        ValueError: maps that are not square.
     """
+    from torchvision.transforms.v2 import functional as F
+
     if values.shape[-1] != values.shape[-2]:
         raise ValueError(f"Expected a square map; found {tuple(values.shape)}.")
     place = placement(original, values.shape[-1], mode)
@@ -111,7 +117,7 @@ def restore_map(values: Tensor, original: tuple[int, int], mode: str = "squash")
 
 
 def _overlap(source: int, target: int) -> Tensor:
-    """(target, source): the share of each target cell that each source cell covers."""
+    """(target, source): the share of each target cell covered by each source cell."""
     edges = torch.arange(target + 1, dtype=torch.float64) * (source / target)
     cells = torch.arange(source, dtype=torch.float64)
     low = torch.maximum(edges[:-1, None], cells)

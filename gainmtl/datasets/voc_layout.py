@@ -1,8 +1,7 @@
 """PASCAL VOC (Everingham et al., IJCV 2010): photographs of objects, as torchvision unpacks them.
 
-Several classes may stand in one picture, so the set's own task is one question per class: does the
-picture show it? That question is `category` here: pictures with the class take the place of the
-defective ones, all others that of the normal ones.
+An image may show several classes, so the set's task is binary per class: does the image show it?
+`category` is that class. Images with the class are labelled defective, all others normal.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from gainmtl.types import NORMAL
 VOC_TREE = """
   JPEGImages/*.jpg
   Annotations/*.xml
-  ImageSets/Main/<class>_{train,val}.txt          (category names the class; the root may also be
-                                                   the folder that holds VOCdevkit/VOC2012)"""
+  ImageSets/Main/<class>_{train,val}.txt          (category is the class; the root may also be
+                                                   the folder that contains VOCdevkit/VOC2012)"""
 
 
 def read_voc(root: Path, category: str | None = None) -> list[Record]:
-    """One class of VOC against the rest: the official lists, of which "val" is the test part.
+    """One class of VOC against the rest; the official list "val" is the test part.
 
-    The labels of the official test part are not public. A picture whose only objects of the class
-    are marked as difficult (0 in the list) is left out, as in the official measure. The mask of a
-    picture with the class is the union of the class's boxes, `Record.boxes`.
+    The labels of the official test part are not public. An image whose only objects of the class
+    are marked as difficult (0 in the list) is left out, as in the official evaluation. The mask of
+    an image with the class is the union of the class's boxes, `Record.boxes`.
 
     Raises:
-        FileNotFoundError: a folder, picture or annotation is not there.
-        ValueError: no class is chosen or an unknown one, or a list or annotation can't be read.
+        FileNotFoundError: a missing folder, image or annotation.
+        ValueError: no class or an unknown one, or a list or annotation that can't be read.
     """
     base = next(
         (b for b in (root, root / "VOC2012", root / "VOCdevkit/VOC2012") if _is_voc(b)), None
@@ -44,7 +43,7 @@ def read_voc(root: Path, category: str | None = None) -> list[Record]:
     for listed, split in (("train", "train"), ("val", "test")):
         path = lists / f"{category}_{listed}.txt"
         if not path.is_file():
-            raise FileNotFoundError(f"There is no list {path}. Expected:{VOC_TREE}")
+            raise FileNotFoundError(f"Expected the list {path}; no such file. Expected:{VOC_TREE}")
         for line in path.read_text("utf-8").splitlines():
             if not line.strip():
                 continue
@@ -53,7 +52,9 @@ def read_voc(root: Path, category: str | None = None) -> list[Record]:
                 continue
             image = base / "JPEGImages" / f"{stem}.jpg"
             if not image.is_file():
-                raise FileNotFoundError(f"{path} names {stem}, but there is no {image}.")
+                raise FileNotFoundError(
+                    f"Expected the image {image}, which {path} lists; there is no such file."
+                )
             boxes = read_boxes(base / "Annotations" / f"{stem}.xml", category) if label > 0 else ()
             name = image.relative_to(base).as_posix()
             records.append(
@@ -68,11 +69,12 @@ def read_voc(root: Path, category: str | None = None) -> list[Record]:
 def read_boxes(path: Path, category: str) -> tuple[Box, ...]:
     """The boxes (top, left, bottom, right) of a class in an annotation file, difficult ones too.
 
-    Pixels count from 0 and the last row and column are outside; the file counts from 1 and both
-    ends are inside.
+    Returned boxes count pixels from 0, with bottom and right exclusive; the file counts from 1,
+    with both ends inclusive.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it is no VOC annotation.
+        FileNotFoundError: no such file.
+        ValueError: the file is not a VOC annotation.
     """
     if not path.is_file():
         raise FileNotFoundError(f"Expected an annotation at {path}; there is no such file.")

@@ -1,6 +1,7 @@
-"""Take a region out of a picture so that it looks as if nothing had ever been there.
+"""Inpainting: replace a region of an image by intact surface without a visible seam.
 
-A yardstick for evaluation: the region comes from a mask that no prediction may see.
+For evaluation and for training images only: the region comes from a mask, which is never an input
+of a prediction.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 
 def dilate(masks: Tensor, margin: int) -> Tensor:
-    """Grow masks (B, 1, H, W), 0 or 1, by `margin` pixels in every direction, diagonals too."""
+    """Dilate masks (B, 1, H, W), 0 or 1, by a square of `margin` pixels to each side."""
     grown = (masks > 0.5).to(masks.dtype)
     if margin:
         grown = functional.max_pool2d(grown, 2 * margin + 1, stride=1, padding=margin)
@@ -23,30 +24,30 @@ def dilate(masks: Tensor, margin: int) -> Tensor:
 
 
 def harmonic_fill(images: Tensor, regions: Tensor) -> Tensor:
-    """The smoothest continuation into `regions`: Laplace's equation with the border as it is.
+    """The smoothest fill of `regions`: the solution of Laplace's equation with the pixels around.
 
-    Inside, each pixel is the mean of its neighbours above, below, left and right (of those that
-    exist, at the edge of the image); outside nothing changes. A linear ramp comes back exactly,
-    but for a region at the edge of the image, which the ramp meets with no slope.
+    Inside, each pixel is the mean of its neighbours above, below, left and right, as far as they
+    are in the image; outside nothing changes. A linear ramp is restored exactly, except in a region
+    at the image border, where the solution has zero slope across the border.
 
-    One sparse factorization per image, in double precision on the CPU, for all its channels.
+    One sparse factorization per image, in float64 on the CPU, serves all channels.
 
     Args:
-        images: (B, C, H, W) float. What stands inside the regions is not read, NaN included.
-        regions: (B, 1, H, W), 1 where to fill and 0 elsewhere.
+        images: (B, C, H, W) float. Values inside the regions are not used and may be NaN.
+        regions: (B, 1, H, W), 1 inside and 0 outside.
 
     Returns:
         (B, C, H, W).
 
     Raises:
-        ValueError: shapes that don't fit, or an image of which nothing is known.
+        ValueError: shapes that don't fit, or a region that covers a whole image.
     """
     _check(images, regions)
     inside = (regions[:, 0] > 0.5).cpu().numpy()
     if inside.all((1, 2)).any():
         raise ValueError(
-            "harmonic_fill: expected something known of every image, found a region that covers "
-            "a whole one; leave it out, or give `inpaint` a donor"
+            "harmonic_fill: expected pixels outside the region in every image, got a region that "
+            "covers a whole image; leave the image out, or use `inpaint` with donors"
         )
     filled = images.clone()
     for image, region in zip(filled, inside, strict=True):
@@ -57,11 +58,11 @@ def harmonic_fill(images: Tensor, regions: Tensor) -> Tensor:
 
 
 def inpaint(images: Tensor, regions: Tensor, donors: Tensor | None = None) -> Tensor:
-    """Fill `regions` with the donors' texture at the images' own brightness, without a seam.
+    """Fill `regions` with the texture of donors at the brightness of the images, without a seam.
 
-    `d + H(x - d)` inside, x outside, with H the `harmonic_fill`: the donor keeps its gradients and
-    gets the border of the image. Without donors, d = 0, the fill is smooth. Where a region covers
-    a whole image the donor is all that is left.
+    `d + H(x - d)` inside and x outside, with image x, donor d and H the `harmonic_fill`. The fill
+    has the gradients of the donor and continues the border of the image. Without donors, d = 0, the
+    fill is smooth. A region that covers a whole image gives the donor.
 
     images, donors (B, C, H, W) in [0, 1]; regions (B, 1, H, W), 0 or 1; returns (B, C, H, W) in
     [0, 1]. Raises as `harmonic_fill`.
@@ -81,41 +82,41 @@ def inpaint(images: Tensor, regions: Tensor, donors: Tensor | None = None) -> Te
 def free_shift(
     regions: Tensor, avoid: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A shift that takes each region to a place inside the image and clear of `avoid`.
+    """A shift of each region to a place inside the image without overlap with `avoid`.
 
-    The overlap of all shifts at once is the cross-correlation of the two masks. With a `generator`
-    a shift is drawn from the possible ones, without it is the shortest.
+    The cross-correlation of the two masks gives the overlap for all shifts at once.
 
     Args:
         regions: (B, 1, H, W), 0 or 1.
         avoid: the same shape.
-        generator: on the CPU, so that every device draws alike.
+        generator: draws one of the possible shifts; on the CPU, so that all devices draw the same.
+            `None` is the shortest shift.
 
     Returns:
-        Shifts (B, 2) in rows and columns, and whether there is one, (B,) bool; 0 where not.
+        Shifts (B, 2) in rows and columns, 0 if none is possible; and whether one is, (B,) bool.
     """
     _check(regions, avoid)
     height, width = regions.shape[2:]
-    size = (2 * height, 2 * width)  # room for every shift, without wrapping around
+    size = (2 * height, 2 * width)  # padded, because the FFT is circular
     a, r = (torch.fft.rfft2((m[:, 0] > 0.5).float(), size) for m in (avoid, regions))
     overlap = torch.fft.irfft2(a * r.conj(), size)
     rows = _steps(height, regions.device)
     columns = _steps(width, regions.device)
-    inside = _staying(regions.amax(3)[:, 0], rows)[:, :, None]
-    inside = inside & _staying(regions.amax(2)[:, 0], columns)[:, None, :]
+    inside = _stays_inside(regions.amax(3)[:, 0], rows)[:, :, None]
+    inside = inside & _stays_inside(regions.amax(2)[:, 0], columns)[:, None, :]
     possible = inside & (overlap < 0.5)
     if generator is None:
         cost = (rows.square()[:, None] + columns.square()[None]).float().expand(overlap.shape)
     else:
         cost = torch.rand(overlap.shape, generator=generator).to(overlap.device)
     best = torch.where(possible, cost, torch.inf).flatten(1).argmin(1)
-    found = possible.flatten(1).any(1)
+    exists = possible.flatten(1).any(1)
     shifts = torch.stack([rows[best // size[1]], columns[best % size[1]]], 1)
-    return torch.where(found[:, None], shifts, 0), found
+    return torch.where(exists[:, None], shifts, 0), exists
 
 
 def shift(values: Tensor, shifts: Tensor) -> Tensor:
-    """Move each of (B, C, H, W) by its shift (B, 2); what leaves at one side enters opposite."""
+    """Shift each of (B, C, H, W) by its row of `shifts` (B, 2), circularly."""
     if not len(values):
         return values
     pairs = zip(values, shifts.tolist(), strict=True)
@@ -123,52 +124,55 @@ def shift(values: Tensor, shifts: Tensor) -> Tensor:
 
 
 def own_surface(images: Tensor, regions: Tensor, avoid: Tensor) -> tuple[Tensor, Tensor]:
-    """Each image as the donor of its own fill: moved so that intact surface lies on the region.
+    """Each image as the donor of its own fill, shifted so that intact surface covers the region.
 
-    The nearest place clear of `avoid` is taken, where light and texture differ least.
+    The surface is that of the nearest place without `avoid`, where light and texture differ least.
 
     images (B, C, H, W); regions, avoid (B, 1, H, W), 0 or 1. Returns donors (B, C, H, W) and
-    whether there is such a place, (B,) bool.
+    whether such a place exists, (B,) bool.
     """
-    shifts, found = free_shift(regions, avoid)
-    return shift(images, -shifts), found
+    shifts, exists = free_shift(regions, avoid)
+    return shift(images, -shifts), exists
 
 
 def _check(values: Tensor, regions: Tensor) -> None:
     fits = values.ndim == 4 and regions.shape == (len(values), 1, *values.shape[2:])
     if not fits:
         raise ValueError(
-            "expected images (B, C, H, W) and regions (B, 1, H, W) of the same B, H and W, found "
+            "expected images (B, C, H, W) and regions (B, 1, H, W) of the same B, H and W, got "
             f"{tuple(values.shape)} and {tuple(regions.shape)}"
         )
 
 
 def _solve(known: NDArray[np.float64], region: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`degree u - neighbours(u) = neighbours(known)` for the n pixels of a region (H, W).
+    """Solve the discrete Laplace equation for the n pixels of a region (H, W).
 
-    known (C, H, W); returns (C, n), in the order of a mask's index.
+    For each pixel p with `degree` neighbours in the image: `degree u_p - sum of u over neighbours
+    in the region = sum of known over neighbours outside`. known (C, H, W); returns (C, n), in the
+    order of boolean indexing by the region.
     """
     count = int(region.sum())
-    number = np.full(region.shape, -1)
-    number[region] = np.arange(count)
+    index = np.full(region.shape, -1)
+    index[region] = np.arange(count)
     outside = np.where(region, 0.0, known)
     degree, right = np.zeros(region.shape), np.zeros(known.shape)
-    ends: list[NDArray[np.int64]] = []
-    for one, other in (
+    edges: list[NDArray[np.int64]] = []
+    # The two slices are all pairs of vertical, then of horizontal neighbours.
+    for first, second in (
         ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
         ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
     ):
-        for here, there in ((one, other), (other, one)):
-            degree[here] += 1
-            right[:, *here] += outside[:, *there]
-        joined = region[one] & region[other]
-        ends.append(np.stack([number[one][joined], number[other][joined]]))
-    first, second = np.concatenate(ends, 1)
-    every = np.arange(count)
-    values = np.concatenate([degree[region], np.full(2 * len(first), -1.0)])
-    places = np.concatenate([every, first, second]), np.concatenate([every, second, first])
+        for pixel, neighbour in ((first, second), (second, first)):
+            degree[pixel] += 1
+            right[:, *pixel] += outside[:, *neighbour]
+        both = region[first] & region[second]
+        edges.append(np.stack([index[first][both], index[second][both]]))
+    a, b = np.concatenate(edges, 1)
+    diagonal = np.arange(count)
+    values = np.concatenate([degree[region], np.full(2 * len(a), -1.0)])
+    places = np.concatenate([diagonal, a, b]), np.concatenate([diagonal, b, a])
     matrix = csc_matrix((values, places), shape=(count, count))
-    # Symmetric and diagonally dominant: no pivot is needed.
+    # The matrix is symmetric and diagonally dominant, so no pivoting is needed.
     factors = splu(
         matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
     )
@@ -176,13 +180,13 @@ def _solve(known: NDArray[np.float64], region: NDArray[np.bool_]) -> NDArray[np.
 
 
 def _steps(length: int, device: torch.device) -> Tensor:
-    """Shifts in the order of a Fourier transform of 2 x length: 0, 1, …, then the negative."""
+    """Shifts in the order of an FFT of length 2 x `length`: 0, 1, …, then the negative ones."""
     steps = torch.arange(2 * length, device=device)
     return torch.where(steps < length, steps, steps - 2 * length)
 
 
-def _staying(occupied: Tensor, steps: Tensor) -> Tensor:
-    """Which steps keep the occupied places (B, L) of a line inside it: (B, len(steps)) bool."""
+def _stays_inside(occupied: Tensor, steps: Tensor) -> Tensor:
+    """Whether a step keeps the occupied places of a line (B, L) inside it: (B, len(steps)) bool."""
     length = occupied.shape[1]
     taken = occupied > 0.5
     place = torch.arange(length, device=occupied.device)

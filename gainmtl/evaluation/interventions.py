@@ -1,11 +1,15 @@
-"""Ask a model again after an intervention, at the features and on the picture.
+"""Interventions: the output of a model after a change of its features or of the image.
 
-Three questions at two levels. `removed`: the defect is gone, does the verdict become normal?
-`kept`: nothing but the defect is left, does it stay? `moved`: as much is gone elsewhere, does it
-stay? At the `features` normal means take a cell's place and only the heads are asked again; on the
-`image` intact surface takes a region's place and the whole network is.
+Three interventions at two levels:
 
-Masks choose the regions, so all this is evaluation and never part of a prediction.
+- `removed`: without the defect. The verdict of a model that uses the defect becomes normal.
+- `kept`: nothing but the defect. The verdict stays defective.
+- `moved`: without as large a region beside the defect. The verdict stays defective.
+
+At the level `features` the mean of normal features replaces cells, and only the heads are computed
+again. At the level `image` intact surface replaces pixels, and the whole network is computed again.
+
+Masks choose the regions, so this is evaluation and never part of a prediction.
 """
 
 from __future__ import annotations
@@ -30,9 +34,11 @@ from gainmtl.types import Batch, Sample, collate
 INTERVENTIONS = ("removed", "kept", "moved")
 LEVELS = ("features", "image")
 MARGIN_CELLS = 1
-"""What the counterfactual term of the training loss removes, too."""
+"""Margin around the mask at the features, the same as in the counterfactual term of training."""
 MARGIN_PIXELS = 3
+"""Margin around the mask on the image."""
 SURFACES = 64
+"""Number of normal images from which surfaces are chosen."""
 
 
 class Pictures(NamedTuple):
@@ -42,12 +48,12 @@ class Pictures(NamedTuple):
     kept: Tensor
     moved: Tensor
     region: Tensor
-    """(B, 1, H, W), 0 or 1: what `removed` fills and `kept` keeps, the mask and its margin."""
+    """(B, 1, H, W), 0 or 1: the mask with its margin, which `removed` fills and `kept` keeps."""
     elsewhere: Tensor
-    """(B, 1, H, W), 0 or 1: what `moved` fills; empty where `has_elsewhere` is false."""
+    """(B, 1, H, W), 0 or 1: the region that `moved` fills; empty without `has_elsewhere`."""
     has_elsewhere: Tensor
-    """(B,) bool: whether the region fits beside itself. A defect of half the part has no control
-    of its size."""
+    """(B,) bool: whether the region fits into the image beside itself. A defect that covers half of
+    the part does not, so it has no control of its size."""
 
 
 def intervene(
@@ -57,18 +63,18 @@ def intervene(
     margin: int = MARGIN_PIXELS,
     generator: torch.Generator | None = None,
 ) -> Pictures:
-    """The three interventions on pictures, by `inpaint`.
+    """The three interventions on images, by `inpaint`.
 
-    The texture of `removed` and `moved` is the image's own, from the nearest place clear of the
-    defect, or the surface's where there is none; in `kept` the surface surrounds the defect.
+    `removed` and `moved` take texture from the image itself, from the nearest place without defect,
+    or from the `surfaces` if there is no such place. In `kept` the surface surrounds the defect.
 
     Args:
         images: (B, C, H, W) in [0, 1].
         masks: (B, 1, H, W), 0 or 1.
-        surfaces: (B, C, H, W), an intact surface like each image; see `nearest_surfaces`.
-        margin: pixels around the mask that count as the defect, so that no rest of it stands at
-            the border of the fill.
-        generator: draws the place of `moved`; without one it is the nearest.
+        surfaces: (B, C, H, W), an intact surface similar to each image; see `nearest_surfaces`.
+        margin: pixels around the mask that count as defect, so that no part of it is at the border
+            of the fill.
+        generator: draws the place of `moved`; `None` is the nearest place.
     """
     region = dilate(masks, margin)
     removed = fill(images, region, region, surfaces)
@@ -80,17 +86,19 @@ def intervene(
 
 
 def fill(images: Tensor, regions: Tensor, avoid: Tensor, surfaces: Tensor) -> Tensor:
-    """Intact surface in the place of `regions`: the image's own from the nearest place clear of
-    `avoid`, else the given one. Shapes as in `intervene`."""
-    donors, found = own_surface(images, regions, avoid)
-    return inpaint(images, regions, torch.where(found[:, None, None, None], donors, surfaces))
+    """Fill `regions` with intact surface: the image's own without `avoid`, else `surfaces`.
+
+    Shapes as in `intervene`.
+    """
+    donors, exists = own_surface(images, regions, avoid)
+    return inpaint(images, regions, torch.where(exists[:, None, None, None], donors, surfaces))
 
 
 def nearest_surfaces(images: Tensor, masks: Tensor, normal: Tensor) -> Tensor:
-    """Of intact parts (N, C, H, W) the one whose surface is most like each image: (B, C, H, W).
+    """For each image the intact part of `normal` (N, C, H, W) with the most similar surface.
 
-    Alike in brightness, contrast and the strength of the gradients down and across, outside the
-    mask, each in units of its spread over the intact parts.
+    The distance is Euclidean in brightness, contrast and mean gradient down and across, outside the
+    mask, each in units of its standard deviation over the intact parts. Returns (B, C, H, W).
     """
     reference = _texture(normal, torch.zeros_like(normal[:, :1]))
     spread = reference.std(0, correction=0).clamp_min(1e-6)
@@ -99,108 +107,111 @@ def nearest_surfaces(images: Tensor, masks: Tensor, normal: Tensor) -> Tensor:
 
 
 def _texture(images: Tensor, masks: Tensor) -> Tensor:
-    """Four figures of the surface outside the masks, (B, 4)."""
-    grey, known = images.mean(1, keepdim=True), (masks < 0.5).to(images.dtype)
+    """Brightness, contrast, mean gradient down and across, outside the masks: (B, 4)."""
+    grey, outside = images.mean(1, keepdim=True), (masks < 0.5).to(images.dtype)
 
     def mean(values: Tensor, weights: Tensor) -> Tensor:
         return (values * weights).sum((1, 2, 3)) / weights.sum((1, 2, 3)).clamp_min(1)
 
-    level = mean(grey, known)
-    spread = mean((grey - level[:, None, None, None]).square(), known).sqrt()
-    down = mean(grey.diff(dim=2).abs(), known[:, :, 1:] * known[:, :, :-1])
-    across = mean(grey.diff(dim=3).abs(), known[..., 1:] * known[..., :-1])
+    level = mean(grey, outside)
+    spread = mean((grey - level[:, None, None, None]).square(), outside).sqrt()
+    down = mean(grey.diff(dim=2).abs(), outside[:, :, 1:] * outside[:, :, :-1])
+    across = mean(grey.diff(dim=3).abs(), outside[..., 1:] * outside[..., :-1])
     return torch.stack([level, spread, down, across], 1)
 
 
 @torch.no_grad()
-def ask(
+def score_interventions(
     models: Mapping[str, GAINMTL],
     dataset: Dataset[Sample],
     batch_size: int = 32,
     margin_cells: int = MARGIN_CELLS,
     margin_pixels: int = MARGIN_PIXELS,
 ) -> dict[str, pd.DataFrame]:
-    """All interventions on the defective parts with a mask, the same pictures for every model.
+    """All interventions on the defective parts with a mask, the same images for every model.
 
     Returns:
         By model, one row per such part, in the dataset's order: `name, group, defect_type,
         defect_probability, is_flagged`; for every level and intervention the defect probability
-        `<level>.<intervention>` (NaN for `moved` where nothing of that size lies elsewhere); and
-        `flip.<level>.<intervention>`, 1 where a verdict "defective" becomes normal by it, 0 where
-        it stays, NaN where it was not "defective" to begin with.
+        `<level>.<intervention>` (NaN for `moved` if no region of that size fits elsewhere); and
+        `flip.<level>.<intervention>`, 1 if the intervention changes the verdict from defective to
+        normal, 0 if not, NaN if the verdict was not defective before.
 
     Raises:
-        ValueError: no normal part to take surfaces from, or no defective one with a mask.
+        ValueError: no normal part for the surfaces, or no defective part with a mask.
     """
-    normal = normal_images(dataset, batch_size)
+    normal = normal_images(dataset)
     states = {name: model.training for name, model in models.items()}
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
-    # Of its own for every question, so that the draws of one don't hang on another's.
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
+    # Separate generators, so that the draws for one model don't depend on the other models.
     places = torch.Generator().manual_seed(0)
     cells = {name: torch.Generator().manual_seed(0) for name in models}
     for batch in marked_batches(dataset, batch_size):
         surfaces = nearest_surfaces(batch.image, batch.mask, normal)
         pictures = intervene(batch.image, batch.mask, surfaces, margin_pixels, places)
         for name, model in models.items():
-            said = _answers(model.eval(), batch, pictures, margin_cells, cells[name])
-            parts[name].append(_table(batch, said, model.threshold))
+            scores = _probabilities(model.eval(), batch, pictures, margin_cells, cells[name])
+            tables[name].append(_table(batch, scores, model.threshold))
     for name, model in models.items():
         model.train(states[name])
-    if not any(parts.values()):
-        raise ValueError("ask: expected defective parts with a mask, found none in the dataset")
-    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
+    if not any(tables.values()):
+        raise ValueError(
+            "score_interventions: expected defective parts with a mask, got a dataset without any"
+        )
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
 
 
-def _answers(
+def _probabilities(
     model: GAINMTL,
     batch: Batch,
     pictures: Pictures,
     margin: int,
     generator: torch.Generator,
 ) -> dict[str, NDArray[np.float64]]:
+    """Defect probabilities (B,): unchanged, and after every intervention at both levels."""
     device = next(model.parameters()).device
 
     def features_of(images: Tensor) -> Tensor:
         return model.features(model.preprocess(images.to(device)))
 
-    def verdict(features: Tensor) -> Tensor:
-        logits = model.decide(features).verdict.logits
+    def probability(features: Tensor) -> Tensor:
+        logits = model.classify(features).output.logits
         return 1 - logits.cpu().double().softmax(1)[:, 0]
 
     features = features_of(batch.image)
     cells = cell_mask(batch.mask, (features.shape[2], features.shape[3]), margin)
-    shifts, found = free_shift(cells, cells, generator)
+    shifts, exists = free_shift(cells, cells, generator)
     elsewhere = shift(cells, shifts)
     true = model.counterfactual(features, cells.to(device), margin=0)
     moved = model.counterfactual(features, elsewhere.to(device), margin=0)
-    undefined = torch.full(found.shape, math.nan, dtype=torch.float64)
-    said = {
-        "defect_probability": verdict(features),
+    undefined = torch.full(exists.shape, math.nan, dtype=torch.float64)
+    scores = {
+        "defect_probability": probability(features),
         "features.removed": true.removed.cpu().double(),
         "features.kept": true.kept.cpu().double(),
-        "features.moved": torch.where(found, moved.removed.cpu().double(), undefined),
-        "image.removed": verdict(features_of(pictures.removed)),
-        "image.kept": verdict(features_of(pictures.kept)),
+        "features.moved": torch.where(exists, moved.removed.cpu().double(), undefined),
+        "image.removed": probability(features_of(pictures.removed)),
+        "image.kept": probability(features_of(pictures.kept)),
         "image.moved": torch.where(
-            pictures.has_elsewhere.cpu(), verdict(features_of(pictures.moved)), undefined
+            pictures.has_elsewhere.cpu(), probability(features_of(pictures.moved)), undefined
         ),
     }
-    return {name: values.numpy() for name, values in said.items()}
+    return {name: values.numpy() for name, values in scores.items()}
 
 
-def _table(batch: Batch, said: dict[str, NDArray[np.float64]], threshold: float) -> pd.DataFrame:
-    flagged = said["defect_probability"] >= threshold
+def _table(batch: Batch, scores: dict[str, NDArray[np.float64]], threshold: float) -> pd.DataFrame:
+    flagged = scores["defect_probability"] >= threshold
     columns: dict[str, Any] = {
         "name": batch.name,
         "group": batch.group,
         "defect_type": batch.defect_type,
-        "defect_probability": said["defect_probability"],
+        "defect_probability": scores["defect_probability"],
         "is_flagged": flagged,
     }
     for level, intervention in itertools.product(LEVELS, INTERVENTIONS):
         name = f"{level}.{intervention}"
-        columns[name] = said[name]
-        flips = np.where(np.isnan(said[name]), math.nan, said[name] < threshold)
+        columns[name] = scores[name]
+        flips = np.where(np.isnan(scores[name]), math.nan, scores[name] < threshold)
         columns[f"flip.{name}"] = np.where(flagged, flips, math.nan)
     return pd.DataFrame(columns)
 
@@ -218,13 +229,14 @@ def marked_batches(dataset: Dataset[Sample], batch_size: int) -> Any:
         yield collate(chosen)
 
 
-def normal_images(dataset: Dataset[Sample], batch_size: int) -> Tensor:
+def normal_images(dataset: Dataset[Sample]) -> Tensor:
     """The first `SURFACES` normal images, (N, C, H, W)."""
     normal = (sample.image for sample in _samples(dataset) if not sample.is_defective)
     images: Sequence[Tensor] = list(itertools.islice(normal, SURFACES))
     if not images:
         raise ValueError(
-            "ask: expected normal parts, whose surface takes the defect's place, found none"
+            "score_interventions: expected normal parts, whose surface replaces the defect, got a "
+            "dataset without any"
         )
     return torch.stack(list(images))
 

@@ -1,4 +1,4 @@
-"""Predict on images nobody labelled: a verdict and maps for each."""
+"""Prediction on images without labels: a verdict and maps for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gainmtl.cam import resize_map
 from gainmtl.datasets import list_images
 from gainmtl.datasets.images import read_image
 from gainmtl.datasets.transforms import resize_pair, restore_map
-from gainmtl.interface import Inspector
+from gainmtl.interface import DefectModel
 from gainmtl.types import Outputs
 
 
@@ -23,31 +23,32 @@ class Predictions(NamedTuple):
     """Verdicts and maps, in the order of the images."""
 
     table: pd.DataFrame
-    """`name, defect_probability, verdict, threshold, peak, peak_row, peak_column, defect_area`: the
-    verdict is "defective" from the threshold on; peak is the highest value of the defect map and
-    its pixel; defect_area the share of the image where the defect map is at least 0.5."""
+    """Columns `name, defect_probability, verdict, threshold, peak, peak_row, peak_column,
+    defect_area`. The verdict is "defective" if the probability is at least the threshold, else
+    "normal". The peak is the highest value of the defect map, with its pixel. The defect area is
+    the share of pixels whose value in the defect map is at least 0.5."""
     defect_maps: list[NDArray[np.float32]]
     """(H, W) in [0, 1], on the pixels of the original image."""
     cams: list[NDArray[np.float32]]
-    """(H, W) evidence, unbounded, likewise; none of a system without an evidence map."""
+    """(H, W) evidence, unbounded, on the same pixels; empty for a model without an evidence map."""
 
 
 @torch.no_grad()
 def predict(
-    model: Inspector,
+    model: DefectModel,
     images: Tensor | str | Path | list[Path],
     batch_size: int = 32,
     progress: bool = False,
 ) -> Predictions:
-    """Ask `model` about images: a tensor (B, 3, H, W) in [0, 1], a folder, or a list of files.
+    """Verdicts and maps for a tensor (B, 3, H, W) in [0, 1], a folder, or a list of files.
 
-    Files are resized as in training (`model.image_size`, `model.resize`) and the maps are brought
-    back to each file's own size; a tensor is taken as it is.
+    Files are resized as in training (`model.image_size`, `model.resize`) and the maps are resized
+    back to each file's original size. A tensor is not resized.
 
     Raises:
         FileNotFoundError: no such folder, or no image in it.
-        ValueError: a tensor of another shape or range, an unreadable file (its name), or a model
-            that was never trained and so knows no image size.
+        ValueError: a tensor of another shape or range, an unreadable file, or an untrained model,
+            whose image size is not set.
     """
     was_training = model.training
     model.eval()
@@ -61,16 +62,16 @@ def predict(
         loaded = [_load(model, source) for source in chunk]
         batch = torch.stack([image for image, _ in loaded]).to(device)
         out = model(model.preprocess(batch.contiguous(memory_format=torch.channels_last)))
-        # In float64, as the threshold was chosen: near ties would else fall on the other side.
+        # In float64, as when the threshold was chosen: rounding could change a verdict next to it.
         probability = (1 - out.logits.cpu().double().softmax(1)[:, 0]).tolist()
-        shown = [out.defect_map]
+        batch_maps = [out.defect_map]
         if isinstance(out, Outputs):
-            shown.append(resize_map(out.cam, (batch.shape[2], batch.shape[3])))
+            batch_maps.append(resize_map(out.cam, (batch.shape[2], batch.shape[3])))
         for index, (source, (_, original)) in enumerate(zip(chunk, loaded, strict=True)):
-            own = [values[index].float().cpu() for values in shown]
+            image_maps = [values[index].float().cpu() for values in batch_maps]
             if original is not None:
-                own = [restore_map(values, original, model.resize) for values in own]
-            defect_map, *cam = (values[0].numpy() for values in own)
+                image_maps = [restore_map(values, original, model.resize) for values in image_maps]
+            defect_map, *cam = (values[0].numpy() for values in image_maps)
             name = source.name if isinstance(source, Path) else f"image {start + index}"
             if isinstance(source, Path) and isinstance(images, str | Path):
                 name = source.relative_to(images).as_posix()
@@ -84,7 +85,7 @@ def predict(
 
 
 def _row(
-    name: str, probability: float, model: Inspector, defect_map: NDArray[np.float32]
+    name: str, probability: float, model: DefectModel, defect_map: NDArray[np.float32]
 ) -> dict[str, object]:
     row, column = np.unravel_index(int(defect_map.argmax()), defect_map.shape)
     return {
@@ -100,7 +101,7 @@ def _row(
 
 
 def _sources(
-    model: Inspector, images: Tensor | str | Path | list[Path]
+    model: DefectModel, images: Tensor | str | Path | list[Path]
 ) -> list[Path] | list[Tensor]:
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1] != 3:
@@ -111,18 +112,19 @@ def _sources(
         if len(images) and not (0 <= images.min() and images.max() <= 1):
             raise ValueError(
                 f"predict: expected values in [0, 1], got {images.min():.3g} to "
-                f"{images.max():.3g}; don't normalise, the model does"
+                f"{images.max():.3g}; don't normalise, model.preprocess does"
             )
         return list(images)
     if model.image_size is None:
         raise ValueError(
-            "predict: this model was never trained, so its image size is not known; fit it first"
+            "predict: expected a trained model, got one without image_size; call gainmtl.fit, or "
+            "set model.image_size"
         )
     return list(images) if isinstance(images, list) else list_images(images)
 
 
-def _load(model: Inspector, source: Path | Tensor) -> tuple[Tensor, tuple[int, int] | None]:
-    """The image as the model takes it, and the size its maps go back to."""
+def _load(model: DefectModel, source: Path | Tensor) -> tuple[Tensor, tuple[int, int] | None]:
+    """The image at the model's size, and its original size (H, W); `None` for a tensor."""
     if isinstance(source, Tensor):
         return source, None
     assert model.image_size is not None

@@ -1,6 +1,6 @@
-"""Model x data to numbers: one row per image.
+"""Scores of a model on a dataset: one row per image.
 
-Masks enter here as a yardstick only. The model is asked first, with images alone.
+The model computes its outputs from images alone; masks are only compared with the outputs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from gainmtl import metrics
 from gainmtl.cam import resize_map
 from gainmtl.counterfactual import moved_cells
-from gainmtl.interface import Inspector
+from gainmtl.interface import DefectModel
 from gainmtl.model import GAINMTL
 from gainmtl.types import Batch, Located, Outputs, Sample, collate
 
@@ -28,19 +28,19 @@ MAP_MEASURES = {
     "energy_inside": metrics.energy_inside,
     "positive_energy": metrics.positive_energy,
 }
-"""Per-image measures of a map against the mask, NaN where there is no mask."""
+"""Per-image measures of a map against the mask, NaN without a mask."""
 
 
 class Scores(NamedTuple):
-    """What a model said about a dataset, image by image."""
+    """Outputs and measures of a model for every image of a dataset."""
 
     images: pd.DataFrame
-    """`name, group, defect_type, is_defective, has_mask, defect_probability, is_flagged`, one
-    column `<map>.<measure>` per map and measure, `oracle.<measure>` for the area-pooled mask on the
-    grid of `cam`, `<map>.false_activation` on normal images, and `flip.<intervention>`; of a model
-    that tells defect types apart `predicted_type` too, its most probable class."""
+    """Columns `name, group, defect_type, is_defective, has_mask, defect_probability, is_flagged`;
+    `<map>.<measure>` per map and measure, `oracle.<measure>` of the area-pooled mask on the grid of
+    `cam`, `<map>.false_activation` on normal images, and `flip.<intervention>`; with K > 2 classes
+    also `predicted_type`, the most probable class."""
     histograms: dict[str, metrics.PixelHistogram]
-    """Pixel scores per map, images in the same order; images without a mask hold no pixels."""
+    """Pixel scores per map, images in the same order; images without a mask count no pixel."""
 
 
 def batches(dataset: Dataset[Sample], batch_size: int) -> Iterator[Batch]:
@@ -49,8 +49,8 @@ def batches(dataset: Dataset[Sample], batch_size: int) -> Iterator[Batch]:
     return iter(loader)
 
 
-def facts(batch: Batch) -> dict[str, NDArray[Any]]:
-    """The columns of `Scores.images` that no model is asked for, (B,) each."""
+def sample_columns(batch: Batch) -> dict[str, NDArray[Any]]:
+    """The columns of `Scores.images` that don't depend on a model, (B,) each."""
     return {
         "name": np.array(batch.name),
         "group": np.array(batch.group),
@@ -60,15 +60,15 @@ def facts(batch: Batch) -> dict[str, NDArray[Any]]:
     }
 
 
-def _images(model: Inspector, images: Tensor) -> Tensor:
-    """Move images to where the model is, channels last, normalised."""
+def _images(model: DefectModel, images: Tensor) -> Tensor:
+    """Images on the model's device, channels last, normalised."""
     device = next(model.parameters()).device
     return model.preprocess(images.to(device).contiguous(memory_format=torch.channels_last))
 
 
 @torch.no_grad()
 def defect_scores(
-    model: Inspector, dataset: Dataset[Sample], batch_size: int = 32
+    model: DefectModel, dataset: Dataset[Sample], batch_size: int = 32
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Defect probabilities and labels, each (N,)."""
     was_training = model.training
@@ -83,16 +83,16 @@ def defect_scores(
 
 
 def _probability(logits: Tensor) -> NDArray[np.float64]:
-    """Defect probabilities in float64, which not every device has."""
+    """Defect probabilities (B,), in float64 on the CPU: not every device has float64."""
     return (1 - logits.cpu().double().softmax(1)[:, 0]).numpy()
 
 
 LOGIT_RANGE = (-16.0, 16.0)
-"""Pixels are counted on the logit scale, where a confident map still spreads over many bins."""
+"""Range of the pixel histograms, in logits: there a confident map still covers many bins."""
 
 
-def _map_logits(model: Inspector, out: Outputs | Located) -> dict[str, Tensor]:
-    """The logits of the maps that a system has, on the CPU; of `cam` the calibrated evidence."""
+def _map_logits(model: DefectModel, out: Outputs | Located) -> dict[str, Tensor]:
+    """The logits of the outputs' maps, on the CPU; those of `cam` are the calibrated evidence."""
     maps: dict[str, Tensor] = {}
     if isinstance(model, GAINMTL) and isinstance(out, Outputs):
         maps["cam"] = model.calibrate(out.cam, out.logits)
@@ -106,16 +106,15 @@ def _map_logits(model: Inspector, out: Outputs | Located) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def score(
-    model: Inspector, dataset: Dataset[Sample], batch_size: int = 32, interventions: bool = True
+    model: DefectModel, dataset: Dataset[Sample], batch_size: int = 32, interventions: bool = True
 ) -> Scores:
-    """Ask `model` about every sample and measure the answers against labels and masks.
+    """Outputs of `model` for every sample, measured against labels and masks.
 
-    `interventions` adds the counterfactual questions for defective images with a mask, two more
-    passes of the heads: `flip.removed`, is the verdict normal once the features under the mask
-    are normal ones; `flip.kept`, does it become normal when only the defect is left; `flip.moved`,
-    as `removed`, with as much area elsewhere. Each is 0 or 1, and NaN where the verdict was not
-    "defective" to begin with. A system without an evidence map has neither them nor the columns
-    of `cam` and of the oracle on its grid.
+    `interventions` adds, for defective images with a mask, whether the verdict becomes normal when
+    features are replaced by the mean of normal features: `flip.removed` under the mask, `flip.kept`
+    everywhere else, `flip.moved` under the mask moved to another place. Each is 0 or 1, and NaN if
+    the verdict was not defective before. They cost two more passes of the heads. A model without an
+    evidence map has neither these columns nor those of `cam` and `oracle`.
     """
     was_training = model.training
     model.eval()
@@ -126,39 +125,38 @@ def score(
         images = _images(model, batch.image)
         features: Tensor | None = None
         if isinstance(model, GAINMTL):
-            look = model.look(images)
-            features = look.features
-            out: Outputs | Located = model.read(features, _size(batch), look.branch)
+            encoding = model.encode(images)
+            features = encoding.features
+            out: Outputs | Located = model.heads(encoding, _size(batch))
         else:
             out = model(images)
         probability = _probability(out.logits)
-        bad, known = batch.is_defective.numpy(), batch.has_mask.numpy()
+        defective, has_mask = batch.is_defective.numpy(), batch.has_mask.numpy()
         row: dict[str, NDArray[Any]] = {
-            **facts(batch),
+            **sample_columns(batch),
             "defect_probability": probability,
             "is_flagged": probability >= model.threshold,
         }
         if isinstance(model, GAINMTL) and len(model.classes) > 2:
             row["predicted_type"] = np.array(model.classes)[out.logits.argmax(1).cpu().numpy()]
-        marked = bad & known
+        marked = defective & has_mask
         for name, map_logits in _map_logits(model, out).items():
             maps = torch.sigmoid(map_logits)
-            # The raw evidence for the per-image measures: min-max and energy are about it, not
-            # about a sigmoid of it.
-            judged = maps
+            measured = maps
+            # The measures of a CAM are defined on the raw evidence, not on its sigmoid.
             if isinstance(out, Outputs) and name == "cam":
-                judged = out.cam.float().cpu()
+                measured = out.cam.float().cpu()
             for measure, function in MAP_MEASURES.items():
-                row[f"{name}.{measure}"] = _where(function(judged, batch.mask), marked)
+                row[f"{name}.{measure}"] = _where(function(measured, batch.mask), marked)
             row[f"{name}.false_activation"] = _where(
-                metrics.false_activation(resize_map(maps, _size(batch))), ~bad
+                metrics.false_activation(resize_map(maps, _size(batch))), ~defective
             )
-            counted = metrics.PixelHistogram.of(
+            histogram = metrics.PixelHistogram.of(
                 map_logits, batch.mask, low=LOGIT_RANGE[0], high=LOGIT_RANGE[1]
             )
-            counted.positives[~known] = 0
-            counted.negatives[~known] = 0
-            histograms[name] = histograms[name] + counted if name in histograms else counted
+            histogram.positives[~has_mask] = 0
+            histogram.negatives[~has_mask] = 0
+            histograms[name] = histograms[name] + histogram if name in histograms else histogram
         if isinstance(out, Outputs):
             oracle = metrics.oracle_map(batch.mask, (out.cam.shape[2], out.cam.shape[3]))
             for measure, function in MAP_MEASURES.items():
@@ -183,14 +181,15 @@ def _flips(
     model: GAINMTL,
     features: Tensor,
     batch: Batch,
-    asked: NDArray[np.bool_],
+    flagged: NDArray[np.bool_],
     generator: torch.Generator,
 ) -> dict[str, NDArray[np.float64]]:
-    answers = {
-        name: np.full(len(asked), np.nan) for name in ("flip.removed", "flip.kept", "flip.moved")
+    """Columns `flip.<intervention>`; `flagged` (B,) are marked defects with a defective verdict."""
+    flips = {
+        name: np.full(len(flagged), np.nan) for name in ("flip.removed", "flip.kept", "flip.moved")
     }
-    if asked.any():
-        chosen = torch.from_numpy(asked)
+    if flagged.any():
+        chosen = torch.from_numpy(flagged)
         masks = batch.mask[chosen]
         elsewhere = moved_cells(masks, generator).to(features.device)
         features = features[chosen.to(features.device)]
@@ -201,5 +200,5 @@ def _flips(
             ("flip.kept", true.kept),
             ("flip.moved", moved.removed),
         ):
-            answers[name][asked] = (value.cpu().double() < model.threshold).numpy()
-    return answers
+            flips[name][flagged] = (value.cpu().double() < model.threshold).numpy()
+    return flips

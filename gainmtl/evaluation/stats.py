@@ -1,8 +1,8 @@
-"""Intervals and tests over groups: images of one part are no independent observations.
+"""Intervals and tests over groups, because images of one part are not independent observations.
 
-A statistic is a function of arrays whose first axis is the N images. Groups of images are
-drawn with replacement (Efron and Tibshirani 1993), so an interval is as wide as the number of
-*parts* makes it, not the number of photographs.
+A statistic is a function of arrays whose first axis is the N images. The bootstrap draws groups of
+images with replacement (Efron and Tibshirani, 1993), so the width of an interval depends on the
+number of *parts*, not on the number of photographs.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as distributions
+from scipy.special import stdtrit
 
 Array = NDArray[Any]
 Statistic = Callable[..., float]
 
 
 class Interval(NamedTuple):
-    """A figure and its percentile bootstrap interval."""
+    """A value and its percentile bootstrap interval."""
 
     value: float
     """The statistic on all images."""
@@ -28,14 +28,14 @@ class Interval(NamedTuple):
     high: float
     """NaN, like `low`, with fewer than two groups or where every resample is undefined."""
     n: int
-    """Images that went in."""
+    """Number of images."""
     dropped: int = 0
-    """Resamples on which the statistic was NaN (one class only, say); the interval leaves them
-    out, and is too narrow if they are many."""
+    """Resamples whose statistic is NaN, for example because they have one class only. The interval
+    leaves them out, and is too narrow if there are many."""
 
     @property
     def ends(self) -> dict[str, Any]:
-        """What a result row says of it beside its value; see `runs.row`."""
+        """Columns `ci_low`, `ci_high` and `n` of a result row."""
         return {"ci_low": self.low, "ci_high": self.high, "n": self.n}
 
 
@@ -48,24 +48,27 @@ class PairedInterval(NamedTuple):
     high: float
     n: int
     p_value: float
-    """Two-sided, that the difference is zero."""
+    """Two-sided, of the hypothesis that the difference is zero."""
     dropped: int = 0
 
     @property
     def ends(self) -> dict[str, Any]:
-        """As of an `Interval`."""
+        """As in `Interval`."""
         return {"ci_low": self.low, "ci_high": self.high, "n": self.n}
 
 
 def resample_weights(groups: ArrayLike, resamples: int = 2000, seed: int = 0) -> Array:
     """(R, N) int64: how often each image occurs when whole groups are drawn with replacement.
 
-    groups (N,) any labels. Equal arguments give equal draws, so that different statistics, and
-    different systems, meet the same resamples.
+    groups (N,) any labels. Equal arguments give equal draws, so different statistics and different
+    systems are computed on the same resamples.
     """
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) == 0 or resamples < 1:
-        raise ValueError(f"expected images and resamples, found {len(place)} and {resamples}")
+        raise ValueError(
+            f"expected at least one image and one resample, got {len(place)} images and "
+            f"{resamples} resamples"
+        )
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
     return np.asarray(counts[:, place], dtype=np.int64)
@@ -74,16 +77,16 @@ def resample_weights(groups: ArrayLike, resamples: int = 2000, seed: int = 0) ->
 def percentile_interval(
     value: float, replicates: ArrayLike, groups: ArrayLike, confidence: float = 0.95
 ) -> Interval:
-    """The interval from the statistic's values (R,) on resamples, when they are computed apart.
+    """The interval from the statistic's values (R,) on the resamples.
 
-    For statistics that take weights: `PixelHistogram.auroc(resample_weights(groups))`.
+    For statistics with weights, such as `PixelHistogram.auroc(resample_weights(groups))`.
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, found {confidence}")
+        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
     values, labels = np.asarray(replicates, dtype=np.float64), np.asarray(groups)
     defined = values[~np.isnan(values)]
     dropped = len(values) - len(defined)
-    # One group gives the same resample every time: an interval of width zero, certain of nothing.
+    # With one group all resamples are equal, and an interval of width zero would be meaningless.
     if len(defined) == 0 or len(np.unique(labels)) < 2:
         return Interval(value, math.nan, math.nan, len(labels), dropped)
     tail = (1 - confidence) / 2
@@ -121,9 +124,9 @@ def paired_interval(
 ) -> PairedInterval:
     """statistic(a, *shared) - statistic(b, *shared), both on the same resampled groups.
 
-    a and b (N, ...) are what two systems say about the same images, `shared` what is true of
-    the images, such as the labels. The p-value inverts the interval: with d* the resampled
-    differences, p = 2 min(P(d* <= 0), P(d* >= 0)), each share (count + 1) / (R + 1), at most 1.
+    a and b (N, ...) are values of two systems for the same images, such as scores; `shared` are
+    values of the images, such as labels. The p-value inverts the interval: with d* the resampled
+    differences, `p = 2 min(P(d* <= 0), P(d* >= 0))`, each share (count + 1) / (R + 1), at most 1.
     """
     names, columns = _columns(groups, (a, b, *shared))
 
@@ -144,17 +147,17 @@ def paired_interval(
 def student_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """The mean of a few independent runs with Student's interval, mean ± t(n-1) s / √n.
 
-    For figures by seed: a percentile bootstrap of five values is too narrow by a third. NaN values
-    are left out and counted in `dropped`; with fewer than two left the ends are NaN.
+    For values by seed, because a percentile bootstrap of five values is too narrow by a third. NaN
+    values are left out and counted in `dropped`; with fewer than two others the ends are NaN.
     """
     array = np.asarray(values, dtype=np.float64)
-    known = array[~np.isnan(array)]
-    n, dropped = len(known), len(array) - len(known)
-    mean = float(known.mean()) if n else math.nan
+    defined = array[~np.isnan(array)]
+    n, dropped = len(defined), len(array) - len(defined)
+    mean = float(defined.mean()) if n else math.nan
     if n < 2:
         return Interval(mean, math.nan, math.nan, n, dropped)
-    quantile = float(distributions.t.ppf((1 + confidence) / 2, n - 1))
-    reach = quantile * float(known.std(ddof=1)) / math.sqrt(n)
+    quantile = float(stdtrit(n - 1, (1 + confidence) / 2))
+    reach = quantile * float(defined.std(ddof=1)) / math.sqrt(n)
     return Interval(mean, mean - reach, mean + reach, n, dropped)
 
 
@@ -168,12 +171,14 @@ def mean_defined(values: ArrayLike) -> float:
 def mean_over_types(values: ArrayLike, types: ArrayLike) -> float:
     """The unweighted mean over defect types of the mean within the type.
 
-    values (N,), types (N,). NaN values are left out first, so that a type without any (normal
-    images, under a map measure) does not count; NaN if no value is left.
+    values (N,), types (N,). NaN values are left out first, so a type with NaN only, such as normal
+    images in a map measure, does not count; NaN if no value remains.
     """
     array, labels = np.asarray(values, dtype=np.float64), np.asarray(types)
     if array.shape != labels.shape or array.ndim != 1:
-        raise ValueError(f"one type for each value expected, found {labels.shape}, {array.shape}")
+        raise ValueError(
+            f"expected values (N,) and types (N,), got {array.shape} and {labels.shape}"
+        )
     defined = ~np.isnan(array)
     if not defined.any():
         return math.nan
@@ -186,8 +191,8 @@ def _columns(groups: ArrayLike, arrays: Sequence[ArrayLike]) -> tuple[Array, lis
     lengths = [column.shape[:1] for column in columns]
     if names.ndim != 1 or not columns or any(length != names.shape for length in lengths):
         raise ValueError(
-            f"groups and arrays must have one entry for each image, found groups {names.shape} "
-            f"and arrays {[column.shape for column in columns]}"
+            f"expected groups (N,) and arrays (N, ...), one entry per image, got groups "
+            f"{names.shape} and arrays {[column.shape for column in columns]}"
         )
     return names, columns
 

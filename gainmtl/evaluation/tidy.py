@@ -1,4 +1,4 @@
-"""Scores of a dataset to tidy rows of measures with intervals."""
+"""From scores of a dataset to a table with one row per measure and its interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gainmtl.evaluation.stats import (
     percentile_interval,
     resample_weights,
 )
-from gainmtl.interface import Inspector
+from gainmtl.interface import DefectModel
 from gainmtl.types import NORMAL, Sample
 
 VERDICT_MEASURES = {
@@ -36,24 +36,25 @@ RANKING_MEASURES = {
     "ece": metrics.expected_calibration_error,
 }
 CLASS_MEASURES = {"type_accuracy": metrics.class_accuracy, "macro_f1": metrics.macro_f1}
-"""Of models that tell defect types apart: the most probable class against the type."""
+"""For models with more than two classes: the most probable class against the defect type."""
 TYPE_MEAN = "mean over types"
 
 
 def evaluate(
-    model: Inspector,
+    model: DefectModel,
     dataset: Dataset[Sample],
     batch_size: int = 32,
     resamples: int = 1000,
     name: str = "data",
     split: str = "test",
 ) -> pd.DataFrame:
-    """Tidy rows of every measure of `model` on `dataset`, with intervals over groups.
+    """One row per measure of `model` on `dataset`, with intervals over groups.
 
     Columns: `dataset, split, system, condition, map, seed, fold, metric, value, ci_low, ci_high`
-    and `n`; see `tidy`. The threshold is the stored `model.threshold`, never one from this dataset.
+    and `n`; see `tidy_rows`. The threshold is the stored `model.threshold`; this dataset does not
+    choose it.
     """
-    return tidy(
+    return tidy_rows(
         score(model, dataset, batch_size),
         resamples=resamples,
         dataset=name,
@@ -63,13 +64,13 @@ def evaluate(
 
 
 def class_codes(*names: ArrayLike) -> list[NDArray[np.float64]]:
-    """Columns of class names (N,) as numbers, the same name the same number."""
+    """Columns of class names (N,) as numbers; equal names get equal numbers."""
     columns = [np.asarray(column, dtype=str) for column in names]
     _, codes = np.unique(np.concatenate(columns), return_inverse=True)
     return np.split(codes.astype(np.float64), np.cumsum([len(c) for c in columns])[:-1])
 
 
-def tidy(
+def tidy_rows(
     scores: Scores,
     dataset: str,
     split: str,
@@ -79,15 +80,14 @@ def tidy(
     fold: int | None = None,
     resamples: int = 1000,
 ) -> pd.DataFrame:
-    """Measures of `scores` as tidy rows with 95 % bootstrap intervals over groups.
+    """Measures of `scores`, one row each, with 95 % bootstrap intervals over groups.
 
-    No intervals for 0 resamples.
-
-    Verdict measures use the stored decisions. `type_accuracy` and `macro_f1` are of the most
-    probable class, where the model tells defect types apart. Map measures are means over defective
-    images with a mask; rows whose condition has a `defect_type` are of that type, `"mean over
-    types"` is their unweighted mean, and `{"oracle": true}` is what the mask itself scores on the
-    grid of `cam`.
+    With `resamples=0` the intervals are NaN. The measures of the verdict use `is_flagged`, which
+    was decided with the stored threshold. `type_accuracy` and `macro_f1` compare the most probable
+    class with the defect type, for models with more than two classes. Map measures are means over
+    defective images with a mask. A row with `defect_type` in its condition is of that type, and
+    `"mean over types"` is the unweighted mean of the types. A row with `{"oracle": true}` is the
+    measure of the mask itself on the grid of `cam`, an upper bound for maps of that grid.
     """
     images = scores.images
     base = {"dataset": dataset, "split": split, "system": system, "seed": seed, "fold": fold}
@@ -154,8 +154,8 @@ def tidy(
         if metric == "false_activation" or len(types) < 2:
             continue
         for kind in types:
-            one = np.where(kinds == kind, values, np.nan)
-            add(metric, np.mean, one, map_name=map_name, defect_type=kind, **extra)
+            of_type = np.where(kinds == kind, values, np.nan)
+            add(metric, np.mean, of_type, map_name=map_name, defect_type=kind, **extra)
         add(
             metric,
             mean_over_types,

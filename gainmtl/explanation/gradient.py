@@ -1,15 +1,15 @@
 """Maps that explain a score by its gradient: Grad-CAM, Grad-CAM++ and HiResCAM, for a batch.
 
-A network is cut in two: `features(images)` gives A (B, C, h, w), `head(A)` gives logits (B, K).
-With z the score that is explained, `g = dz/dA` and N = h w cells, every method here is a weighted
-sum of the features, and only the head is run backwards: what lies below the cut costs one forward
-pass and no gradient. One backward pass serves the whole batch, since image i's score depends on
-image i alone; that takes a network in `eval` mode (batch norm in training mixes the images).
+A network is split in two: `features(images)` is A (B, C, h, w), `head(A)` are logits (B, K). With
+z the explained score, `g = dz/dA` and N = h w cells, every method here is a weighted sum of the
+features. Only the head needs a backward pass; the part before it needs one forward pass. One
+backward pass serves the whole batch, since image i's score depends on image i alone. This requires
+a network in `eval` mode, because batch norm in training mode mixes the images.
 
 If the head is a linear map of A followed by a pooling P with `P(E + c) = P(E) + c`, then
-`sum_ij dP/dE_ij = 1` and Grad-CAM is `ReLU(CAM) / N`, whatever the pooling: mean, log-mean-exp and
-top-k alike. HiResCAM is that only with the mean. Anything nonlinear between A and the logits ends
-the identity.
+`sum_ij dP/dE_ij = 1` and Grad-CAM is `ReLU(CAM) / N` for every such pooling: mean, log-mean-exp and
+top-k. HiResCAM is equal to it with the mean only. With a nonlinearity between A and the logits the
+identity does not hold.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ Head = Callable[[Tensor], Tensor]
 Kind = Literal["evidence", "logit", "probability"]
 KINDS: tuple[str, ...] = get_args(Kind)
 LIBRARY_EPSILON = 1e-6
-"""What pytorch-grad-cam adds to the denominator of Grad-CAM++."""
+"""The constant that pytorch-grad-cam adds to the denominator of Grad-CAM++."""
 
 
 class Target(NamedTuple):
-    """Which score z is explained, of the logits (B, K).
+    """The explained score z as a function of the logits (B, K).
 
-    - `"evidence"`: `logit_c - logit_0`, the log-odds of class c against normal; what a binary
-      verdict depends on.
-    - `"logit"`: `logit_c`. Adding one map to every class leaves the verdict and changes this map.
+    - `"evidence"`: `logit_c - logit_0`, the log-odds of class c against normal, which decides a
+      binary classification.
+    - `"logit"`: `logit_c`. Adding the same map to every class does not change the classification,
+      but it changes this score's map.
     - `"probability"`: `softmax(logits)_c`. Its gradient `p_c (e_c - p)` mixes the classes and
-      vanishes when the network is certain: in float32 it is 0 from a log-odds of about 17 on.
+      vanishes if the network is certain: in float32 it is 0 from log-odds of about 17 on.
     """
 
     kind: Kind = "evidence"
@@ -43,7 +44,7 @@ class Target(NamedTuple):
     """One class for all images, or (B,) integers."""
 
     def __call__(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Scores (B,); `rows` (B,) says of which images the logits are, if not of all in order.
+        """Scores (B,); `rows` (B,) are the images of the logits, by default 0 to B - 1.
 
         Raises:
             ValueError: an unknown kind, logits that are not (B, K), or a class out of range.
@@ -51,14 +52,14 @@ class Target(NamedTuple):
         if self.kind not in KINDS:
             raise ValueError(f"target: expected one of {', '.join(KINDS)}, got {self.kind!r}")
         if logits.ndim != 2:
-            raise ValueError(f"expected logits (B, K) from the head, got {tuple(logits.shape)}")
+            raise ValueError(f"target: expected logits (B, K), got {tuple(logits.shape)}")
         chosen = torch.as_tensor(self.classes, device=logits.device)
         if chosen.ndim == 1 and rows is not None:
             chosen = chosen[rows]
         if int(chosen.min()) < 0 or int(chosen.max()) >= logits.shape[1]:
             raise ValueError(
-                f"target: classes must be 0 to {logits.shape[1] - 1}, found "
-                f"{int(chosen.min())} to {int(chosen.max())}"
+                f"target: expected classes 0 to {logits.shape[1] - 1}, got {int(chosen.min())} to "
+                f"{int(chosen.max())}"
             )
         values = logits.softmax(1) if self.kind == "probability" else logits
         picked = values.gather(1, chosen.expand(len(logits))[:, None])[:, 0]
@@ -71,16 +72,16 @@ class Explanation(NamedTuple):
     raw: Tensor
     """(B, 1, h, w) unbounded: the weighted sum before the ReLU."""
     weights: Tensor | None
-    """(B, C): the weight of each channel; `None` where it differs from cell to cell."""
+    """(B, C): the weight of each channel; `None` if it differs from cell to cell."""
 
     @property
     def map(self) -> Tensor:
-        """(B, 1, h, w) >= 0: `ReLU(raw)`, what the papers show."""
+        """(B, 1, h, w) >= 0: `ReLU(raw)`, the map of the papers."""
         return self.raw.relu()
 
 
 def over_maximum(maps: Tensor) -> Tensor:
-    """Non-negative maps (B, 1, h, w) each over its maximum, in [0, 1]; a dark map stays dark."""
+    """Non-negative maps (B, 1, h, w) divided by their maxima, in [0, 1]; a zero map stays zero."""
     return maps / maps.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
@@ -96,31 +97,31 @@ def score_gradient(
 
     Args:
         features: A (B, C, h, w).
-        head: A to logits (B, K), without anything that mixes images.
+        head: A to logits (B, K), without layers that mix images.
         target: the score z; `None` is the evidence of class 1 against class 0.
-        create_graph: keep the graph of g, so that a loss on a map reaches the parameters. Then
-            features that carry a graph stay in it; otherwise they are cut off.
+        create_graph: keep the graph of g, so that a loss on a map has gradients for the parameters;
+            features with a graph then stay connected to it. Otherwise they are detached.
 
     Returns:
-        (B, C, h, w), works under `no_grad` and `inference_mode`.
+        (B, C, h, w), also under `no_grad` and `inference_mode`.
 
     Raises:
-        ValueError: features that are no maps, or a head that does not depend on them.
+        ValueError: features of another shape, or a score that does not depend on them.
     """
     if features.ndim != 4:
         raise ValueError(f"features: expected maps (B, C, h, w), got {tuple(features.shape)}")
     with torch.inference_mode(False), torch.enable_grad():
-        # A tensor made under inference_mode can't ask for a gradient; its copy can.
-        given = features.clone() if features.is_inference() else features
-        if not (create_graph and given.requires_grad):
-            given = given.detach().requires_grad_()
-        score = (target or Target())(head(given))
+        # A tensor of inference_mode can't require a gradient; a copy can.
+        leaf = features.clone() if features.is_inference() else features
+        if not (create_graph and leaf.requires_grad):
+            leaf = leaf.detach().requires_grad_()
+        score = (target or Target())(head(leaf))
         if not score.requires_grad:
             raise ValueError(
-                "the head's score carries no gradient with respect to the features; take off "
-                "no_grad, detach or a conversion to NumPy inside the head"
+                "head: expected a score that depends on the features, got one without a graph; "
+                "remove no_grad, detach or a conversion to NumPy inside the head"
             )
-        (gradient,) = torch.autograd.grad(score.sum(), given, create_graph=create_graph)
+        (gradient,) = torch.autograd.grad(score.sum(), leaf, create_graph=create_graph)
     return gradient
 
 
@@ -129,7 +130,7 @@ def grad_cam(
 ) -> Explanation:
     """Grad-CAM: `sum_k w_k A_k` with `w_k = 1/N sum_ij g_kij`; arguments as `score_gradient`.
 
-    Differentiable with `create_graph=True`; for a linear head that is a CAM's own derivative.
+    Differentiable with `create_graph=True`; for a linear head the derivative is that of the CAM.
 
     Source: Selvaraju et al., "Grad-CAM", ICCV 2017, eqs. 1 and 2.
     """
@@ -148,10 +149,10 @@ def grad_cam_plus_plus(
 
     `alpha = g^2 / (2 g^2 + S_k g^3)` with `S_k = sum_ij A_kij`, which is `1 / (2 + S_k g)` where
     g > 0 and not needed elsewhere. The paper's score is exp(z): its second and third derivatives
-    give these powers of g, and the remaining factor exp(z) only scales an image's map; it is left
-    out. Channels that speak against the class get weight 0.
+    are exp(z) times these powers of g. The common factor exp(z) only scales an image's map and is
+    left out. Channels with negative gradients only get weight 0.
 
-    Differentiable with `create_graph=True` but where a gradient changes its sign.
+    Differentiable with `create_graph=True`, except where a gradient changes its sign.
 
     Args:
         features: A (B, C, h, w). The paper takes A >= 0; where S_k is negative enough the
@@ -165,14 +166,14 @@ def grad_cam_plus_plus(
     """
     gradient = score_gradient(features, head, target, create_graph)
     mass = features.sum((2, 3), keepdim=True)
-    speaks_for = gradient > 0
-    safe = gradient.where(speaks_for, torch.ones_like(gradient))
+    positive = gradient > 0
+    safe = gradient.where(positive, torch.ones_like(gradient))
     denominator = 2 + mass * safe
     if epsilon:
         denominator = denominator + epsilon / safe.square()
-    speaks_for = speaks_for & (denominator != 0)
-    alpha = 1 / denominator.where(speaks_for, torch.ones_like(denominator))
-    weights = (alpha * safe).where(speaks_for, torch.zeros_like(safe)).sum((2, 3))
+    positive = positive & (denominator != 0)
+    alpha = 1 / denominator.where(positive, torch.ones_like(denominator))
+    weights = (alpha * safe).where(positive, torch.zeros_like(safe)).sum((2, 3))
     return Explanation(weighted_sum(weights, features), weights)
 
 
@@ -181,8 +182,8 @@ def hires_cam(
 ) -> Explanation:
     """HiResCAM: `sum_k g_k * A_k`, the gradient not averaged; arguments as `score_gradient`.
 
-    With a linear head and mean pooling it is Grad-CAM. With another pooling it weighs every cell's
-    evidence by its share in the score, `dP/dE_ij E_ij`.
+    With a linear head and mean pooling it is equal to Grad-CAM. With another pooling the evidence
+    of each cell is weighted by its influence on the score, `dP/dE_ij E_ij`.
 
     Source: Draelos and Carin, "Use HiResCAM instead of Grad-CAM", arXiv 2011.08891.
     """

@@ -1,12 +1,17 @@
-"""Explain the verdict of a `GAINMTL` by any of five methods, on the features its heads read."""
+"""Explain the output of a `GAINMTL` by one of five methods, on the features that its heads read.
+
+`randomisation_check` tests the methods: the map of a network that has lost what it learned must
+differ from the map of the trained one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gainmtl.explanation.gradient import (
     Explanation,
@@ -15,8 +20,7 @@ from gainmtl.explanation.gradient import (
     grad_cam_plus_plus,
     hires_cam,
 )
-from gainmtl.explanation.sanity import cascade
-from gainmtl.explanation.score_cam import score_cam
+from gainmtl.explanation.perturbation import score_cam
 from gainmtl.metrics.agreement import rank_correlation
 from gainmtl.model import GAINMTL
 
@@ -27,8 +31,8 @@ METHODS: dict[str, str] = {
     "hires_cam": "HiResCAM",
     "score_cam": "Score-CAM",
 }
-"""Names of the methods, and what readers call them."""
-GRADIENT = {
+"""Argument of `explain` to the name in the literature."""
+GRADIENT_METHODS = {
     "grad_cam": grad_cam,
     "grad_cam_plus_plus": grad_cam_plus_plus,
     "hires_cam": hires_cam,
@@ -36,8 +40,8 @@ GRADIENT = {
 
 
 def head_logits(model: GAINMTL, features: Tensor) -> Tensor:
-    """Features (B, C, h, w) to the deciding head's logits (B, K)."""
-    return model.decide(features).verdict.logits
+    """Features (B, C, h, w) to the logits (B, K) of the deciding head."""
+    return model.classify(features).output.logits
 
 
 def explain(
@@ -54,11 +58,12 @@ def explain(
         model: in `eval` mode, on the device of the images.
         images: (B, 3, H, W), normalised by `model.preprocess`.
         method: one of `METHODS`. `"cam"` is `out.cam`, the evidence map itself.
-        target: the score that is explained; `None` is the evidence of *defective*, with K > 2 of
-            the most probable defect class. A CAM is always of the evidence, and of the head that
-            reads what the attention left; the others are of the features below the attention.
-        chunk: see `score_cam`.
-        create_graph: differentiable, for a loss on the map.
+        target: the score that is explained; `None` is the evidence of the defect class, with K > 2
+            of the most probable one. It does not apply to `"cam"`. A CAM explains the deciding
+            head from the attended features; the other methods explain it from the features before
+            the attention.
+        chunk: masked images per forward pass; see `score_cam`.
+        create_graph: makes the map differentiable, for a loss on it.
 
     Raises:
         ValueError: an unknown method.
@@ -70,7 +75,7 @@ def explain(
         if method == "cam":
             return Explanation(_evidence(model, features), None)
         if target is None:
-            target = _verdict(model, features)
+            target = _default_target(model, features)
         if method == "score_cam":
             return score_cam(
                 images,
@@ -80,65 +85,160 @@ def explain(
                 chunk,
                 create_graph=create_graph,
             )
-        return GRADIENT[method](features, lambda a: head_logits(model, a), target, create_graph)
+        function = GRADIENT_METHODS[method]
+        return function(features, lambda a: head_logits(model, a), target, create_graph)
 
 
 def _evidence(model: GAINMTL, features: Tensor) -> Tensor:
-    """`A_c - A_0` of the deciding head, c as in `_verdict`; (B, 1, h, w)."""
-    verdict = model.decide(features).verdict
-    best = verdict.logits[:, 1:].argmax(1) + 1
+    """`A_c - A_0` of the deciding head, (B, 1, h, w); c is the most probable defect class."""
+    output = model.classify(features).output
+    best = output.logits[:, 1:].argmax(1) + 1
     rows = torch.arange(len(best), device=best.device)
-    return verdict.class_cam[rows, best][:, None] - verdict.class_cam[:, :1]
+    return output.class_cam[rows, best][:, None] - output.class_cam[:, :1]
 
 
-def _verdict(model: GAINMTL, features: Tensor) -> Target:
+def _default_target(model: GAINMTL, features: Tensor) -> Target:
+    """The evidence of the most probable defect class."""
     if len(model.classes) == 2:
         return Target()
     with torch.no_grad():
         return Target("evidence", head_logits(model, features)[:, 1:].argmax(1) + 1)
 
 
-class Survival(NamedTuple):
-    """How much of a method's maps is left while the network is randomised from the top."""
+class Randomised(NamedTuple):
+    """One stop of `randomise_top_down`."""
+
+    done: int
+    """Modules randomised so far, from the output down."""
+    share: float
+    """Share of the parameters randomised so far, in (0, 1]."""
+    name: str
+    """The lowest module randomised so far."""
+    model: nn.Module
+    """The network at this stop; the next stop changes it further."""
+
+
+def layers_top_down(model: nn.Module) -> list[str]:
+    """Names of the modules with parameters of their own, last registered first.
+
+    If the modules are registered in the order in which they run, this is the order from the output
+    to the input.
+    """
+    return [
+        name
+        for name, module in reversed(list(model.named_modules()))
+        if any(True for _ in module.parameters(recurse=False))
+    ]
+
+
+@torch.no_grad()
+def shuffle_(module: nn.Module, generator: torch.Generator) -> None:
+    """Shuffle the entries of each of the module's own tensors in place.
+
+    This removes what the layer learned and keeps the distribution of its values, so activations
+    keep their order of magnitude in any architecture. Vectors of the same length, such as scale,
+    shift, mean and variance of a batch norm, get the same permutation.
+    """
+    orders: dict[int, Tensor] = {}
+    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    for tensor in tensors:
+        count = tensor.numel()
+        if count < 2:
+            continue
+        if tensor.ndim > 1 or count not in orders:
+            order = torch.randperm(count, generator=generator)
+            if tensor.ndim == 1:
+                orders[count] = order
+        else:
+            order = orders[count]
+        tensor.copy_(tensor.flatten()[order.to(tensor.device)].view_as(tensor))
+
+
+def randomise_top_down(model: nn.Module, stops: int = 6, seed: int = 0) -> Iterator[Randomised]:
+    """Randomise a copy of `model` from the output down, and yield it at `stops` depths.
+
+    The first stop is the topmost module alone, the last one the whole network; the others lie
+    between at equal numbers of modules.
+
+    Source: the cascading randomisation of Adebayo et al., "Sanity Checks for Saliency Maps",
+    NeurIPS 2018. Deviation: parameters are shuffled within their tensor, not drawn anew; see
+    `shuffle_`.
+
+    Raises:
+        ValueError: a model without parameters, or fewer than one stop.
+    """
+    names = layers_top_down(model)
+    if not names or stops < 1:
+        raise ValueError(
+            f"randomise_top_down: expected at least one layer with parameters and one stop, got "
+            f"{len(names)} layers and {stops} stops"
+        )
+    counts = torch.linspace(1, len(names), min(stops, len(names))).round().int().tolist()
+    twin = copy.deepcopy(model)
+    modules = dict(twin.named_modules())
+    generator = torch.Generator().manual_seed(seed)
+    total = sum(p.numel() for p in twin.parameters())
+    changed = 0
+    for done, name in enumerate(names, 1):
+        shuffle_(modules[name], generator)
+        changed += sum(p.numel() for p in modules[name].parameters(recurse=False))
+        if done in counts:
+            yield Randomised(done, changed / total, name, twin)
+
+
+class RandomisationCheck(NamedTuple):
+    """How much a method's maps depend on the parameters; see `randomisation_check`."""
 
     method: str
     share: list[float]
     """Share of the parameters randomised, from 0."""
-    resemblance: list[float]
+    correlation: list[float]
     """Mean over images of |rank correlation| with the trained network's map; the first is 1."""
-    strangers: float
-    """The same between the trained network's maps of two different images: what resembling
-    nothing looks like on this grid."""
+    baseline: float
+    """Mean |rank correlation| between the trained network's maps of two different images: the
+    value of unrelated maps on this grid."""
 
 
-def survival(
+def randomisation_check(
     model: GAINMTL,
     images: Tensor,
     methods: Sequence[str] = tuple(METHODS),
     stops: int = 6,
     seed: int = 0,
-) -> list[Survival]:
+) -> list[RandomisationCheck]:
     """The randomisation check for several methods, on normalised images (B, 3, H, W), B >= 2.
 
-    The correlation is of maps after the ReLU and without its sign: a shuffled head may turn a map
-    over and still show the same shapes. An image whose map is constant resembles nothing: 0.
+    A method whose maps stay correlated with those of the trained network while the parameters are
+    randomised shows the image and not what the network learned. Maps are compared after the ReLU,
+    and correlations without their sign, because a shuffled head may invert a map and still show
+    the same shapes. A constant map has no correlation and counts as 0.
 
-    Source: see `sanity.cascade`.
+    Source: see `randomise_top_down`.
+
+    Raises:
+        ValueError: fewer than two images.
     """
     if len(images) < 2:
-        raise ValueError(f"survival: expected at least two images, got {len(images)}")
+        raise ValueError(f"randomisation_check: expected at least two images, got {len(images)}")
     trained = {name: explain(model, images, name).map for name in methods}
-    shares, found = [0.0], {name: [1.0] for name in methods}
-    for stop in cascade(model, stops, seed):
+    shares = [0.0]
+    correlations: dict[str, list[float]] = {name: [1.0] for name in methods}
+    for stop in randomise_top_down(model, stops, seed):
         assert isinstance(stop.model, GAINMTL)
         shares.append(stop.share)
         for name in methods:
-            found[name].append(_alike(trained[name], explain(stop.model, images, name).map))
+            randomised = explain(stop.model, images, name).map
+            correlations[name].append(_mean_correlation(trained[name], randomised))
     return [
-        Survival(name, shares, found[name], _alike(trained[name], trained[name].roll(1, 0)))
+        RandomisationCheck(
+            name,
+            shares,
+            correlations[name],
+            _mean_correlation(trained[name], trained[name].roll(1, 0)),
+        )
         for name in methods
     ]
 
 
-def _alike(a: Tensor, b: Tensor) -> float:
+def _mean_correlation(a: Tensor, b: Tensor) -> float:
     return float(rank_correlation(a, b).abs().nan_to_num(0.0).mean())

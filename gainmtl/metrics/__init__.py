@@ -1,99 +1,48 @@
-"""Measures: of the verdict, of the map, its sharpness, of pixels pooled, of faithfulness."""
+"""Measures of image classification, of maps and their sharpness, of pixels and faithfulness."""
 
-from __future__ import annotations
-
-from gainmtl.metrics.agreement import (
-    centre_map,
-    random_map,
-    rank_correlation,
-    soft_overlap,
-    uniform_map,
-)
-from gainmtl.metrics.classes import class_accuracy, macro_f1
+from gainmtl.metrics.agreement import centre_map as centre_map
+from gainmtl.metrics.agreement import random_map as random_map
+from gainmtl.metrics.agreement import rank_correlation as rank_correlation
+from gainmtl.metrics.agreement import soft_overlap as soft_overlap
+from gainmtl.metrics.agreement import uniform_map as uniform_map
+from gainmtl.metrics.classification import accuracy as accuracy
+from gainmtl.metrics.classification import auroc as auroc
+from gainmtl.metrics.classification import average_precision as average_precision
+from gainmtl.metrics.classification import class_accuracy as class_accuracy
+from gainmtl.metrics.classification import classification_report as classification_report
 from gainmtl.metrics.classification import (
-    accuracy,
-    auroc,
-    average_precision,
-    classification_report,
-    expected_calibration_error,
-    f1,
-    precision,
-    recall,
-    recall_at_fpr,
-    threshold_at_fpr,
+    expected_calibration_error as expected_calibration_error,
 )
-from gainmtl.metrics.faithfulness import Curve, deletion_curve, insertion_curve
-from gainmtl.metrics.histogram import PixelHistogram
-from gainmtl.metrics.maps import (
-    dice,
-    energy_inside,
-    false_activation,
-    fixed_iou,
-    map_iou,
-    oracle_map,
-    point_game,
-    positive_energy,
-)
-from gainmtl.metrics.pixels import (
-    aupro,
-    aupro_per_image,
-    pixel_ap,
-    pixel_auroc,
-    pooled_pixel_ap,
-)
-from gainmtl.metrics.road import RoadScores, road
-from gainmtl.metrics.sharpness import (
-    cam_contrast,
-    cam_dispersion,
-    cam_elliptic_area,
-    cam_entropy,
-    cam_relative_difference,
-    relative_spread,
-    vanished,
-)
-
-__all__ = [
-    "Curve",
-    "PixelHistogram",
-    "RoadScores",
-    "accuracy",
-    "aupro",
-    "aupro_per_image",
-    "auroc",
-    "average_precision",
-    "cam_contrast",
-    "cam_dispersion",
-    "cam_elliptic_area",
-    "cam_entropy",
-    "cam_relative_difference",
-    "centre_map",
-    "class_accuracy",
-    "classification_report",
-    "deletion_curve",
-    "dice",
-    "energy_inside",
-    "expected_calibration_error",
-    "f1",
-    "false_activation",
-    "fixed_iou",
-    "insertion_curve",
-    "macro_f1",
-    "map_iou",
-    "oracle_map",
-    "pixel_ap",
-    "pixel_auroc",
-    "point_game",
-    "pooled_pixel_ap",
-    "positive_energy",
-    "precision",
-    "random_map",
-    "rank_correlation",
-    "recall",
-    "recall_at_fpr",
-    "relative_spread",
-    "road",
-    "soft_overlap",
-    "threshold_at_fpr",
-    "uniform_map",
-    "vanished",
-]
+from gainmtl.metrics.classification import f1 as f1
+from gainmtl.metrics.classification import macro_f1 as macro_f1
+from gainmtl.metrics.classification import precision as precision
+from gainmtl.metrics.classification import recall as recall
+from gainmtl.metrics.classification import recall_at_fpr as recall_at_fpr
+from gainmtl.metrics.classification import threshold_at_fpr as threshold_at_fpr
+from gainmtl.metrics.faithfulness import Curve as Curve
+from gainmtl.metrics.faithfulness import RoadScores as RoadScores
+from gainmtl.metrics.faithfulness import deletion_curve as deletion_curve
+from gainmtl.metrics.faithfulness import faithfulness_scores as faithfulness_scores
+from gainmtl.metrics.faithfulness import insertion_curve as insertion_curve
+from gainmtl.metrics.faithfulness import road as road
+from gainmtl.metrics.histogram import PixelHistogram as PixelHistogram
+from gainmtl.metrics.maps import dice as dice
+from gainmtl.metrics.maps import energy_inside as energy_inside
+from gainmtl.metrics.maps import false_activation as false_activation
+from gainmtl.metrics.maps import fixed_iou as fixed_iou
+from gainmtl.metrics.maps import map_iou as map_iou
+from gainmtl.metrics.maps import oracle_map as oracle_map
+from gainmtl.metrics.maps import point_game as point_game
+from gainmtl.metrics.maps import positive_energy as positive_energy
+from gainmtl.metrics.pixels import aupro as aupro
+from gainmtl.metrics.pixels import aupro_per_image as aupro_per_image
+from gainmtl.metrics.pixels import pixel_ap as pixel_ap
+from gainmtl.metrics.pixels import pixel_auroc as pixel_auroc
+from gainmtl.metrics.pixels import pooled_pixel_ap as pooled_pixel_ap
+from gainmtl.metrics.sharpness import cam_contrast as cam_contrast
+from gainmtl.metrics.sharpness import cam_dispersion as cam_dispersion
+from gainmtl.metrics.sharpness import cam_elliptic_area as cam_elliptic_area
+from gainmtl.metrics.sharpness import cam_entropy as cam_entropy
+from gainmtl.metrics.sharpness import cam_relative_difference as cam_relative_difference
+from gainmtl.metrics.sharpness import relative_spread as relative_spread
+from gainmtl.metrics.sharpness import vanished as vanished

@@ -1,19 +1,20 @@
-"""Do two maps say the same, and what does a map that knows nothing score?"""
+"""Agreement of two maps, and baseline maps without information about the image."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's rank correlation of two maps (B, 1, h, w), (B,) float64 in [-1, 1].
 
-    The correlation of the ranks of the cells, ties sharing their mean rank, so it sees neither
-    scale nor shift nor any other increasing transform. NaN where one of the maps is constant.
+    The correlation of the ranks of the cells, where ties have their mean rank, so it is invariant
+    to scale, shift and every other increasing transform. NaN if one of the maps is constant.
     """
+    from scipy.stats import rankdata  # on demand: it takes a second
+
     if a.shape != b.shape or a.ndim != 4:
         raise ValueError(
             f"expected two maps of one shape (B, 1, h, w), got {tuple(a.shape)}, {tuple(b.shape)}"
@@ -28,9 +29,9 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
 def soft_overlap(a: Tensor, b: Tensor) -> Tensor:
     """sum(min(a, b)) / sum(max(a, b)) of two maps (B, 1, h, w) in [0, 1], (B,) float64 in [0, 1].
 
-    The Jaccard index of fuzzy sets (Ruzicka): of binary maps it is their IoU, and it asks for no
-    threshold. Unlike a mean distance it does not call two maps alike for being dark in most places.
-    NaN where both are 0 everywhere.
+    The Jaccard index of fuzzy sets (Ruzicka): the IoU for binary maps, without a threshold. Unlike
+    a mean distance, it is not high only because both maps are dark in most cells. NaN if both are
+    0 everywhere.
     """
     if a.shape != b.shape or a.ndim != 4:
         raise ValueError(
@@ -41,9 +42,9 @@ def soft_overlap(a: Tensor, b: Tensor) -> Tensor:
 
 
 def centre_map(count: int, grid: tuple[int, int], width: float = 0.25) -> Tensor:
-    """A Gaussian at the centre, (count, 1, h, w) in (0, 1]: where photographers put things.
+    """A Gaussian at the centre, (count, 1, h, w) in (0, 1], where objects often are in photographs.
 
-    `width` is its standard deviation as a share of the image's side.
+    `width` is its standard deviation as a share of the image side.
     """
     rows, columns = ((torch.arange(n) + 0.5) / n - 0.5 for n in grid)
     square = rows[:, None] ** 2 + columns[None] ** 2
@@ -51,7 +52,7 @@ def centre_map(count: int, grid: tuple[int, int], width: float = 0.25) -> Tensor
 
 
 def uniform_map(count: int, grid: tuple[int, int]) -> Tensor:
-    """One everywhere, (count, 1, h, w): no answer at all."""
+    """1 everywhere, (count, 1, h, w)."""
     return torch.ones(count, 1, *grid)
 
 

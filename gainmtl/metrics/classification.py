@@ -1,7 +1,9 @@
-"""Measures of the verdict on whole images: scores (N,), labels (N,) with 1 = defective.
+"""Image-level classification measures: scores (N,), labels (N,) with 1 = defective.
 
-The verdict is `score >= threshold`. A measure that the data do not define is NaN: AUROC with
-one class, precision without a verdict "defective", recall without a defect.
+An image is predicted defective if `score >= threshold`. Undefined measures are NaN: AUROC with one
+class, precision without a prediction "defective", recall without a defect. For more than two
+classes see `class_accuracy` and `macro_f1`, which take predicted and true classes (N,) as numbers
+or names.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from gainmtl.metrics.ranking import (
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     """Area under the ROC curve: P(s⁺ > s⁻) + P(s⁺ = s⁻) / 2; NaN with one class only.
 
-    Equals `sklearn.metrics.roc_auc_score`, some ten times faster on a thousand images, which
-    is what a bootstrap needs.
+    Equals `sklearn.metrics.roc_auc_score`, but is about ten times faster on a thousand images,
+    which a bootstrap needs.
     """
     return float(curve_auroc(_curve(scores, labels)))
 
@@ -35,7 +37,7 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def recall_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
-    """Best recall on the ROC curve with false alarm rate <= fpr; points are not interpolated.
+    """Highest recall on the ROC curve with false alarm rate <= fpr, without interpolation.
 
     NaN with one class only.
     """
@@ -47,16 +49,17 @@ def recall_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
 
 
 def threshold_at_fpr(scores: ArrayLike, labels: ArrayLike, max_fpr: float = 0.05) -> float:
-    """The smallest threshold with at most a share `max_fpr` of false alarms on normals.
+    """The lowest threshold with a false alarm rate on normal samples of at most `max_fpr`.
 
-    With n normals, k = ⌊max_fpr · n⌋ may be called defective, so the threshold must exceed the
-    (k+1)-th largest normal score, s. No smallest number exceeds s; but all thresholds above s,
-    up to the next score observed, of either class, give the same verdicts, and the middle of
-    that gap is returned, so that rounding flips none of them. Where no score lies above s it
-    is the next float32. Ties at s all stay below: there may then be fewer than k alarms.
-    If max_fpr lets every normal pass, the threshold is the smallest score.
+    With n normal samples, k = ⌊max_fpr · n⌋ may be predicted defective, so the threshold must
+    exceed the (k+1)-th largest normal score, s. All thresholds above s, up to the next score of
+    either class, give the same predictions. The middle of that gap is returned, so that rounding
+    changes no prediction; if no score exceeds s, it is the next float32 after s. Normal samples
+    that tie at s all stay below, so there may be fewer than k false alarms. If all n are allowed,
+    the threshold is the smallest score.
 
-    Raises ValueError if there is no normal sample.
+    Raises:
+        ValueError: no normal sample, or `max_fpr` outside [0, 1].
     """
     values, is_defective = _checked(scores, labels)
     normals = values[~is_defective]
@@ -72,19 +75,19 @@ def threshold_at_fpr(scores: ArrayLike, labels: ArrayLike, max_fpr: float = 0.05
     if len(above) == 0:
         return float(np.nextafter(np.float32(excluded), np.float32(math.inf)))
     following = float(above.min())
-    # float32 is what a model's scores are compared in: the middle must still lie in the gap there.
+    # A model compares its scores in float32, so the middle must lie in the gap in float32.
     middle = float(np.float32(excluded + (following - excluded) / 2))
     return middle if excluded < middle <= following else following
 
 
 def accuracy(scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5) -> float:
-    """Share of right verdicts; NaN without samples."""
+    """Share of correct predictions; NaN without samples."""
     hits, false_alarms, misses, rejections = _confusion(scores, labels, threshold)
     return _ratio(hits + rejections, hits + false_alarms + misses + rejections)
 
 
 def precision(scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5) -> float:
-    """TP / (TP + FP); NaN if nothing is called defective."""
+    """TP / (TP + FP); NaN if nothing is predicted defective."""
     hits, false_alarms, _, _ = _confusion(scores, labels, threshold)
     return _ratio(hits, hits + false_alarms)
 
@@ -96,7 +99,7 @@ def recall(scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5) -> floa
 
 
 def f1(scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5) -> float:
-    """2 TP / (2 TP + FP + FN); NaN if nothing is defective and nothing is called so."""
+    """2 TP / (2 TP + FP + FN); NaN if nothing is defective and nothing is predicted defective."""
     hits, false_alarms, misses, _ = _confusion(scores, labels, threshold)
     return _ratio(2 * hits, 2 * hits + false_alarms + misses)
 
@@ -106,9 +109,11 @@ def expected_calibration_error(
 ) -> float:
     """Σ_b (n_b / n) · |mean probability - share defective| over equal-width bins of [0, 1].
 
-    Of the probability of a defect, not of the more probable class (Guo et al. 2017 use the
-    latter). Bins are [lo, hi), the last one closed. NaN without samples.
-    Raises ValueError for probabilities outside [0, 1].
+    Of the probability of a defect; Guo et al. (ICML 2017) use the more probable class instead.
+    Bins are [lo, hi), the last one closed. NaN without samples.
+
+    Raises:
+        ValueError: probabilities outside [0, 1].
     """
     values, is_defective = _checked(probabilities, labels)
     if len(values) == 0:
@@ -127,9 +132,9 @@ def expected_calibration_error(
 def classification_report(
     scores: ArrayLike, labels: ArrayLike, threshold: float = 0.5
 ) -> dict[str, float]:
-    """Every measure of the verdict, by the metric names of `results.json`.
+    """All binary measures by their metric names in results files.
 
-    `ece` is NaN where the scores leave [0, 1], for they are then no probabilities.
+    `ece` is NaN if scores lie outside [0, 1], because they are not probabilities then.
     """
     values, is_defective = _checked(scores, labels)
     probable = len(values) > 0 and values.min() >= 0 and values.max() <= 1
@@ -172,10 +177,10 @@ def _curve(scores: ArrayLike, labels: ArrayLike) -> RankingCurve:
 
 
 def _highest_excluded(normals: Array, max_fpr: float) -> float:
-    """The largest normal score that must stay below the threshold; -inf if none must."""
+    """The largest normal score that must be below the threshold; -inf if there is none."""
     if not 0 <= max_fpr <= 1:
         raise ValueError(f"a false alarm rate lies in [0, 1], found {max_fpr}")
-    # 0.29 · 100 is 28.999…96 in floating point; the slack gives the 29th alarm back.
+    # 0.29 · 100 is 28.999…96 in floating point; the slack allows the 29th alarm.
     allowed = math.floor(max_fpr * len(normals) + 1e-9)
     if allowed >= len(normals):
         return -math.inf
@@ -183,7 +188,7 @@ def _highest_excluded(normals: Array, max_fpr: float) -> float:
 
 
 def _confusion(scores: ArrayLike, labels: ArrayLike, threshold: float) -> tuple[int, int, int, int]:
-    """Hits, false alarms, misses, right rejections."""
+    """Hits, false alarms, misses, correct rejections."""
     values, is_defective = _checked(scores, labels)
     flagged = values >= threshold
     hits = int((flagged & is_defective).sum())
@@ -194,3 +199,35 @@ def _confusion(scores: ArrayLike, labels: ArrayLike, threshold: float) -> tuple[
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
+
+
+def class_accuracy(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Share of images whose predicted class is the true one, in [0, 1]; NaN without images."""
+    p, t = _checked_classes(predicted, true)
+    return float((p == t).mean()) if len(p) else math.nan
+
+
+def macro_f1(predicted: ArrayLike, true: ArrayLike) -> float:
+    """`mean_c 2 TP_c / (2 TP_c + FP_c + FN_c)` over the classes that occur in either, in [0, 1].
+
+    Rare and frequent classes have the same weight. NaN without images. Equals
+    `sklearn.metrics.f1_score(average="macro")`.
+    """
+    classes = np.concatenate(_checked_classes(predicted, true))
+    if not len(classes):
+        return math.nan
+    _, codes = np.unique(classes, return_inverse=True)
+    p, t = np.split(codes, 2)
+    count = int(codes.max()) + 1
+    hits, predictions, truths = (np.bincount(x, minlength=count) for x in (t[p == t], p, t))
+    return float((2 * hits / (predictions + truths)).mean())
+
+
+def _checked_classes(predicted: ArrayLike, true: ArrayLike) -> tuple[Array, Array]:
+    p, t = np.asarray(predicted), np.asarray(true)
+    if p.ndim != 1 or p.shape != t.shape:
+        raise ValueError(
+            "predicted and true classes must be vectors of one length, found shapes "
+            f"{p.shape} and {t.shape}"
+        )
+    return p, t

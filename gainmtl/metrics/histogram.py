@@ -1,4 +1,4 @@
-"""Pixel scores as per-image histograms: small enough to keep, add up and resample."""
+"""Pixel scores as one histogram per image: small enough to store, add and resample."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from gainmtl.metrics.ranking import (
 class PixelHistogram:
     """Counts of pixel scores in equal bins over [low, high], one row per image.
 
-    Its measures are those of scores rounded down to their bin; scores beyond the range count
-    in the end bins. For maps far from evenly spread (a sharp sigmoid) take a range in which
-    they spread, such as that of their logits.
+    Its measures are those of scores rounded down to their bin; scores outside the range count in
+    the first or last bin. For maps whose values crowd at 0 or 1, such as a steep sigmoid, use the
+    logits and their range.
     """
 
     positives: Array
@@ -34,7 +34,7 @@ class PixelHistogram:
     low: float
     high: float
     regions: Array | None = None
-    """(N, bins) float32, defect pixels that count 1 / (size of their region), for `aupro`."""
+    """(N, bins) float32, defect pixels weighted by 1 / (size of their region), for `aupro`."""
 
     @classmethod
     def of(
@@ -46,7 +46,13 @@ class PixelHistogram:
         high: float = 1.0,
         by_region: bool = False,
     ) -> PixelHistogram:
-        """Count maps (B, 1, h, w), resized to masks (B, 1, H, W); `by_region` also for `aupro`."""
+        """Histograms of maps (B, 1, h, w), resized to masks (B, 1, H, W).
+
+        `by_region` also counts regions, for `aupro`.
+
+        Raises:
+            ValueError: not low < high, no bins, or masks that don't fit the maps.
+        """
         if not (low < high and bins >= 1):
             raise ValueError(f"expected low < high and bins >= 1, found {low}, {high}, {bins}")
         rows = np.zeros((2, len(maps), bins), dtype=np.int32)
@@ -63,7 +69,11 @@ class PixelHistogram:
         return cls(rows[0], rows[1], low, high, regions)
 
     def __add__(self, other: PixelHistogram) -> PixelHistogram:
-        """The images of both, in order."""
+        """The images of both, in order.
+
+        Raises:
+            ValueError: other low, high or bins.
+        """
         here = (self.low, self.high, self.positives.shape[1])
         there = (other.low, other.high, other.positives.shape[1])
         if here != there:
@@ -86,38 +96,40 @@ class PixelHistogram:
         return len(self.positives)
 
     def average_precision(self, weights: ArrayLike | None = None) -> Array:
-        """Pooled pixel AP, (...), with images taken `weights` (..., N) times, by default once."""
+        """Pooled pixel AP, (...); image n counts `weights` (..., N) times, by default once."""
         return curve_average_precision(self._curve(weights))
 
     def auroc(self, weights: ArrayLike | None = None) -> Array:
-        """Pooled pixel AUROC, (...), with images taken `weights` (..., N) times."""
+        """Pooled pixel AUROC, (...), weighted as in `average_precision`."""
         return curve_auroc(self._curve(weights))
 
     def aupro(self, weights: ArrayLike | None = None, max_fpr: float = 0.3) -> Array:
-        """Pooled AUPRO, (...), as `metrics.aupro`, with images taken `weights` (..., N) times.
+        """Pooled AUPRO, (...), as `metrics.aupro`, weighted as in `average_precision`.
 
         Raises:
-            ValueError: the histogram was not counted `by_region`.
+            ValueError: the histogram was made without `by_region`.
         """
         if self.regions is None:
-            raise ValueError("aupro: count the histogram with by_region=True")
+            raise ValueError(
+                "aupro: expected a histogram with regions, found none; count the histogram with "
+                "by_region=True"
+            )
         curve = self._curve(weights, self.regions)
         shape = curve.true.shape[:-1]
         flat = (a.reshape(-1, a.shape[-1]) for a in (curve.true, curve.false, curve.false_above))
         totals = np.broadcast_to(curve.negatives, shape).reshape(-1)
         areas = [
-            curve_partial_area(RankingCurve(*one), max_fpr)
-            for one in zip(*flat, totals, strict=True)
+            curve_partial_area(RankingCurve(*counts), max_fpr)
+            for counts in zip(*flat, totals, strict=True)
         ]
         return np.array(areas).reshape(shape)
 
     def _curve(self, weights: ArrayLike | None, positives: Array | None = None) -> RankingCurve:
-        taken = np.ones(len(self)) if weights is None else np.asarray(weights, dtype=np.float64)
-        if taken.shape[-1:] != (len(self),):
-            raise ValueError(f"weights must be (..., {len(self)}), found {taken.shape}")
+        w = np.ones(len(self)) if weights is None else np.asarray(weights, dtype=np.float64)
+        if w.shape[-1:] != (len(self),):
+            raise ValueError(f"weights must be (..., {len(self)}), found {w.shape}")
         # float64 counts are exact up to 2^53 pixels.
-        counted = self.positives if positives is None else positives
-        true = np.cumsum((taken @ counted)[..., ::-1], axis=-1)
-        counts = (taken @ self.negatives)[..., ::-1]
+        true = np.cumsum((w @ (self.positives if positives is None else positives))[..., ::-1], -1)
+        counts = (w @ self.negatives)[..., ::-1]
         false = np.cumsum(counts, axis=-1)
         return RankingCurve(true, false, false - counts, false[..., -1])

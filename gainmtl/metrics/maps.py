@@ -1,9 +1,9 @@
-"""Does the map point at the defect? One figure per image.
+"""Localization measures of maps against masks, one value per image.
 
-Measures take `maps` (B, 1, h, w), unbounded unless stated, and `masks` (B, 1, H, W), a defect
-where > 0.5, and return (B,) float64 on the CPU. Maps are resized to the mask bilinearly (half
-pixel centres). An image with an empty mask has no answer and scores NaN: normal images are
-what `false_activation` is for, and defective images without a mask must be left out.
+They take `maps` (B, 1, h, w), unbounded unless stated, and `masks` (B, 1, H, W), defect where
+> 0.5, and return (B,) float64 on the CPU. Maps are resized to the masks bilinearly (half-pixel
+centres). The value is NaN for an empty mask. `false_activation` is for normal images; defective
+images without a mask must be left out.
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ from torch import Tensor
 
 
 def map_iou(maps: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:
-    """|P and M| / |P or M|, P where the map, scaled by its own minimum and maximum, > threshold.
+    """|P ∩ M| / |P ∪ M| in [0, 1], with P = min-max scaled map > threshold.
 
-    In [0, 1]. A constant map singles nothing out: P is empty and the IoU 0.
+    For a constant map P is empty and the IoU is 0.
     """
     pixels, inside = aligned(maps, masks)
     return _iou(_min_max(pixels) > threshold, inside)
 
 
 def fixed_iou(maps: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:
-    """|P and M| / |P or M| with P = map > threshold, for maps whose level has a meaning."""
+    """|P ∩ M| / |P ∪ M| in [0, 1], with P = map > threshold, for maps on a fixed scale."""
     pixels, inside = aligned(maps, masks)
     return _iou(pixels > threshold, inside)
 
 
 def dice(maps: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:
-    """2 |P and M| / (|P| + |M|) with P = map > threshold, in [0, 1]; no min-max."""
+    """2 |P ∩ M| / (|P| + |M|) in [0, 1], with P = map > threshold, without min-max scaling."""
     pixels, inside = aligned(maps, masks)
-    found = pixels > threshold
-    return _ratio(2 * _count(found & inside), _count(found) + _count(inside), inside)
+    predicted = pixels > threshold
+    return _ratio(2 * _count(predicted & inside), _count(predicted) + _count(inside), inside)
 
 
 def point_game(maps: Tensor, masks: Tensor, tolerance: float = 0.0) -> Tensor:
     """1 if the highest pixel is in the mask, or at most `tolerance` pixels from it; else 0.
 
-    Zhang et al. 2016. Where several pixels share the maximum it is the share of them that hits,
-    the expectation of drawing one at random; so a constant map scores the share of the image
-    that the mask covers. The paper allows 15 pixels on photographs; the default here is none.
+    If several pixels share the maximum, it is the share of them that hit, which is the expectation
+    for a random one of them. So for a constant map it is the share of the image that the mask
+    covers. Source: the pointing game of Zhang et al., "Top-down Neural Attention by Excitation
+    Backprop", ECCV 2016, with a tolerance of 15 pixels.
     """
     pixels, inside = aligned(maps, masks)
     target = inside if tolerance <= 0 else _dilated(inside, tolerance)
@@ -51,11 +52,11 @@ def point_game(maps: Tensor, masks: Tensor, tolerance: float = 0.0) -> Tensor:
 
 
 def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
-    """Σ_mask m / Σ m, m the map scaled to [0, 1] by its own minimum and maximum.
+    """Σ_mask m / Σ m in [0, 1], with m the min-max scaled map.
 
-    In [0, 1]. Min-max turns the map's lowest level into zero, whatever it was, so a map that is
-    negative almost everywhere gets energy there: `positive_energy` has no such step. A
-    constant map scores the share of the image that the mask covers, like even energy.
+    Min-max scaling maps the lowest value to zero, so regions of negative values count as energy;
+    `positive_energy` does not scale. A constant map scores the share of the image that the mask
+    covers.
     """
     pixels, inside = aligned(maps, masks)
     scaled = _min_max(pixels)
@@ -64,17 +65,17 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def positive_energy(maps: Tensor, masks: Tensor) -> Tensor:
-    """Σ_mask relu(map) / Σ relu(map): where the evidence *for* a defect lies. In [0, 1].
+    """Σ_mask relu(map) / Σ relu(map) in [0, 1]: the share of the evidence *for* a defect.
 
-    A map without any positive value scores 0, not NaN: it does not show the defect, and NaN
-    would take the failure out of the mean.
+    0 for a map without a positive value, not NaN: it fails to show the defect, and NaN would
+    remove this failure from the mean.
     """
     pixels, inside = aligned(maps, masks)
     return _energy(pixels.clamp(min=0), inside)
 
 
 def false_activation(maps: Tensor, threshold: float = 0.5) -> Tensor:
-    """(B,) share of cells > threshold, for maps in [0, 1] of normal images, on their own grid."""
+    """(B,) share of cells > threshold, for maps in [0, 1] of normal images; no resizing."""
     pixels = _checked_maps(maps)
     return (pixels > threshold).double().mean(dim=(1, 2, 3))
 
@@ -82,15 +83,15 @@ def false_activation(maps: Tensor, threshold: float = 0.5) -> Tensor:
 def oracle_map(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B, 1, h, w) in [0, 1]: the share of each cell that is defect.
 
-    Scored like a map, it shows what the grid alone costs a map that is right. No upper bound: on a
-    defect whose rim shares cells with sound surface, a map that keeps to the inner cells has more
-    positive energy. Cells that do not divide the mask evenly overlap by up to a pixel.
+    Its scores show the loss that is due to the grid alone. They are not upper bounds: a map that
+    marks only the inner cells of a defect has a higher positive energy. If the grid does not
+    divide the mask evenly, cells overlap by up to one pixel.
     """
     return F.adaptive_avg_pool2d((masks > 0.5).float(), grid)
 
 
 def aligned(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (B, 1, H, W) float32 resized to the masks, and the masks as booleans, on the CPU."""
+    """Maps (B, 1, H, W) float32 resized to the masks, and the masks as bool, on the CPU."""
     pixels = _checked_maps(maps)
     if masks.ndim != 4 or masks.shape[1] != 1 or len(masks) != len(maps):
         raise ValueError(
@@ -99,8 +100,8 @@ def aligned(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     inside = masks.detach().to("cpu") > 0.5
     size = (inside.shape[-2], inside.shape[-1])
     if pixels.shape[-2:] != inside.shape[-2:]:
-        # In float64 and back: rounding of the weights would otherwise break ties between equal
-        # cells, and a constant map would come out as noise.
+        # In float64 and back, because rounding of the weights breaks ties between equal cells and
+        # turns a constant map into noise.
         resized = F.interpolate(pixels.double(), size, mode="bilinear", align_corners=False)
         pixels = resized.float()
     return pixels, inside
@@ -116,7 +117,7 @@ def _checked_maps(maps: Tensor) -> Tensor:
 
 
 def _min_max(pixels: Tensor) -> Tensor:
-    """Each image scaled to [0, 1], float64; a constant image becomes zero."""
+    """Each map min-max scaled to [0, 1], float64; a constant map becomes 0."""
     values = pixels.double()
     low = values.amin(dim=(1, 2, 3), keepdim=True)
     span = values.amax(dim=(1, 2, 3), keepdim=True) - low
@@ -128,13 +129,13 @@ def _count(pixels: Tensor) -> Tensor:
 
 
 def _ratio(part: Tensor, whole: Tensor, inside: Tensor) -> Tensor:
-    """part / whole, 0 where the whole is 0, NaN where the mask is empty; all (B,)."""
+    """part / whole, 0 if whole is 0, NaN if the mask is empty; all (B,)."""
     value = torch.where(whole > 0, part / whole.where(whole > 0, torch.ones_like(whole)), 0.0)
     return value.masked_fill(~inside.flatten(1).any(dim=1), torch.nan)
 
 
-def _iou(found: Tensor, inside: Tensor) -> Tensor:
-    return _ratio(_count(found & inside), _count(found | inside), inside)
+def _iou(predicted: Tensor, inside: Tensor) -> Tensor:
+    return _ratio(_count(predicted & inside), _count(predicted | inside), inside)
 
 
 def _energy(energy: Tensor, inside: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Ranking of pixels, free of any threshold: per image, or pooled over a test set.
+"""Threshold-free ranking measures of pixels: per image, or pooled over a test set.
 
 `maps` (B, 1, h, w), unbounded, are resized bilinearly to `masks` (B, 1, H, W) in chunks, so
 that a thousand images of 192 x 192 (37 million pixels) need little more memory than their
-defect pixels. Pooled measures take every pixel of every image given: normal images belong in
-(their mask is all zero), defective images without a mask do not.
+defect pixels. Pooled measures use all pixels of all images: include normal images with an all-zero
+mask, and leave out defective images without a mask.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHUNK_PIXELS = 4_000_000
 
 
 def pixel_ap(maps: Tensor, masks: Tensor) -> Tensor:
-    """(B,) average precision of the pixels of each image; NaN where the mask is empty."""
+    """(B,) average precision of the pixels of each image; NaN if the mask is empty."""
     values = []
     for index in range(len(maps)):
         pixels, inside = aligned(maps[index : index + 1], masks[index : index + 1])
@@ -50,26 +50,29 @@ def pixel_auroc(maps: Tensor, masks: Tensor) -> float:
 
 
 def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
-    """Area under the per-region overlap, for false positive rates up to max_fpr, in [0, 1].
+    """Area under the per-region overlap for false positive rates up to max_fpr, in [0, 1].
 
-    At a threshold, the overlap is the share of a defect region (8-connected component) that
-    lies above it, averaged over all regions of the test set; the rate is the share of defect-
-    free pixels above it. Divided by max_fpr. Exact: all thresholds, interpolated at the limit,
-    regions of all images pooled (Bergmann et al. 2021). NaN without regions.
+    At a threshold, the overlap of a defect region (8-connected component) is the share of its
+    pixels above the threshold, averaged over the regions of all images. The false positive rate is
+    the share of defect-free pixels above it. The area is divided by max_fpr. It is exact: all
+    thresholds, interpolated at max_fpr. NaN without regions.
 
     With each pixel weighted by 1 / (size of its region) the overlap is a recall, so this is a
     partial area under a weighted ROC curve.
+
+    Source: Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021.
     """
     return curve_partial_area(_pooled_curve(maps, masks, by_region=True), max_fpr)
 
 
 def aupro_per_image(maps: Tensor, masks: Tensor, steps: int = 200, max_fpr: float = 0.3) -> Tensor:
-    """(B,) the variant of the code published with reverse distillation; NaN where no defect is.
+    """(B,) AUPRO as in the published code of reverse distillation; NaN without a defect.
 
-    For comparison with papers only. Each defective image is measured alone, normal images not at
-    all; `steps` equal thresholds from its lowest to its highest score, `>` and not `>=`; points
-    with a false positive rate below max_fpr are kept, the curve is not continued to the limit, and
-    rates are divided by their largest. `aupro` does none of this and is lower or higher.
+    Only for comparison with papers. Each defective image is measured on its own and normal images
+    are not. There are `steps` equidistant thresholds from the lowest to the highest score, with
+    `>` instead of `>=`. Points with a false positive rate below max_fpr are kept, the curve is not
+    interpolated at max_fpr, and rates are divided by the largest kept rate. `aupro` may be lower
+    or higher.
     """
     values = []
     for index in range(len(maps)):
@@ -80,9 +83,9 @@ def aupro_per_image(maps: Tensor, masks: Tensor, steps: int = 200, max_fpr: floa
             continue
         low, high = float(scores.min()), float(scores.max())
         weights, count = region_weights(mask), ndimage.label(mask, np.ones((3, 3)))[1]
-        steep = [low + (high - low) / steps * k for k in range(steps)]
-        overlap = np.array([(weights * (scores[mask] > t)).sum() / count for t in steep])
-        rate = np.array([(scores[~mask] > t).mean() for t in steep])
+        thresholds = [low + (high - low) / steps * k for k in range(steps)]
+        overlap = np.array([(weights * (scores[mask] > t)).sum() / count for t in thresholds])
+        rate = np.array([(scores[~mask] > t).mean() for t in thresholds])
         kept = rate < max_fpr
         x, y = rate[kept], overlap[kept]
         if not kept.any() or x.max() == 0:
@@ -110,13 +113,15 @@ def chunks(maps: Tensor, masks: Tensor) -> Iterator[tuple[Array, Array]]:
 
 def _pooled_curve(maps: Tensor, masks: Tensor, by_region: bool = False) -> RankingCurve:
     if len(maps) != len(masks):
-        raise ValueError(f"one mask for each map expected, found {len(maps)} and {len(masks)}")
+        raise ValueError(
+            f"expected one mask for each map, found {len(maps)} maps and {len(masks)} masks"
+        )
     scores, weights = [np.empty(0, np.float32)], [np.empty(0)]
     for pixels, inside in chunks(maps, masks):
         scores.append(pixels[inside])
         if by_region:
             weights += [region_weights(mask) for mask in inside]
-    # Resized once more rather than kept: the negatives are the bulk of the memory.
+    # The maps are resized a second time, because keeping all negatives takes too much memory.
     negatives = (pixels[~inside] for pixels, inside in chunks(maps, masks))
     return ranking_curve(
         np.concatenate(scores), negatives, np.concatenate(weights) if by_region else None

@@ -1,7 +1,7 @@
-"""Ranking measures from one curve, for images and for tens of millions of pixels alike.
+"""Ranking measures from one curve, for images and for tens of millions of pixels.
 
-Only the scores of positives can change recall, so the curve is evaluated at those alone, and
-negatives are counted in chunks: they are never held, or sorted, together.
+Recall changes only at scores of positives, so the curve is evaluated only there. Negatives are
+counted in chunks, so that they are never in memory, or sorted, all at once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Array = NDArray[Any]
 
 
 class RankingCurve(NamedTuple):
-    """Counts at T descending thresholds t; leading axes, where there are any, are resamples."""
+    """Counts at T descending thresholds t; leading axes, if any, are resamples."""
 
     true: Array
     """(..., T) weight of the positives that score >= t."""
     false: Array
     """(..., T) number of negatives that score >= t."""
     false_above: Array
-    """(..., T) number of negatives that score > t; the rest of `false` ties with positives."""
+    """(..., T) number of negatives that score > t; the others of `false` tie with positives."""
     negatives: Array
     """(...) number of negatives in all."""
 
@@ -31,10 +31,12 @@ class RankingCurve(NamedTuple):
 def ranking_curve(
     positives: Array, negatives: Iterable[Array], weights: Array | None = None
 ) -> RankingCurve:
-    """Count positives and negatives at every distinct score of a positive.
+    """Counts of positives and negatives at every distinct score of a positive.
 
-    positives (P,) scores; negatives: chunks of scores, each sorted in turn; weights (P,), by
-    default 1. Memory is that of the positives and of one chunk.
+    Args:
+        positives: (P,) scores.
+        negatives: chunks of scores; one chunk at a time is in memory.
+        weights: (P,) of the positives, by default 1.
     """
     thresholds, place = np.unique(positives, return_inverse=True)
     gained = np.bincount(place, weights, minlength=len(thresholds))
@@ -55,18 +57,18 @@ def ranking_curve(
 
 
 def curve_auroc(curve: RankingCurve) -> Array:
-    """P(positive scores higher than negative) + P(tie) / 2, (...); NaN if either is missing."""
+    """P(s⁺ > s⁻) + P(s⁺ = s⁻) / 2, (...); NaN without positives or without negatives."""
     gained = np.diff(curve.true, axis=-1, prepend=0)
-    beaten = curve.negatives[..., None] - (curve.false + curve.false_above) / 2
+    below = curve.negatives[..., None] - (curve.false + curve.false_above) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         pairs = _last(curve.true) * curve.negatives
-        return np.asarray((gained * beaten).sum(axis=-1) / pairs)
+        return np.asarray((gained * below).sum(axis=-1) / pairs)
 
 
 def curve_average_precision(curve: RankingCurve) -> Array:
-    """Σ_t (recall_t - recall_{t-1}) · precision_t without interpolation, (...); NaN if no positive.
+    """Σ_t (R_t - R_{t-1}) P_t, (...), with recall R and precision P; no interpolation.
 
-    A group of tied scores is one threshold.
+    Tied scores are one threshold. NaN without positives.
     """
     gained = np.diff(curve.true, axis=-1, prepend=0)
     flagged = curve.true + curve.false
@@ -76,17 +78,20 @@ def curve_average_precision(curve: RankingCurve) -> Array:
 
 
 def curve_partial_area(curve: RankingCurve, max_fpr: float) -> float:
-    """Area under (false share, true share) for false share <= max_fpr, divided by max_fpr.
+    """Area under the ROC curve (T,) for false positive rates <= max_fpr, divided by max_fpr.
 
-    The curve (T,) is piecewise linear and is interpolated exactly at the limit. NaN if there
-    are no positives or no negatives.
+    The curve is piecewise linear and is interpolated at max_fpr. NaN without positives or without
+    negatives.
+
+    Raises:
+        ValueError: max_fpr outside (0, 1].
     """
     if not 0 < max_fpr <= 1:
         raise ValueError(f"max_fpr must lie in (0, 1], found {max_fpr}")
     if len(curve.true) == 0 or curve.negatives == 0:
         return float("nan")
     true = np.concatenate([[0], curve.true]) / curve.true[-1]
-    # Each threshold adds two corners: level until its score is met, then up (slanted by ties).
+    # Each threshold adds two corners: first to the right, then up, or diagonally for ties.
     x = np.stack([curve.false_above, curve.false], axis=1).ravel() / curve.negatives
     y = np.stack([true[:-1], true[1:]], axis=1).ravel()
     x, y = np.concatenate([[0], x, [1]]), np.concatenate([[0], y, [1]])

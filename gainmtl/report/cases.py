@@ -1,4 +1,4 @@
-"""Images to be judged, labelled or not, read at the size of their files."""
+"""Cases: the images of a report, with or without labels, read at the size of their files."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from gainmtl.datasets.images import boxes_mask, check_readable, read_image, read
 from gainmtl.types import NORMAL
 
 NEW = "new"
-"""The split of images that nobody labelled."""
+"""The split of unlabelled images."""
 
 
 class Case(NamedTuple):
-    """One image to be judged, and what is known of it; `None` where nobody said."""
+    """One image of a report and its labels; `None` if unknown."""
 
     name: str
     split: str
     fold: int
-    """Which of the models judges it."""
+    """Index of the model that predicts it."""
     is_defective: bool | None
     defect_type: str | None
     group: str | None
     read: Callable[[], Tensor]
     """The image, (3, H, W) uint8 of its own size."""
     read_mask: Callable[[], Tensor | None]
-    """The mask, (1, H, W) bool of the image's size; `None` without one, and on normal images."""
+    """The mask, (1, H, W) bool of the image's size; `None` without a mask and for normal images."""
 
     @property
     def true_label(self) -> str | None:
-        """`"normal"`, `"defective"` or, unknown, `None`."""
+        """`"normal"`, `"defective"`, or `None` if unknown."""
         return {None: None, True: "defective", False: NORMAL}[self.is_defective]
 
 
 def cases_of(dataset: Any, split: str, fold: int = 0) -> list[Case]:
-    """The images of a part of `datasets.load`, at the size of their files where they have one."""
+    """The images of one part of `Data`, at the size of their files; synthetic ones as rendered."""
     cases = []
     for index, name in enumerate(dataset.names):
         if isinstance(dataset, ImageDataset):
@@ -67,9 +67,11 @@ def cases_of(dataset: Any, split: str, fold: int = 0) -> list[Case]:
 def cases_in(folder: str | Path) -> list[Case]:
     """The unlabelled images of a folder and its sub-folders.
 
+    All headers are read here, so that an unreadable file is reported before any prediction.
+
     Raises:
         FileNotFoundError: no such folder, or no image in it.
-        ValueError: a file that is no image; its name. Every header is read, before any verdict.
+        ValueError: a file that can't be read as an image; names it.
     """
     paths = list_images(folder)
     for path in paths:

@@ -1,4 +1,4 @@
-"""The parts of a report page: one HTML file, no network, light or dark, wide or narrow."""
+"""HTML parts of the report page: one self-contained file, for light and dark, wide and narrow."""
 
 from __future__ import annotations
 
@@ -75,8 +75,9 @@ code { font-size: .9em; overflow-wrap: anywhere; }
 @media print { body { background: none; } nav { display: none; } }
 """
 BARS = 50
+"""Bins of a histogram."""
 ZOOM = 0.2
-"""A histogram whose values span less than this share of [0, 1] is drawn larger."""
+"""If the range of all values is smaller than this, the histogram's axis shows only that range."""
 
 
 class Card(NamedTuple):
@@ -90,13 +91,13 @@ class Card(NamedTuple):
 
 
 def text(value: object) -> str:
-    """`value` for HTML. File names may hold bytes that are no UTF-8; they show as escapes."""
+    """`value` escaped for HTML; bytes of file names that are not valid UTF-8 become escapes."""
     clean = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
     return html.escape(clean)
 
 
 def page(title: str, body: Iterable[str]) -> str:
-    """A whole page; the parts of `body` are HTML."""
+    """A complete page; the parts of `body` are HTML."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -107,17 +108,17 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def section(key: str, title: str, *body: str) -> str:
-    """A section that links of the page can name."""
+    """A section with the anchor `key`; the parts of `body` are HTML."""
     return f'<section id="{key}"><h2>{text(title)}</h2>\n' + "\n".join(body) + "</section>"
 
 
 def paragraph(words: str, kind: str = "") -> str:
-    """Plain words as a paragraph."""
+    """A paragraph of plain text; `kind` is its CSS class."""
     return f'<p class="{kind}">{text(words)}</p>' if kind else f"<p>{text(words)}</p>"
 
 
 def tile(value: str, label: str, note: str) -> str:
-    """One large figure."""
+    """One number in large type, with a label and a note."""
     return (
         f'<div class="tile"><b>{text(value)}</b><span>{text(label)}</span>'
         f"<small>{text(note)}</small></div>"
@@ -125,9 +126,9 @@ def tile(value: str, label: str, note: str) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table whose first column names the rows, as a text or as (text, explanation).
+    """A table. The first column has the names of the rows: a text, or a pair (text, explanation).
 
-    Columns of numbers are set to the right.
+    Columns of numbers are right-aligned.
     """
     rows = [list(row) for row in rows]
     numeric = [
@@ -136,7 +137,6 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> s
     ]
     lines = []
     for row in rows:
-        # A row's name may bring its explanation: a pair.
         name, note = row[0] if isinstance(row[0], tuple) else (row[0], None)
         explained = f"<small>{text(note)}</small>" if note else ""
         cells = [f'<th scope="row">{text(name)}{explained}</th>']
@@ -160,23 +160,28 @@ def _figure(value: object) -> bool:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A figure, or a dash where it is undefined."""
+    """A number with `digits` decimals, or a dash if it is undefined."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def interval(low: float, high: float) -> str:
-    """A 95 % interval, or a dash where there is none."""
+    """An interval, or a dash if it is undefined."""
     return "–" if math.isnan(low) or math.isnan(high) else f"{low:.3f} to {high:.3f}"
 
 
-def strip(rows: Sequence[tuple[str, ArrayLike, str]], thresholds: Sequence[float]) -> str:
-    """Histograms of probabilities over one axis, the thresholds as lines.
+def histograms(rows: Sequence[tuple[str, ArrayLike, str]], thresholds: Sequence[float]) -> str:
+    """Histograms of probabilities over one axis, with the thresholds as lines.
 
-    The axis is 0 to 1, or what is used of it where everything crowds into a fifth.
-    rows: label, values (N,) and the CSS colour. Heights are shares of the row's tallest bar.
+    The axis is 0 to 1, or the range of the values if it is smaller than `ZOOM`. Bars are relative
+    to the tallest bar of their row.
+
+    Args:
+        rows: per row its label, values (N,) and CSS colour.
     """
-    used = np.concatenate([*(np.asarray(values, dtype=float) for _, values, _ in rows), thresholds])
-    low, high = float(used.min()), float(used.max())
+    shown = np.concatenate(
+        [*(np.asarray(values, dtype=float) for _, values, _ in rows), thresholds]
+    )
+    low, high = float(shown.min()), float(shown.max())
     margin = max(1e-6, 0.1 * (high - low))
     low, high = (0.0, 1.0) if high - low > ZOOM else (low - margin, high + margin)
     at = [BARS * (t - low) / (high - low) for t in thresholds]
@@ -192,7 +197,7 @@ def strip(rows: Sequence[tuple[str, ArrayLike, str]], thresholds: Sequence[float
         bars = "".join(
             f'<rect x="{i}" y="{100 - height:.1f}" width="0.9" height="{height:.1f}"/>'
             for i, count in enumerate(counts)
-            # A single image among hundreds must not vanish.
+            # A single image among hundreds must stay visible.
             for height in [max(4.0, 94 * count / tallest)]
             if count
         )
@@ -211,14 +216,14 @@ def strip(rows: Sequence[tuple[str, ArrayLike, str]], thresholds: Sequence[float
 
 
 def gallery(cards: Iterable[Card]) -> str:
-    """Pairs of image and overlay with their captions."""
+    """Pairs of image and overlay, with captions."""
     return (
         '<div class="cards">'
         + "".join(
             f'<figure class="card"><div class="pair">'
             f'<img src="{_embedded(card.image)}" alt="{text(card.alt)}" loading="lazy">'
             f'<img src="{_embedded(card.overlay)}" loading="lazy" '
-            f'alt="{text(card.alt)}, under its defect map">'
+            f'alt="{text(card.alt)}, with its defect map">'
             f"</div><figcaption><b>{text(card.name)}</b>{text(card.text)}</figcaption></figure>"
             for card in cards
         )
@@ -227,7 +232,7 @@ def gallery(cards: Iterable[Card]) -> str:
 
 
 def _embedded(pixels: Pixels) -> str:
-    """A data URI; the page must not depend on files beside it."""
+    """A data URI, so that the page needs no other file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="JPEG", quality=90, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

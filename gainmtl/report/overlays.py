@@ -1,4 +1,4 @@
-"""Pictures of a defect map: its grey values, and its colours on the image it speaks about."""
+"""Images of a defect map: in grey levels, and as an overlay on the image; and their file names."""
 
 from __future__ import annotations
 
@@ -20,37 +20,40 @@ from gainmtl.datasets.transforms import resize_mask
 Pixels = NDArray[np.uint8]
 
 FAINT, STRONG = np.array([255.0, 214.0, 10.0]), np.array([225.0, 29.0, 72.0])
-"""Colours of a map value of 0 (where it is transparent) and of 1."""
+"""Colours of the map values 0 (transparent) and 1."""
 OPACITY = 0.8
+"""Opacity of the map value 1."""
 OUTLINE = (0, 190, 255)
+"""Colour of the mask's outline."""
 NAME_LENGTH = 100
+"""Longest file stem, in characters."""
 
 
 class Picture(NamedTuple):
-    """An image and what lies over it, all of one size."""
+    """An image with its defect map and mask, all of one size."""
 
     pixels: Pixels
     """(H, W, 3)."""
     defect_map: NDArray[np.float32]
     """(H, W) in [0, 1]."""
     mask: NDArray[np.bool_] | None
-    """(H, W); `None` where nobody marked the defect."""
+    """(H, W); `None` without a mask."""
 
 
 def map_pixels(defect_map: NDArray[np.float32]) -> Pixels:
-    """(H, W) in [0, 1] to grey levels, 255 for 1. No min-max: a dark map stays dark."""
+    """(H, W) in [0, 1] to grey levels, 255 for 1. No min-max scaling, so a dark map stays dark."""
     return np.rint(255 * np.clip(defect_map, 0, 1)).astype(np.uint8)
 
 
 def fit_to(
     pixels: Tensor, defect_map: NDArray[np.float32], mask: Tensor | None, side: int
 ) -> Picture:
-    """Image (3, H, W) uint8, map (h, w) and mask (1, H, W) bool, the longer side made `side`."""
+    """Image (3, H, W) uint8, map (h, w) and mask (1, H, W) bool; the longer side becomes `side`."""
     height, width = pixels.shape[-2:]
     scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    # Pillow's resampling filters average when they shrink, so a thin scratch survives.
+    # Pillow's filters are antialiased, so a thin scratch survives.
     small = image.resize(size, Image.Resampling.BICUBIC)
     grey = Image.fromarray(np.ascontiguousarray(defect_map, dtype=np.float32))
     values = np.asarray(grey.resize(size, Image.Resampling.BILINEAR))
@@ -59,10 +62,10 @@ def fit_to(
 
 
 def overlay(picture: Picture, peak: bool = True) -> Pixels:
-    """The image under its map, (H, W, 3): yellow to red and denser as the map rises.
+    """The image with its map as an overlay, (H, W, 3): from transparent yellow to opaque red.
 
-    A map value of 0 leaves the image as it is. The mask's outline is drawn in blue just outside of
-    it, so that a defect of one pixel stays visible; a white cross marks the highest map value.
+    At a map value of 0 the image is unchanged. The mask's outline is blue and just outside of the
+    mask, so that a defect of one pixel stays visible. A white cross marks the highest map value.
     """
     value = picture.defect_map[..., None]
     colour = FAINT + (STRONG - FAINT) * value
@@ -80,7 +83,7 @@ def overlay(picture: Picture, peak: bool = True) -> Pixels:
 
 
 def _cross(pixels: Pixels, row: int, column: int, arm: int, half: int) -> None:
-    """A white cross with a black rim, in place."""
+    """Draw a white cross with a black rim, in place."""
     for colour, rim in ((0, half + 1), (255, half)):
         reach = arm + rim - half
         for height, width in ((reach, rim), (rim, reach)):
@@ -89,10 +92,10 @@ def _cross(pixels: Pixels, row: int, column: int, arm: int, half: int) -> None:
 
 
 def file_stems(names: Sequence[str]) -> list[str]:
-    """One file stem per image name: without folders, readable, safe on every file system, unique.
+    """One file stem per image name: readable, unique, without folders, valid on every file system.
 
-    Names that come out alike (`a/1.png` and `a_1.jpg`, or `A` and `a`, which are one file on some
-    systems) and over-long ones get eight digits of their own hash.
+    Stems that would be equal (`a/1.png` and `a_1.jpg`; also `A` and `a`, which are the same file on
+    some systems) or too long get eight digits of the name's hash.
     """
     stems = []
     for name in names:
@@ -108,5 +111,5 @@ def file_stems(names: Sequence[str]) -> list[str]:
 
 
 def _digits(name: str) -> str:
-    # Names of files may hold bytes that are no UTF-8; they are hashed as they are.
+    # File names may contain bytes that are not valid UTF-8; they are hashed unchanged.
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]

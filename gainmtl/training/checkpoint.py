@@ -1,4 +1,4 @@
-"""The checkpoint of a run: modules, optimizer and its facts, in one safetensors file."""
+"""The checkpoint of a run: modules, optimizer and metadata in one safetensors file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gainmtl.files import atomic_path, plain
 
 CHECKPOINT = "checkpoint.safetensors"
-"""The name of the file in a run's folder."""
+"""Name of the file in a run's folder."""
 
 
 def write_checkpoint(
@@ -39,13 +39,13 @@ def write_checkpoint(
 
 
 class Checkpoint(NamedTuple):
-    """What was in the file."""
+    """The content of a checkpoint file."""
 
     meta: dict[str, Any]
     tensors: dict[str, Tensor]
 
     def restore(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
-        """Put the tensors back where `write_checkpoint` took them from."""
+        """Load the tensors into the modules and the optimizer."""
         for name, module in modules.items():
             prefix = f"{name}."
             module.load_state_dict(
@@ -61,14 +61,14 @@ class Checkpoint(NamedTuple):
             kind, _, rest = key.partition(".")
             if kind == "optimizer":
                 index, name = rest.split(".")
-                if value.ndim:  # keep the memory layout of the parameter it belongs to
+                if value.ndim:  # in the memory layout of its parameter, as in the original run
                     value = torch.empty_like(parameters[int(index)]).copy_(value)
                 state["state"].setdefault(int(index), {})[name] = value
         optimizer.load_state_dict(state)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read what `write_checkpoint` wrote."""
+    """Read a file of `write_checkpoint`."""
     with safe_open(path, framework="pt") as stored:
         meta = json.loads(stored.metadata()["run"])
         return Checkpoint(meta, {key: stored.get_tensor(key) for key in stored.keys()})  # noqa: SIM118

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lightning_fabric import Fabric
 from tqdm.auto import tqdm
 
 from gainmtl.datasets import Data
-from gainmtl.interface import Inspector
+from gainmtl.interface import DefectModel
 from gainmtl.precision import check_precision
 from gainmtl.training.recipe import Recipe
 from gainmtl.training.run import TrainingRun
 
 
 def fit(
-    model: Inspector,
+    model: DefectModel,
     data: Data,
     epochs: int = 12,
     output_dir: str | Path | None = None,
@@ -34,29 +33,34 @@ def fit(
 ) -> pd.DataFrame:
     """Train `model` in place on `data.train` and store its threshold from `data.val`.
 
-    With an `output_dir` a checkpoint is written atomically after every epoch and the finished
-    model as `model.safetensors`. Started again with the same arguments it goes on where it was;
-    on a CPU the result is the same bit for bit as without the interruption. In "16-mixed" the scale
-    of the loss begins anew, and a few steps may be skipped until it has been found again.
+    With an `output_dir` a checkpoint is written atomically after every epoch, and the finished
+    model as `model.safetensors`. A call with the same arguments continues an interrupted run; on a
+    CPU the result is bit for bit that of an uninterrupted run. With "16-mixed" the loss scale
+    starts again from its initial value, so a few steps may be skipped until it fits.
 
     Args:
-        probe: of so many training images, measure after every epoch how the terms' gradients on
-            the backbone lie to each other; see
-            `gainmtl.training.gradient_conflict`. The trained weights are the same bit for bit
-            with and without it.
+        output_dir: folder of the run; `None` writes nothing.
+        accelerator, devices, precision, num_nodes: as in `lightning_fabric.Fabric`.
+        fabric_strategy: its `strategy`.
+        progress: show a progress bar.
+        probe: number of training images on which the cosines between the terms' gradients are
+            measured after every epoch; see `gainmtl.training.gradient_conflict`. 0: none. The
+            trained weights do not depend on it.
         recipe: fields of `Recipe`, for example `learning_rate=3e-4`.
 
     Returns:
-        One row per epoch: `epoch`, `seconds`, the learning rate, the mean of each loss term that
-        was on, its weight as `weight_<term>` (the mean over the epoch's steps), and the validation
-        `auroc`. With fostering `fostering_vanished`, the share of its maps that had no positive
-        cell. With a probe `cosine.<a>.<b>` and `pull.<a>`; what is undefined is left out.
+        One row per epoch: `epoch`, `seconds`, `learning_rate`, the mean of each active loss term as
+        `<term>`, its weight as `weight_<term>` (the mean over the epoch's steps), the validation
+        `auroc`, and the columns of `model.epoch_metrics`. With a probe `cosine.<a>.<b>` and
+        `pull.<a>`, where defined.
 
     Raises:
-        ValueError: an impossible recipe, a training set of one class, or an `output_dir` that
-            holds a run with other settings.
-        FloatingPointError: a loss became NaN or infinite; the last good checkpoint is kept.
+        ValueError: an impossible recipe, a training set of one class, a validation set without
+            normal images, or an `output_dir` with a run of other settings.
+        FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
     """
+    from lightning_fabric import Fabric  # on demand: it takes a second
+
     names = {field.name for field in dataclasses.fields(Recipe)}
     if unknown := sorted(set(recipe) - names):
         raise ValueError(f"fit: unknown arguments {unknown}; a recipe has {sorted(names)}")
@@ -77,7 +81,7 @@ def fit(
 
 
 def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
-    """Take a run up where it was, train it to its end, and return its history."""
+    """Resume a run, train it to its end, and return its history."""
     run.resume()
     epochs = run.settings.epochs
     bar = tqdm(total=epochs, initial=run.epoch, desc=name, disable=not progress)
@@ -95,9 +99,9 @@ def _check_classes(data: Data) -> None:
         raise ValueError(
             f"fit: {data.name}: the training set holds {count['defective']} defective and "
             f"{count['normal']} normal images; a classifier needs both. Add the missing class, "
-            "or load with split='folds' if it stands only in the official test set."
+            "or load with split='folds' if only the official test set contains it."
         )
-    # Known now, or after hours of training.
+    # Checked here, because the threshold is set after hours of training.
     if not data.counts["val"]["normal"]:
         raise ValueError(
             f"fit: {data.name}: the validation set holds no normal image; the threshold, which "

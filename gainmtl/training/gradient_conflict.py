@@ -1,7 +1,8 @@
-"""Do the terms of a loss pull together? The angles between their gradients on the shared weights.
+"""Conflict between loss terms: the angles between their gradients on the shared weights.
 
-Two terms conflict where their gradients have a negative cosine (Yu et al., Gradient surgery for
-multi-task learning, 2020): a small step that lowers one raises the other.
+Two terms conflict if their gradients have a negative cosine (Yu et al., "Gradient surgery for
+multi-task learning", NeurIPS 2020): a small step along the gradient that lowers one term raises the
+other.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from gainmtl.interface import Inspector
+from gainmtl.interface import DefectModel
 from gainmtl.types import Batch, Sample, collate
 
 Array = NDArray[np.float64]
 PREFIXES = ("cosine", "pull")
-"""Of the columns of `fit`'s history: `cosine.<a>.<b>` for a pair of terms, `pull.<a>` for the
+"""Of columns in `fit`'s history: `cosine.<a>.<b>` is the cosine of a pair of terms, `pull.<a>` the
 length of a term's weighted gradient."""
 
 
 def flat_gradients(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:
     """The gradient of each of K scalar losses by all N entries of `parameters`, (K, N), float64.
 
-    A parameter that a loss does not reach, or a loss without any gradient, counts as zero. Nothing
-    is accumulated in `parameter.grad`; the graph is kept.
+    The gradient is zero for a parameter that a loss does not depend on, and for a loss without a
+    graph. `parameter.grad` does not change; the graph is kept.
     """
     rows = []
     for loss in losses:
-        found: Sequence[Tensor | None] = [None] * len(parameters)
+        gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:
-            found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         parts = [
             torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
             if g is None
             else g.detach().double().flatten()
-            for g, p in zip(found, parameters, strict=True)
+            for g, p in zip(gradients, parameters, strict=True)
         ]
         rows.append(torch.cat(parts))
     return torch.stack(rows)
@@ -50,8 +51,8 @@ def flat_gradients(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter])
 def cosines(gradients: Tensor) -> Tensor:
     """The cosines (K, K) in [-1, 1] between K gradients (K, P).
 
-    `cos_ij = g_i . g_j / (|g_i| |g_j|)`. NaN, the diagonal included, for a gradient that is zero:
-    it has no direction. A positive weight on a loss changes nothing.
+    `cos_ij = g_i . g_j / (|g_i| |g_j|)`. NaN, on the diagonal too, for a zero gradient, which has
+    no direction. The cosines do not depend on positive weights of the losses.
     """
     lengths = gradients.norm(dim=1)
     units = gradients / torch.where(lengths > 0, lengths, math.nan)[:, None]
@@ -59,7 +60,7 @@ def cosines(gradients: Tensor) -> Tensor:
 
 
 class Conflict(NamedTuple):
-    """The terms in force at one moment, their directions and how hard they pull."""
+    """The active terms at one point of a run, with cosines and lengths of their gradients."""
 
     terms: tuple[str, ...]
     cosines: Array
@@ -69,7 +70,7 @@ class Conflict(NamedTuple):
 
     @property
     def pairs(self) -> Array:
-        """The cosines above the diagonal, those of a term without gradient left out."""
+        """The cosines above the diagonal, without those of a term without gradient."""
         above = self.cosines[np.triu_indices(len(self.terms), 1)]
         return above[~np.isnan(above)]
 
@@ -84,23 +85,23 @@ class Conflict(NamedTuple):
         return float(self.pairs.mean()) if len(self.pairs) else math.nan
 
     def with_others(self, term: str) -> float:
-        """The cosine between a term's gradient and the weighted sum of all the others'.
+        """The cosine between a term's gradient and the weighted sum of all other gradients.
 
-        Negative: the rest of the loss undoes what this term does. From the cosines and lengths
-        alone, since `g_i . g_j = |g_i| |g_j| cos_ij`. NaN where either is zero.
+        If it is negative, the rest of the loss works against this term. It follows from cosines and
+        lengths, since `g_i . g_j = |g_i| |g_j| cos_ij`. NaN if one of the two vectors is zero.
         """
         if term not in self.terms:
             return math.nan
-        own = self.terms.index(term)
+        index = self.terms.index(term)
         others = [
-            k for k in range(len(self.terms)) if k != own and not np.isnan(self.cosines[k, k])
+            k for k in range(len(self.terms)) if k != index and not np.isnan(self.cosines[k, k])
         ]
         pulls = self.pulls[others]
         squared = float(pulls @ self.cosines[np.ix_(others, others)] @ pulls)
-        # Rounding leaves a little of a sum that cancels.
+        # A sum of gradients that cancel is not exactly zero after rounding.
         if squared <= 1e-12 * float((pulls**2).sum()):
             return math.nan
-        return float(np.clip(pulls @ self.cosines[own, others] / math.sqrt(squared), -1, 1))
+        return float(np.clip(pulls @ self.cosines[index, others] / math.sqrt(squared), -1, 1))
 
 
 def conflict(
@@ -108,7 +109,7 @@ def conflict(
     weights: Mapping[str, float],
     parameters: Sequence[nn.Parameter],
 ) -> Conflict:
-    """How named scalar losses pull at `parameters` under these weights."""
+    """The `Conflict` of named scalar losses with these weights on `parameters`."""
     gradients = flat_gradients(list(losses.values()), parameters)
     pulls = gradients.norm(dim=1).cpu() * torch.tensor([weights[name] for name in losses])
     return Conflict(
@@ -117,11 +118,13 @@ def conflict(
 
 
 def probe_batch(dataset: Dataset[Sample], count: int) -> Batch:
-    """`count` images of a training set, not augmented: half of them defective with a mask, evenly
-    spaced in the set's order, a defective and a normal one in turn. A function of the set alone.
+    """`count` images of a training set without augmentation, half of them defective with a mask.
+
+    Defective and normal images alternate; both are evenly spaced in the order of the set, so the
+    batch is a function of the set alone.
 
     Raises:
-        ValueError: fewer than two images asked for, or one of the two kinds missing.
+        ValueError: a count below two, or no image of one of the two kinds.
     """
     labels, masked = (np.asarray(getattr(dataset, name)) for name in ("labels", "has_mask"))
     kinds = [np.flatnonzero(labels & masked), np.flatnonzero(~labels)]
@@ -135,11 +138,11 @@ def probe_batch(dataset: Dataset[Sample], count: int) -> Batch:
     return collate([dataset[int(index)] for index in np.stack(chosen, 1).flatten()])
 
 
-def measure(model: Inspector, batch: Batch, progress: float) -> Conflict:
-    """The conflict of `model`'s terms in force at `progress` on the backbone's free parameters.
+def measure(model: DefectModel, batch: Batch, progress: float) -> Conflict:
+    """The conflict of `model`'s active terms at `progress` on the backbone's trainable parameters.
 
-    Of a copy, as training runs it but without dropout: no weight, running statistic or random
-    number of the run is touched.
+    Computed on a copy in training mode without dropout, so that weights, running statistics and
+    random numbers of the run stay unchanged.
     """
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -148,36 +151,37 @@ def measure(model: Inspector, batch: Batch, progress: float) -> Conflict:
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.eval()
         device = next(twin.parameters()).device
-        there: dict[str, Any] = {
+        moved: dict[str, Any] = {
             k: v.to(device) for k, v in batch._asdict().items() if isinstance(v, Tensor)
         }
         with torch.enable_grad():
-            losses = twin.training_step(batch._replace(**there), progress)
-            free = [p for p in twin.backbone.parameters() if p.requires_grad]
-            return conflict(losses, twin.strategy.weights_at(progress).asdict(), free)
+            losses = twin.training_step(batch._replace(**moved), progress)
+            trainable = [p for p in twin.backbone.parameters() if p.requires_grad]
+            return conflict(losses, twin.strategy.weights_at(progress).asdict(), trainable)
 
 
-def as_facts(found: Conflict) -> dict[str, float]:
-    """A row of `fit`'s history: what is undefined is left out."""
-    facts = {
-        f"pull.{term}": float(pull) for term, pull in zip(found.terms, found.pulls, strict=True)
+def as_columns(measured: Conflict) -> dict[str, float]:
+    """Columns of a row of `fit`'s history; undefined cosines are left out."""
+    columns = {
+        f"pull.{term}": float(pull)
+        for term, pull in zip(measured.terms, measured.pulls, strict=True)
     }
-    for i, a in enumerate(found.terms):
-        for j in range(i + 1, len(found.terms)):
-            if not math.isnan(found.cosines[i, j]):
-                facts[f"cosine.{a}.{found.terms[j]}"] = float(found.cosines[i, j])
-    return facts
+    for i, a in enumerate(measured.terms):
+        for j in range(i + 1, len(measured.terms)):
+            if not math.isnan(measured.cosines[i, j]):
+                columns[f"cosine.{a}.{measured.terms[j]}"] = float(measured.cosines[i, j])
+    return columns
 
 
-def from_facts(row: Mapping[str, float]) -> Conflict:
-    """`as_facts` backwards, from a row that may hold other columns and NaN for what was off."""
-    given = {k: float(v) for k, v in row.items() if str(k).startswith(PREFIXES)}
-    given = {name: value for name, value in given.items() if not math.isnan(value)}
-    terms = tuple(name.split(".")[1] for name in given if name.startswith("pull."))
-    pulls = np.array([given[f"pull.{term}"] for term in terms])
+def from_columns(row: Mapping[str, float]) -> Conflict:
+    """The inverse of `as_columns`; the row may hold other columns, and NaN for inactive terms."""
+    columns = {k: float(v) for k, v in row.items() if str(k).startswith(PREFIXES)}
+    columns = {name: value for name, value in columns.items() if not math.isnan(value)}
+    terms = tuple(name.split(".")[1] for name in columns if name.startswith("pull."))
+    pulls = np.array([columns[f"pull.{term}"] for term in terms])
     cosines = np.full((len(terms), len(terms)), math.nan)
     np.fill_diagonal(cosines, np.where(pulls > 0, 1.0, math.nan))
-    for name, value in given.items():
+    for name, value in columns.items():
         if name.startswith("cosine."):
             i, j = (terms.index(term) for term in name.split(".")[1:])
             cosines[i, j] = cosines[j, i] = value

@@ -1,4 +1,4 @@
-"""What a step of training is made of, but for the loss: order, rates, groups, averaged weights."""
+"""Parts of the training loop: order of samples, learning rates, averaged weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 
 
 class EpochSampler(Sampler[int]):
-    """A new order every epoch, by seed and epoch alone: a resumed run goes on with the same one."""
+    """A new order every epoch, from seed and epoch alone, so that a resumed run has the same."""
 
     def __init__(self, length: int, seed: int) -> None:
         self.length, self.seed, self.epoch = length, seed, 0
@@ -33,8 +33,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Trainable parameters by (backbone or not) and (decayed or not), each with its peak `rate`.
 
-    Weights of two or more dimensions decay; what begins with `backbone.` learns at
-    `backbone_rate` times the rate.
+    Only weights of two or more dimensions decay. Parameters whose name begins with `backbone.` have
+    `backbone_rate` times the learning rate.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in named:
@@ -54,7 +54,7 @@ def parameter_groups(
 def rate_factor(step: int, total: int) -> float:
     """The learning-rate factor of a step: linear over the first 5 %, then cosine to 1 %.
 
-    A function of the step, so that there is nothing to store.
+    A function of the step alone, so a checkpoint does not need to store it.
     """
     warm = max(1, total // 20)
     if step < warm:
@@ -64,7 +64,10 @@ def rate_factor(step: int, total: int) -> float:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """`average <- d average + (1 - d) weights`, d growing from 0 so that the start is forgotten."""
+    """`average <- d average + (1 - d) weights` with `d = min(decay, step / (step + 10))`.
+
+    The smaller d of the first steps keeps the random start out of the average.
+    """
     decay = min(decay, step / (step + 10))
     for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.dtype.is_floating_point:

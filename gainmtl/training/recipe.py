@@ -1,4 +1,4 @@
-"""How a run is trained: everything that decides how it goes, as data."""
+"""The hyperparameters of a training run, as data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that decides how a run goes; `fit` takes these as keyword arguments."""
+    """Hyperparameters of a run; `fit` takes them as keyword arguments."""
 
     epochs: int = 12
     batch_size: int = 16
@@ -18,16 +18,18 @@ class Recipe:
     weight_decay: float = 1e-2
     """AdamW's, on weights of two or more dimensions only."""
     average_decay: float = 0.98
-    """Decay per step of the averaged weights, which are the result; 0 keeps the last weights."""
+    """Decay per step of the averaged weights, the result of a run; 0: the last weights."""
     freeze_stride: int = 0
     """Freeze the backbone up to this stride; see `Backbone.freeze`."""
     freeze_statistics: bool | None = None
-    """Keep the backbone's batch statistics as its weights brought them. `None`: if it was given
-    weights. Deep maps of a small batch give statistics too noisy for the running mean to follow."""
+    """Keep the backbone's initial batch statistics. `None`: if its initial weights were loaded. In
+    a small batch the statistics of deep, small maps are too noisy for a running mean."""
     augmentation: str = "standard"
+    """A preset of `gainmtl.datasets.Augment`."""
     clip_norm: float = 5.0
+    """Largest norm of the gradient."""
     max_false_alarms: float = 0.05
-    """The stored threshold is the smallest with at most this share of validation false alarms."""
+    """The threshold is the smallest one with at most this share of false alarms on validation."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""One training run: its steps, and the checkpoint it goes on from."""
+"""One training run: its steps, its checkpoints, and how it resumes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -19,11 +18,11 @@ from gainmtl import metrics
 from gainmtl.datasets import Augment, AugmentedDataset, Data
 from gainmtl.evaluation.scoring import batches, defect_scores
 from gainmtl.files import plain
-from gainmtl.interface import Inspector
-from gainmtl.io import FORMAT, describe_kind, load_any, save, strategy_to_dict
+from gainmtl.interface import DefectModel
+from gainmtl.io import FORMAT, describe_kind, load, save, strategy_to_dict
 from gainmtl.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from gainmtl.training.copy_paste import copy_paste
-from gainmtl.training.gradient_conflict import as_facts, measure, probe_batch
+from gainmtl.training.gradient_conflict import as_columns, measure, probe_batch
 from gainmtl.training.optimization import (
     EpochSampler,
     parameter_groups,
@@ -35,18 +34,18 @@ from gainmtl.types import Batch, collate
 
 MODEL = "model.safetensors"
 _SHOWN = ("attended_classification", "classification", "localization")
-"""The term that a progress bar shows: the first of these that is on."""
+"""The progress bar shows the first of these terms that is active."""
 
 
 class TrainingRun:
-    """The state of one run of `fit`."""
+    """The state of one run of `fit`; subclasses override its parts for other kinds of models."""
 
     def __init__(
         self,
-        model: Inspector,
+        model: DefectModel,
         data: Data,
         settings: Recipe,
-        fabric: Fabric,
+        fabric: Any,
         output_dir: Path | None,
         precision: str,
         probe: int = 0,
@@ -56,7 +55,7 @@ class TrainingRun:
         self.probe = probe_batch(data.train, probe) if probe else None
         self.epoch = 0
         self.history: list[dict[str, float]] = []
-        self._written: Path | None = None  # the model of a run that is at its end
+        self._written: Path | None = None  # the model file of a finished run
         model.image_size = data.image_size
         model.resize = getattr(data.train, "resize", model.resize)
         self._prepare()
@@ -72,14 +71,14 @@ class TrainingRun:
             batch_size=settings.batch_size,
             sampler=self.sampler,
             collate_fn=collate,
-            # A last batch of one image has no batch statistics.
+            # A last batch of one image is dropped: batch norm needs at least two values.
             drop_last=len(self.train_set) % settings.batch_size == 1,
         )
         self.loader = fabric.setup_dataloaders(loader)
         self.steps = len(self.loader)
 
     def _prepare(self) -> None:
-        """What the model needs before the first step."""
+        """Freeze layers and statistics before the first step."""
         keep = self.settings.freeze_statistics
         keep = self.model.backbone.is_pretrained if keep is None else keep
         self.model.backbone.freeze(self.settings.freeze_stride, keep)
@@ -88,11 +87,11 @@ class TrainingRun:
         return torch.optim.AdamW(self._groups(), lr=self.settings.learning_rate)
 
     def _new_average(self) -> Any:
-        """The model whose weights are the result."""
+        """The model with averaged weights, the result of the run."""
         return copy.deepcopy(self.model).eval()
 
     def _weights(self, progress: float) -> dict[str, float]:
-        """The weight of every loss term at a time."""
+        """The weight of every loss term at `progress`."""
         return self.model.strategy.weights_at(progress).asdict()
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -106,7 +105,7 @@ class TrainingRun:
         return rate_factor(step, self.steps * self.settings.epochs)
 
     def _progress(self, step: int) -> float:
-        """The share of the run that is done before a step."""
+        """The finished share of the run before a step, in [0, 1]."""
         return step / (self.steps * self.settings.epochs)
 
     def train_epoch(self) -> dict[str, float]:
@@ -135,7 +134,7 @@ class TrainingRun:
         row |= {name: float(total) / counts[name] for name, total in sums.items()}
         row |= {f"weight_{name}": total / self.steps for name, total in applied.items()}
         row |= self._validate()
-        row |= self._facts(sums) | self._conflict()
+        row |= self._epoch_metrics(sums) | self._conflict()
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
@@ -144,29 +143,29 @@ class TrainingRun:
         return self._shown(row)
 
     def _begin_epoch(self) -> None:
-        """What comes before an epoch's first step; its time is the epoch's."""
+        """A hook for work before an epoch's first step; it counts in the epoch's time."""
 
     def _validate(self) -> dict[str, float]:
-        """What an epoch is worth, for the history."""
+        """The measures of an epoch on validation data."""
         scores, labels = defect_scores(self.average, self.data.val, self.settings.batch_size)
         return {"auroc": metrics.auroc(scores, labels)}
 
-    def _facts(self, terms: Collection[str]) -> dict[str, float]:
-        """What the model says of itself after an epoch with these terms."""
-        return self.model.facts(terms)
+    def _epoch_metrics(self, terms: Collection[str]) -> dict[str, float]:
+        """Further columns of the model after an epoch with these terms."""
+        return self.model.epoch_metrics(terms)
 
     def _conflict(self) -> dict[str, float]:
-        """Whether the terms of the next step pull together; nothing unless a probe was asked for.
+        """Cosines between the gradients of the next step's terms; empty without a probe.
 
-        No part of the run's identity: it changes nothing in the run.
+        The probe is not part of the run's identity, because it does not change the run.
         """
         if self.probe is None:
             return {}
-        done = (self.epoch + 1) / self.settings.epochs
-        return as_facts(measure(self.model, self.probe, done))
+        progress = (self.epoch + 1) / self.settings.epochs
+        return as_columns(measure(self.model, self.probe, progress))
 
     def _shown(self, row: dict[str, float]) -> dict[str, float]:
-        """What the progress bar says of an epoch."""
+        """The figures of an epoch in the progress bar."""
         return {
             "loss": next((row[term] for term in _SHOWN if term in row), math.nan),
             "val_auroc": row["auroc"],
@@ -177,8 +176,9 @@ class TrainingRun:
         progress = self._progress(step)
         batch = self._edited(batch, step)
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
-        # On one device Fabric enters its precision in `forward` alone, which this is not; spread
-        # over several it enters it for this method, too, and halves what goes in: `full_batch`.
+        # On one device Fabric enters its precision in `forward` alone, so it is entered here. With
+        # several devices Fabric also enters it for `training_step`, and halves the inputs, which
+        # `batch_to_float32` undoes.
         with self.fabric.autocast():
             terms = self.wrapped.training_step(batch, progress)
         weights = self._weights(progress)
@@ -197,7 +197,7 @@ class TrainingRun:
         return {name: value.detach() for name, value in terms.items()}
 
     def _edited(self, batch: Batch, step: int) -> Batch:
-        """The batch as the step learns from it, whatever came before the step."""
+        """The batch after `copy_paste`; the draw depends on seed and step alone."""
         share = self.model.strategy.copy_paste
         if not share:
             return batch
@@ -217,11 +217,11 @@ class TrainingRun:
         )
 
     def _update_average(self, step: int) -> None:
-        """One step of the averaged weights."""
+        """Update the averaged weights after a step."""
         update_average(self.average, self.model, self.settings.average_decay, step)
 
     def _identity(self) -> dict[str, Any]:
-        """What must agree for a checkpoint to be continued."""
+        """The settings that must agree with those of a checkpoint to continue it."""
         return plain(
             {
                 "format": FORMAT,
@@ -237,7 +237,7 @@ class TrainingRun:
         )
 
     def _kept(self) -> dict[str, nn.Module]:
-        """The modules of the checkpoint."""
+        """The modules in the checkpoint."""
         return {"model": self.model, "average": self.average}
 
     def _checkpoint(self) -> None:
@@ -247,13 +247,17 @@ class TrainingRun:
         write_checkpoint(self.output_dir / CHECKPOINT, self._kept(), self.optimizer, meta)
 
     def resume(self) -> None:
-        """Continue from the checkpoint in `output_dir`, if there is one of the same settings."""
+        """Continue from the checkpoint in `output_dir`, if one exists.
+
+        Raises:
+            ValueError: the checkpoint is of a run with other settings.
+        """
         if self.output_dir is None or not (self.output_dir / CHECKPOINT).is_file():
             return
         stored = read_checkpoint(self.output_dir / CHECKPOINT)
-        own, found = self._identity(), stored.meta["identity"]
-        if found != own:
-            differing = [key for key in own if found.get(key) != own[key]]
+        expected, found = self._identity(), stored.meta["identity"]
+        if found != expected:
+            differing = [key for key in expected if found.get(key) != expected[key]]
             raise ValueError(
                 f"fit: {self.output_dir} holds a run with another {', '.join(differing)}; give "
                 "another output_dir, or delete that folder to start over"
@@ -261,25 +265,25 @@ class TrainingRun:
         stored.restore(self._kept(), self.optimizer)
         self.epoch, self.history = stored.meta["epoch"], stored.meta["history"]
         model = self.output_dir / MODEL
-        # The .json is written last.
+        # The .json is written last, so its presence means that the model file is complete.
         if self.epoch == self.settings.epochs and model.with_suffix(".json").is_file():
             self._written = model
 
     def finish(self) -> None:
-        """Take over the averaged weights, set the threshold, write the model.
+        """Set the averaged weights and the threshold, and write the model.
 
-        A run that was at its end already, with its model written, reads that instead.
+        A run that was finished before reads its model file instead.
         """
         if self._written is not None:
-            found = load_any(self._written)
-            self.model.load_state_dict(found.state_dict())
-            self.model.threshold = found.threshold
+            stored = load(self._written)
+            self.model.load_state_dict(stored.state_dict())
+            self.model.threshold = stored.threshold
             self.model.eval()
             return
         self.model.load_state_dict(self.average.state_dict())
         self.model.eval()
         batch_size = self.settings.batch_size
-        self.model.settle(batches(self.data.val, batch_size))
+        self.model.fit_on_validation(batches(self.data.val, batch_size))
         scores, labels = defect_scores(self.model, self.data.val, batch_size)
         self.model.threshold = metrics.threshold_at_fpr(
             scores, labels, self.settings.max_false_alarms

@@ -35,7 +35,7 @@ from gainmtl.explanation.gradient import (
     grad_cam_plus_plus,
     over_maximum,
 )
-from gainmtl.explanation.score_cam import score_cam
+from gainmtl.explanation.perturbation import score_cam
 
 TARGETS = {"Grad-CAM": 3.0, "Grad-CAM++": 3.0, "Score-CAM": 1.0}
 LIBRARY = {"Grad-CAM": GradCAM, "Grad-CAM++": GradCAMPlusPlus, "Score-CAM": ScoreCAM}

@@ -24,7 +24,7 @@ import torch
 from gainbook.lab.cost import median_ratio, side_by_side
 from torch import nn
 
-from gainmtl.anomaly.feature_cache import KeptFeatures
+from gainmtl.anomaly.feature_cache import FeatureCache
 from gainmtl.anomaly.reverse_distillation import ReverseDistillation
 from gainmtl.types import Batch
 
@@ -73,14 +73,14 @@ def main() -> None:
         args.backbone, size, ["layer1", "layer2", "layer3"], AnomalyMapGenerationMode.ADD, False
     )
     model = ReverseDistillation(args.backbone, loss="flat")
-    model.calibrate(torch.tensor([1.0, 2.0]), 1.0)
+    model.set_scale(torch.tensor([1.0, 2.0]), 1.0)
     model.to(memory_format=torch.channels_last)
     images = torch.rand(args.batch_size, 3, *size)
     last = images.contiguous(memory_format=torch.channels_last)
     names = tuple(map(str, range(args.batch_size)))
     batch: Any = Batch(last, None, None, None, (), (), names)  # type: ignore[arg-type]
     levels = model.teacher(model.preprocess(last))
-    known = KeptFeatures(names, [level.permute(0, 2, 3, 1).contiguous() for level in levels])
+    known = FeatureCache(names, [level.permute(0, 2, 3, 1).contiguous() for level in levels])
     criterion = ReverseDistillationLoss()
     counts = executed(other.eval(), images), executed(model.eval(), last)
     print(f"executed parameters: theirs {counts[0]:,}, ours {counts[1]:,}")
@@ -97,11 +97,11 @@ def main() -> None:
 
         return step
 
-    def own_loss(kept: KeptFeatures | None) -> Callable[[], torch.Tensor]:
+    def own_loss(kept: FeatureCache | None) -> Callable[[], torch.Tensor]:
         def loss() -> torch.Tensor:
-            model.kept = kept
+            model.cache = kept
             found = model.training_step(batch)["distillation"]
-            model.kept = None
+            model.cache = None
             return found
 
         return loss

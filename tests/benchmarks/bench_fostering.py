@@ -62,7 +62,7 @@ def at_the_same_features(arguments: argparse.Namespace) -> Callable[[], None]:
 
     def step() -> None:
         features = model.features(model.preprocess(batch.image))
-        logits = model.decide(features).verdict.logits
+        logits = model.classify(features).output.logits
         maps = layer_map(true_score(logits, labels), features)
         loss = losses.focal_loss(logits, labels)
         descend(model, optimizer, loss + losses.fostering_loss(maps, batch.is_defective))

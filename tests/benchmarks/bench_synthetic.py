@@ -14,9 +14,9 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from gainmtl.datasets.defects import DEFECTS
-from gainmtl.datasets.rendering import Scene, render
-from gainmtl.datasets.textures import TEXTURES
+from gainmtl.datasets.synthetic.defects import DEFECTS
+from gainmtl.datasets.synthetic.rendering import Scene, render
+from gainmtl.datasets.synthetic.textures import TEXTURES
 
 
 def rate(texture: str, defects: list[str | None], size: int, count: int) -> float:

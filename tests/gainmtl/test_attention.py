@@ -1,4 +1,4 @@
-"""Attention layers against their equations, written out again with plain tensor operations."""
+"""Attention layers against their equations in plain tensor operations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_squeeze_excitation_is_its_equation(features: torch.Tensor) -> None:
     torch.testing.assert_close(layer(features), features * gate)
 
 
-def test_squeeze_excitation_ignores_where(features: torch.Tensor) -> None:
+def test_squeeze_excitation_does_not_depend_on_positions(features: torch.Tensor) -> None:
     layer = SqueezeExcitation(CHANNELS).eval()
     torch.testing.assert_close(layer(shuffled_cells(features)), shuffled_cells(layer(features)))
 
@@ -75,7 +75,7 @@ def test_cbam_is_its_equations(features: torch.Tensor) -> None:
     torch.testing.assert_close(cbam(features), features * channel * spatial)
 
 
-def test_cbam_gates_ignore_what_they_pool_over(features: torch.Tensor) -> None:
+def test_cbam_gates_do_not_depend_on_the_order_of_pooled_values(features: torch.Tensor) -> None:
     cbam = CBAM(CHANNELS).eval()
     # Divide the other gate out: what is left is the layer's own gate, not the one written here.
     own_channel = (
@@ -90,7 +90,7 @@ def test_cbam_gates_ignore_what_they_pool_over(features: torch.Tensor) -> None:
     assert own_channel.max() < 1
 
 
-def test_gates_are_what_the_layers_multiply_by(features: torch.Tensor) -> None:
+def test_gates_are_the_factors_of_the_layers(features: torch.Tensor) -> None:
     squeeze, cbam = SqueezeExcitation(CHANNELS), CBAM(CHANNELS)
     torch.testing.assert_close(squeeze(features), features * squeeze.gate(features))
     gates = cbam.gates(features)
@@ -99,7 +99,7 @@ def test_gates_are_what_the_layers_multiply_by(features: torch.Tensor) -> None:
     torch.testing.assert_close(cbam(features), features * gates.channel * gates.spatial)
 
 
-def test_cbam_agrees_with_timms(features: torch.Tensor) -> None:
+def test_cbam_agrees_with_timm(features: torch.Tensor) -> None:
     theirs, ours = CbamModule(CHANNELS, rd_channels=8).eval(), CBAM(CHANNELS).eval()
     convolution, norm = theirs.spatial.conv.conv, theirs.spatial.conv.bn
     with torch.no_grad():
@@ -115,13 +115,13 @@ def test_cbam_agrees_with_timms(features: torch.Tensor) -> None:
         torch.testing.assert_close(ours(features), theirs(features))
 
 
-def test_squeeze_excitation_agrees_with_timms(features: torch.Tensor) -> None:
+def test_squeeze_excitation_agrees_with_timm(features: torch.Tensor) -> None:
     theirs, ours = SEModule(CHANNELS, rd_channels=8), SqueezeExcitation(CHANNELS)
     ours.layer.load_state_dict(theirs.state_dict())
     torch.testing.assert_close(features * ours.gate(features), theirs(features))
 
 
-def test_the_summary_forgets_which_channel_it_was(features: torch.Tensor) -> None:
+def test_the_summary_does_not_depend_on_the_order_of_channels(features: torch.Tensor) -> None:
     summary = channel_summary(features)
     assert summary.shape == (2, 2, 5, 7)
     torch.testing.assert_close(summary, channel_summary(features.flip(1)))
@@ -153,7 +153,7 @@ def test_temperature_divides_the_logits(features: torch.Tensor) -> None:
     torch.testing.assert_close(attention(features), 2 * before)
 
 
-def test_temperature_learns(features: torch.Tensor) -> None:
+def test_temperature_has_a_gradient(features: torch.Tensor) -> None:
     attention = GuidedAttention(CHANNELS)
     attention(features).square().mean().backward()
     gradient = attention.raw_temperature.grad
@@ -161,7 +161,7 @@ def test_temperature_learns(features: torch.Tensor) -> None:
     assert float(gradient) != 0
 
 
-def test_a_convolution_can_absorb_the_temperature(features: torch.Tensor) -> None:
+def test_a_convolution_can_compensate_the_temperature(features: torch.Tensor) -> None:
     attention = GuidedAttention(CHANNELS).eval()
     loss = attention(features).sigmoid().square().mean()
     assert attention.logits.bias is not None

@@ -1,4 +1,4 @@
-"""The class activation map, its poolings and the soft mask, on maps one can add up by hand."""
+"""The class activation map, its poolings and the soft mask, against hand-computed values."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_pooling_by_hand(pooling: str, value: float) -> None:
     assert float(pool_evidence(MAP, pooling)) == pytest.approx(value, rel=1e-6)
 
 
-def test_topk_takes_one_percent() -> None:
+def test_topk_pools_one_percent() -> None:
     maps = torch.arange(400.0).view(1, 1, 20, 20)
     assert float(pool_evidence(maps, "topk")) == pytest.approx((399 + 398 + 397 + 396) / 4)
 
 
-def test_the_r_of_log_sum_exp_goes_from_the_mean_to_the_maximum() -> None:
+def test_log_sum_exp_goes_from_mean_to_maximum_with_r() -> None:
     maps = torch.tensor([[[[0.0, 0.0], [0.0, math.log(5)]]]])
     assert float(pool_evidence(maps, "lse:1")) == pytest.approx(math.log(8 / 4))
     assert float(pool_evidence(maps, f"lse:{R:g}")) == float(pool_evidence(maps, "lse"))
@@ -63,7 +63,7 @@ def test_a_constant_map_pools_to_its_constant(pooling: str, constant: float) -> 
     torch.testing.assert_close(pooled, torch.full((2, 3), constant))
 
 
-def test_lse_lies_between_mean_and_maximum_and_hears_one_cell() -> None:
+def test_lse_is_between_mean_and_maximum_and_depends_on_a_single_cell() -> None:
     maps = torch.randn(50, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     pooled = pool_evidence(maps, "lse")
     assert (pooled > maps.mean((2, 3))).all()
@@ -81,26 +81,26 @@ def test_unknown_pooling(pooling: str) -> None:
             call()
 
 
-def test_soft_mask_is_a_half_at_the_threshold() -> None:
+def test_soft_mask_is_one_half_at_the_threshold() -> None:
     evidence = torch.tensor([[[[-5.0, 0.0, 2.0, 4.0]]]])  # over its maximum: 0, 0, 0.5, 1
     mask = soft_mask(evidence, threshold=0.5, sharpness=10.0)
     outside, inside = 1 / (1 + math.exp(5)), 1 / (1 + math.exp(-5))
     torch.testing.assert_close(mask, torch.tensor([[[[outside, outside, 0.5, inside]]]]))
 
 
-def test_soft_mask_ignores_the_scale_per_image() -> None:
+def test_soft_mask_does_not_depend_on_the_scale_of_an_image() -> None:
     evidence = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     scale = torch.tensor([1.0, 7.0, 1000.0])[:, None, None, None]
     torch.testing.assert_close(soft_mask(evidence), soft_mask(evidence * scale))
 
 
-def test_soft_mask_without_evidence_erases_next_to_nothing() -> None:
+def test_soft_mask_without_evidence_is_almost_zero() -> None:
     mask = soft_mask(torch.full((1, 1, 4, 4), -3.0))
     assert torch.isfinite(mask).all()
     assert float(mask.max()) < 0.01
 
 
-def test_soft_mask_carries_a_gradient() -> None:
+def test_soft_mask_has_a_gradient() -> None:
     evidence = torch.tensor([[[[1.0, 2.0, 4.0]]]], requires_grad=True)
     soft_mask(evidence).sum().backward()
     assert evidence.grad is not None

@@ -1,4 +1,4 @@
-"""Removing and keeping evidence, on feature maps one can read."""
+"""Removing and keeping the defect, on small feature maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_running_mean_of_normal_features() -> None:
     assert float(normal.mean) == pytest.approx(0.9 * 3 + 0.1 * 5)
 
 
-def test_a_batch_without_normal_samples_changes_nothing() -> None:
+def test_a_batch_without_normal_samples_does_not_change_the_mean() -> None:
     normal = NormalFeatures(1)
     normal.update(constant(7.0), torch.tensor([False]))
     assert (float(normal.mean), int(normal.updates)) == (0.0, 0)
@@ -29,7 +29,7 @@ def test_a_batch_without_normal_samples_changes_nothing() -> None:
     assert float(normal.mean) == 2.0
 
 
-def test_the_mean_is_saved_and_carries_no_gradient() -> None:
+def test_the_mean_is_saved_and_has_no_gradient() -> None:
     normal = NormalFeatures(1)
     features = constant(1.0).clone().requires_grad_()
     normal.update(features, torch.tensor([True]))
@@ -37,7 +37,7 @@ def test_the_mean_is_saved_and_carries_no_gradient() -> None:
     assert set(normal.state_dict()) == {"mean", "updates"}
 
 
-def test_a_single_pixel_touches_its_cell_and_the_margin_around() -> None:
+def test_a_single_pixel_covers_its_cell_and_the_margin() -> None:
     masks = torch.zeros(1, 1, 20, 20)
     masks[..., 9, 9] = 1
     cells = cell_mask(masks, (5, 5), margin=0)
@@ -66,7 +66,7 @@ def test_remove_and_keep_only_are_complements() -> None:
     torch.testing.assert_close(removed + kept, features + mean[None, :, None, None])
 
 
-def test_moved_cells_are_as_many_and_elsewhere() -> None:
+def test_moved_cells_have_the_same_number_and_another_place() -> None:
     cells = torch.zeros(2, 1, 8, 8)
     cells[0, 0, 1:3, 1:4] = 1
     cells[1, 0, 5, 5] = 1
@@ -77,5 +77,5 @@ def test_moved_cells_are_as_many_and_elsewhere() -> None:
     assert torch.equal(moved, again)
 
 
-def test_a_mask_of_the_whole_image_has_no_elsewhere() -> None:
+def test_a_mask_of_the_whole_image_has_no_other_place() -> None:
     assert float(moved_cells(torch.ones(1, 1, 4, 4)).sum()) == 0

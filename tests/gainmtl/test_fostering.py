@@ -1,4 +1,4 @@
-"""CAM fostering: both routes, whose map, who is let in, and what it does to training."""
+"""CAM fostering: both routes, the fostered maps and samples, and training with it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build(strategy: str | Strategy, **arguments: object) -> GAINMTL:
     return GAINMTL(BACKBONE, strategy, **arguments)  # type: ignore[arg-type]
 
 
-def test_the_spread_is_0_for_one_cell_and_1_for_even_cells() -> None:
+def test_the_spread_is_0_for_one_cell_and_1_for_equal_cells() -> None:
     for grid in ((4, 4), (8, 5)):
         dot = torch.zeros(1, 1, *grid)
         dot[..., 1, 2] = 2.0
@@ -67,7 +67,7 @@ def test_the_loss_is_a_mean_over_fostered_maps_that_have_not_vanished() -> None:
     assert float(torch.autograd.grad(nobody, maps)[0].abs().sum()) == 0
 
 
-def test_whose_map() -> None:
+def test_the_map_of_the_true_class_against_its_opponent() -> None:
     logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 1.0, 2.0]])
     labels = torch.tensor([2, 0])
     cams = torch.arange(6.0).reshape(2, 3, 1, 1)
@@ -80,19 +80,19 @@ def test_whose_map() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "lse", "topk"])
-def test_from_the_verdicts_zero_a_found_defect_has_a_positive_cell(pooling: str) -> None:
+def test_with_the_bias_a_correctly_classified_defect_has_a_positive_cell(pooling: str) -> None:
     model = build("S1", output_stride=8, pooling=pooling).eval()
     images = torch.rand(16, 3, 64, 64)
     with torch.no_grad():
-        verdict = model.decide(model.features(model.preprocess(images))).verdict
-        model.head.bias[1] -= (verdict.logits[:, 1] - verdict.logits[:, 0]).median()
-        verdict = model.decide(model.features(model.preprocess(images))).verdict
+        output = model.classify(model.features(model.preprocess(images))).output
+        model.head.bias[1] -= (output.logits[:, 1] - output.logits[:, 0]).median()
+        output = model.classify(model.features(model.preprocess(images))).output
     labels = torch.ones(16, dtype=torch.long)
-    gone = metrics.vanished(true_map(verdict.class_cam, verdict.logits, labels, model.head.bias))
-    assert not bool(gone[true_score(verdict.logits, labels) > 0].any())
+    gone = metrics.vanished(true_map(output.class_cam, output.logits, labels, model.head.bias))
+    assert not bool(gone[true_score(output.logits, labels) > 0].any())
 
 
-def test_a_faint_map_counts_by_its_height() -> None:
+def test_a_faint_map_is_weighted_by_its_height() -> None:
     yes = torch.tensor([True])
     for height, counts in ((0.1, 0.1), (1.0, 1.0), (7.0, 1.0)):
         assert float(losses.fostering_loss(torch.full((1, 1, 2, 2), height), yes)) == (
@@ -108,7 +108,7 @@ def test_a_faint_map_counts_by_its_height() -> None:
     assert totals[1] > 0
 
 
-def test_a_map_counts_by_the_certainty_of_its_verdict() -> None:
+def test_a_map_is_weighted_by_the_certainty_of_its_sample() -> None:
     logits = torch.tensor([[0.0, math.log(3), 0.0], [math.log(3), 0.0, 0.0], [0.0, 0.0, 40.0]])
     found = certainty(logits, torch.tensor([1, 1, 2]))
     assert found.tolist() == pytest.approx([0.5, 0, 1])  # p of 3/4, of 1/4, of 1
@@ -119,7 +119,7 @@ def test_a_map_counts_by_the_certainty_of_its_verdict() -> None:
     )
 
 
-def test_a_wrong_verdict_is_not_sharpened(make_batch: MakeBatch) -> None:
+def test_the_map_of_a_misclassified_sample_is_not_sharpened(make_batch: MakeBatch) -> None:
     batch = make_batch((2, 3, 4))
     strategy = foster("S1", 0.1)
     model = build(dataclasses.replace(strategy, fostering_zero="map")).train()
@@ -140,11 +140,11 @@ def both_routes(model: GAINMTL, batch: Batch) -> list[tuple[Tensor, list[Tensor 
     parameters = [p for p in model.parameters() if p.requires_grad]
     for second_order in (False, True):
         features = model.features(model.preprocess(batch.image.to(parameters[0].dtype)))
-        verdict = model.decide(features).verdict
+        output = model.classify(features).output
         if second_order:
-            maps = layer_map(true_score(verdict.logits, labels), features)
+            maps = layer_map(true_score(output.logits, labels), features)
         else:
-            maps = true_map(verdict.class_cam, verdict.logits, labels)
+            maps = true_map(output.class_cam, output.logits, labels)
         loss = losses.fostering_loss(maps, labels > 0)
         found.append((loss, list(torch.autograd.grad(loss, parameters, allow_unused=True))))
     return found
@@ -152,7 +152,7 @@ def both_routes(model: GAINMTL, batch: Batch) -> list[tuple[Tensor, list[Tensor 
 
 @pytest.mark.parametrize("pooling", ["mean", "lse", "topk"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_both_routes_agree_where_both_apply(
+def test_both_routes_agree_at_the_same_layer(
     pooling: str, dtype: torch.dtype, make_batch: MakeBatch
 ) -> None:
     model = build("S1", output_stride=8, pooling=pooling).to(dtype).eval()
@@ -178,7 +178,7 @@ def test_any_layer_of_any_backbone(backbone: str, measure: str, make_batch: Make
         assert float(gradient.abs().max()) > 0
 
 
-def test_a_layer_that_is_not_there_or_frozen(make_batch: MakeBatch) -> None:
+def test_a_missing_or_frozen_layer(make_batch: MakeBatch) -> None:
     with pytest.raises(ValueError, match=r"fostering_layer: test_efficientnet has levels of"):
         build(foster("S1", 0.1, layer=7))
     model = build(foster("S1", 0.1, layer=4)).train()
@@ -191,7 +191,7 @@ def test_a_layer_that_is_not_there_or_frozen(make_batch: MakeBatch) -> None:
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_it_joins_every_strategy_and_changes_no_other_term(
+def test_it_can_be_added_to_every_strategy_and_changes_no_other_term(
     name: str, classes: int, make_batch: MakeBatch
 ) -> None:
     names = ("normal", "crack", "stain") if classes == 3 else None
@@ -208,7 +208,7 @@ def test_it_joins_every_strategy_and_changes_no_other_term(
         assert torch.equal(value, fostered[term]), term
 
 
-def test_normal_samples_are_fostered_on_request_only(make_batch: MakeBatch) -> None:
+def test_normal_samples_are_fostered_only_with_fostering_normal(make_batch: MakeBatch) -> None:
     strategy = foster("S1", 0.1)
     normal = make_batch((0, 1))
     assert float(build(strategy).train().training_step(normal)["fostering"].detach()) == 0
@@ -218,7 +218,7 @@ def test_normal_samples_are_fostered_on_request_only(make_batch: MakeBatch) -> N
     assert float(both.training_step(normal)["fostering"].detach()) > 0
 
 
-def test_masks_change_nothing(make_batch: MakeBatch) -> None:
+def test_the_term_does_not_depend_on_masks(make_batch: MakeBatch) -> None:
     batch = make_batch()
     swapped = batch._replace(mask=1 - batch.mask, has_mask=~batch.has_mask)
     values = []
@@ -254,15 +254,15 @@ def test_names_and_stored_strategies() -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_runs_begun_before_fostering_go_on(name: str) -> None:
-    """What identifies a run must not change by a term that it does not have."""
+def test_identities_of_runs_without_fostering_stay(name: str) -> None:
+    """A term that a run does not have must not be part of its identity."""
     stored = strategy_to_dict(get_strategy(name))
     assert [key for key in stored if key.startswith("fostering")] == []
     assert "fostering" not in stored["weights"]
     assert strategy_from_dict(stored) == get_strategy(name)
 
 
-def test_training_with_it_sharpens_the_maps_and_tells_what_vanished(tmp_path: Path) -> None:
+def test_training_with_it_sharpens_the_maps_and_records_vanished_maps(tmp_path: Path) -> None:
     data = load("synthetic", image_size=32, train=32, val=8, test=8)
     entropy = {}
     for beta in (0.0, 3.0):

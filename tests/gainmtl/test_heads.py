@@ -1,4 +1,4 @@
-"""Heads: logits that are pooled maps, a pyramid that hears every level, per-pixel logits."""
+"""Heads: logits as pooled maps, the feature pyramid, per-pixel logits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def head_and_features(
     return head, torch.randn(4, 16, 5, 6)
 
 
-def test_mean_pooling_is_the_ordinary_classifier() -> None:
+def test_mean_pooling_is_the_usual_linear_classifier() -> None:
     head, features = head_and_features(3, "mean")
     expected = functional.linear(features.mean((2, 3)), head.weight, head.bias)
     torch.testing.assert_close(head(features).logits, expected)
@@ -54,7 +54,7 @@ def test_unknown_pooling() -> None:
         LinearHead(4, pooling="sum")
 
 
-def test_pyramid_is_on_the_finest_grid_and_hears_every_level() -> None:
+def test_pyramid_is_on_the_finest_grid_and_depends_on_every_level() -> None:
     torch.manual_seed(0)
     pyramid = FeaturePyramid((8, 12, 20), width=16)
     # Odd sizes, as an image of 75 pixels gives them: 19, 10, 5 cells.
@@ -77,7 +77,7 @@ def test_pyramid_of_two_levels_by_its_equation() -> None:
     torch.testing.assert_close(pyramid([fine, coarse]), expected)
 
 
-def test_localization_has_the_size_asked_for_and_starts_from_its_prior() -> None:
+def test_localization_has_the_given_size_and_starts_from_its_prior() -> None:
     head = LocalizationHead(16, prior=0.05).eval()
     torch.nn.init.zeros_(head.logits.weight)
     logits = head(torch.randn(2, 16, 8, 8), (30, 34))

@@ -1,4 +1,4 @@
-"""Every term of the loss by hand, and who is let in by which gate."""
+"""Every loss term against hand-computed values, and which samples enter it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_focal_loss_by_hand() -> None:
     assert float(value) == pytest.approx(expected)
 
 
-def test_focal_loss_alpha_weighs_defects_up() -> None:
+def test_focal_loss_alpha_increases_the_weight_of_defects() -> None:
     logits = torch.zeros(1, 2)
     defective = losses.focal_loss(logits, torch.tensor([1]), gamma=2.0, alpha=0.75)
     normal = losses.focal_loss(logits, torch.tensor([0]), gamma=2.0, alpha=0.75)
@@ -98,7 +98,7 @@ def test_guidance_by_hand() -> None:
 
 
 def test_guidance_of_a_normal_sample_is_bce_to_zero() -> None:
-    """It suppresses the map, where the entropy of an earlier design only made it flat."""
+    """The term lowers the whole map instead of only making it flat."""
     logits = maps([logit(0.8), logit(0.4)]).requires_grad_()
     value = losses.map_guidance_loss(logits, torch.zeros(1, 1, 1, 2), NO, YES, iou=True)
     assert float(value.detach()) == pytest.approx(-(math.log(0.2) + math.log(0.6)) / 2, rel=1e-5)
@@ -124,7 +124,7 @@ MASKS = maps([0.0, 0.0], [1.0, 0.0], [0.0, 0.0])
 
 @pytest.mark.parametrize("iou", [False, True])
 def test_an_unmasked_defective_enters_no_mask_loss(iou: bool) -> None:
-    """The third sample's zero mask is no mask: neither its map nor its place counts."""
+    """The third sample has a zero mask because its mask is missing: its map has no effect."""
     logits = torch.randn(3, 1, 1, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
     value = losses.map_guidance_loss(logits, MASKS, DEFECTIVE, HAS_MASK, iou)
     value.backward()
@@ -135,7 +135,7 @@ def test_an_unmasked_defective_enters_no_mask_loss(iou: bool) -> None:
     torch.testing.assert_close(value, alone)
 
 
-def test_a_batch_without_any_mask_costs_nothing_and_can_be_backpropagated() -> None:
+def test_a_batch_without_masks_has_loss_zero_and_a_gradient() -> None:
     logits = torch.ones(1, 1, 1, 2, requires_grad=True)
     value = losses.map_guidance_loss(logits, torch.zeros(1, 1, 1, 2), YES, NO, iou=True)
     value.backward()
@@ -151,7 +151,7 @@ def test_consistency_by_hand() -> None:
     assert float(losses.consistency_loss(attention, localization, NO)) == 0
 
 
-def test_consistency_pools_the_finer_teacher_and_stops_at_it() -> None:
+def test_consistency_pools_the_finer_target_and_has_no_gradient_for_it() -> None:
     attention = torch.zeros(1, 1, 1, 1, requires_grad=True)
     teacher = torch.full((1, 1, 2, 2), logit(0.9)).requires_grad_()
     value = losses.consistency_loss(attention, teacher, YES)
@@ -162,11 +162,11 @@ def test_consistency_pools_the_finer_teacher_and_stops_at_it() -> None:
     assert teacher.grad is None
 
 
-def test_consistency_of_two_saturated_maps_that_agree_is_free() -> None:
+def test_consistency_of_two_equal_saturated_maps_is_zero() -> None:
     assert float(losses.consistency_loss(maps([50.0]), maps([90.0]), YES)) == pytest.approx(0)
 
 
-def test_mining_is_the_defect_probability_that_is_left() -> None:
+def test_mining_is_the_mean_defect_probability() -> None:
     logits = torch.tensor([[0.0, logit(0.9)], [0.0, logit(0.3)]])
     assert float(losses.mining_loss(logits)) == pytest.approx(0.6)
     three = torch.tensor([[0.0, 0.0, 0.0]])
@@ -182,7 +182,7 @@ def test_counterfactual_by_hand() -> None:
     assert float(losses.counterfactual_loss(removed[:0], kept[:0], nobody)) == 0
 
 
-def test_counterfactual_can_not_be_met_by_always_saying_normal() -> None:
+def test_counterfactual_penalises_a_constant_normal_output() -> None:
     logits = torch.tensor([[20.0, 0.0]])
     assert float(losses.counterfactual_loss(logits, logits, torch.tensor([1]))) > 5
 

@@ -1,4 +1,4 @@
-"""Tests of mixed precision: that it is in force, and that nothing that must be exact is half."""
+"""Mixed precision: convolutions in half precision; losses, maps and logits in float32."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gainbook.chapters.ch12_fostering import fostered
 from torch import Tensor, nn
 
 from gainmtl import fit
 from gainmtl.anomaly.fitting import fit_detector
 from gainmtl.anomaly.reverse_distillation import ReverseDistillation
 from gainmtl.attention import GuidedAttention
-from gainmtl.baselines.detector import Detector
+from gainmtl.baselines.attention_branch import AttentionBranchNetwork
+from gainmtl.baselines.fcos import BoxDetector
 from gainmtl.baselines.unet import UNet
 from gainmtl.datasets import Data, load
 from gainmtl.fostering import layer_map
 from gainmtl.heads import LinearHead, LocalizationHead
-from gainmtl.interface import Inspector
+from gainmtl.interface import DefectModel
 from gainmtl.model import GAINMTL
-from gainmtl.precision import full
+from gainmtl.precision import to_float32
 from gainmtl.strategies import foster
 from gainmtl.types import collate
 
@@ -33,32 +33,32 @@ def data() -> Data:
 
 
 def convolutions(model: nn.Module) -> list[torch.dtype]:
-    """Fills with the type of what every convolution gives from now on."""
-    seen: list[torch.dtype] = []
+    """A list that collects the dtypes of all further outputs of convolutions."""
+    dtypes: list[torch.dtype] = []
 
-    def look(module: nn.Module, given: object, said: Tensor) -> None:
-        seen.append(said.dtype)
+    def record(module: nn.Module, inputs: object, output: Tensor) -> None:
+        dtypes.append(output.dtype)
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(look)
-    return seen
+            module.register_forward_hook(record)
+    return dtypes
 
 
-MODELS: dict[str, Callable[[], Inspector]] = {
+MODELS: dict[str, Callable[[], DefectModel]] = {
     "S1": lambda: GAINMTL(BACKBONE, "S1"),
     "S5": lambda: GAINMTL(BACKBONE, "S5"),
     "S6": lambda: GAINMTL(BACKBONE, "S6"),
     "fostered": lambda: GAINMTL(BACKBONE, foster("S1", 1.0), output_stride=4),
     "second order": lambda: GAINMTL(BACKBONE, foster("S1", 1.0, layer=16), output_stride=4),
-    "attention branch": lambda: GAINMTL(BACKBONE, fostered.ATTENTION_BRANCH, output_stride=4),
+    "attention branch": lambda: AttentionBranchNetwork(BACKBONE, output_stride=4),
     "U-Net": lambda: UNet(BACKBONE),
-    "detector": lambda: Detector(BACKBONE),
+    "detector": lambda: BoxDetector(BACKBONE),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_half_where_asked_and_full_in_the_loss(
+def test_convolutions_in_half_precision_and_losses_in_float32(
     name: str, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -82,10 +82,10 @@ def test_half_where_asked_and_full_in_the_loss(
     assert np.isfinite(terms).all()
     assert all(p.dtype == torch.float32 for p in model.parameters())
     out = model(model.preprocess(data.test[0].image[None]))
-    assert out.logits.dtype == torch.float32  # a trained model answers in full
+    assert out.logits.dtype == torch.float32
 
 
-def test_a_student_too(data: Data) -> None:
+def test_reverse_distillation_in_mixed_precision(data: Data) -> None:
     torch.manual_seed(0)
     student = ReverseDistillation(BACKBONE)
     seen = convolutions(student)
@@ -97,7 +97,7 @@ def test_a_student_too(data: Data) -> None:
     assert student.level_maps(torch.rand(1, 3, 64, 64))[0].dtype == torch.float32
 
 
-def test_full_precision_is_not_touched(data: Data) -> None:
+def test_32_true_computes_everything_in_float32(data: Data) -> None:
     torch.manual_seed(0)
     model = MODELS["S5"]()
     seen = convolutions(model)
@@ -105,18 +105,18 @@ def test_full_precision_is_not_touched(data: Data) -> None:
     assert set(seen) == {torch.float32}
 
 
-def test_full() -> None:
+def test_to_float32() -> None:
     for kind, wanted in (
         (torch.float16, torch.float32), (torch.bfloat16, torch.float32),
         (torch.float32, torch.float32), (torch.float64, torch.float64),
     ):  # fmt: skip
         values = torch.ones(2, dtype=kind)
-        assert full(values).dtype == wanted
-        assert (full(values) is values) is (kind == wanted)
+        assert to_float32(values).dtype == wanted
+        assert (to_float32(values) is values) is (kind == wanted)
 
 
 def test_the_last_product_is_not_rounded() -> None:
-    """Under autocast a head gives what it gives in single precision from the same features."""
+    """Under autocast the output of a head is that of float32 for the same features."""
     torch.manual_seed(0)
     features = torch.randn(2, 16, 8, 8).bfloat16().float()
     head = LinearHead(16)
@@ -131,7 +131,7 @@ def test_the_last_product_is_not_rounded() -> None:
         for name, (before, last) in inside.items():
             hidden = before(features)
             with torch.autocast("cpu", enabled=False):
-                wanted = last(full(hidden))
+                wanted = last(to_float32(hidden))
             if name == "attention":
                 found = attention(features) * attention.temperature
             else:
@@ -140,7 +140,7 @@ def test_the_last_product_is_not_rounded() -> None:
             assert not torch.equal(wanted, wanted.bfloat16().float())
 
 
-def test_a_layer_map_is_summed_in_full() -> None:
+def test_a_layer_map_is_summed_in_float32() -> None:
     torch.manual_seed(0)
     layer = torch.randn(1, 64, 16, 16, requires_grad=True)
     weight = torch.randn(64)
@@ -155,8 +155,8 @@ def test_a_layer_map_is_summed_in_full() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_batch_that_was_halved_on_its_way(name: str, data: Data) -> None:
-    """As Fabric hands it on to several devices."""
+def test_a_batch_in_half_precision(name: str, data: Data) -> None:
+    """Fabric converts the batch to half precision for several devices."""
     torch.manual_seed(0)
     model = MODELS[name]().train()
     batch = collate([data.train[i] for i in range(8)])
@@ -168,14 +168,13 @@ def test_a_batch_that_was_halved_on_its_way(name: str, data: Data) -> None:
         assert all(torch.isfinite(value) for value in terms.values())
 
 
-def test_what_systems_without_a_map_say_is_full(data: Data) -> None:
+def test_outputs_of_baselines_are_float32(data: Data) -> None:
     torch.manual_seed(0)
     images = torch.rand(2, 3, 64, 64)
-    network = GAINMTL(BACKBONE, fostered.ATTENTION_BRANCH, output_stride=4)
+    network = AttentionBranchNetwork(BACKBONE, output_stride=4)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert UNet(BACKBONE).map_logits(images).dtype == torch.float32
-        said, _, _ = Detector(BACKBONE)._look(images)
-        assert {values.dtype for values in said.values()} == {torch.float32}
-        branch = network.look(images).branch
-        assert branch is not None
+        outputs, _, _ = BoxDetector(BACKBONE)._head_outputs(images)
+        assert {values.dtype for values in outputs.values()} == {torch.float32}
+        branch = network.encode(images).branch
         assert {value.dtype for value in branch} == {torch.float32}

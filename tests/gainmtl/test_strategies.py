@@ -1,4 +1,4 @@
-"""Strategies: which terms a system has, and which of them is on in which epoch."""
+"""Strategies: their terms, and which terms are active in which epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import dataclasses
 import pytest
 
 from gainmtl.losses import LossWeights
-from gainmtl.strategies import FUSION_END, STRATEGIES, TERMS, Strategy, Window, get_strategy
+from gainmtl.strategies import (
+    FUSION_END,
+    STAGINGS,
+    STRATEGIES,
+    TERMS,
+    Strategy,
+    Window,
+    get_strategy,
+    with_stages,
+)
 
 LETTERS = {
     "C": "classification",
@@ -64,7 +73,7 @@ def test_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULE)
-def test_which_term_is_on_in_which_epoch(name: str) -> None:
+def test_which_terms_are_active_in_which_epoch(name: str) -> None:
     strategy = get_strategy(name)
     assert strategy.name == name
     on = [set(strategy.weights_at((epoch + 0.5) / 10).active()) for epoch in range(10)]
@@ -83,7 +92,7 @@ def test_terms_reach_their_full_weight() -> None:
         assert strategy.weights_at(1.0) == strategy.weights
 
 
-def test_without_stages_everything_is_on_from_the_start() -> None:
+def test_without_stages_every_term_is_active_from_the_start() -> None:
     strategy = dataclasses.replace(get_strategy("S5"), staged=False)
     assert strategy.weights_at(0.0) == strategy.weights
 
@@ -105,7 +114,7 @@ def test_parts() -> None:
     assert (untaught.has_attention, untaught.has_attended_head) == (True, False)
 
 
-def test_mask_fusion_fades_and_is_s6_alone() -> None:
+def test_only_s6_has_mask_fusion_and_it_falls_to_zero() -> None:
     fusion = get_strategy("S6").fusion_at
     shares = [fusion(p) for p in (0.0, FUSION_END / 2, FUSION_END, 1.0)]
     assert shares == pytest.approx([0.5, 0.25, 0.0, 0.0])
@@ -113,7 +122,7 @@ def test_mask_fusion_fades_and_is_s6_alone() -> None:
         assert get_strategy(name).fusion_at(0.0) == 0
 
 
-def test_a_strategy_is_taken_as_it_is() -> None:
+def test_a_strategy_object_is_returned_unchanged() -> None:
     own = Strategy("own", LossWeights(classification=1.0))
     assert get_strategy(own) is own
 
@@ -154,3 +163,55 @@ def test_window_by_hand() -> None:
     factors = [window.factor(p) for p in (0.0, 0.19, 0.2, 0.4, 0.6, 1.0)]
     assert factors == pytest.approx([0, 0, 0, 0.5, 1, 1])
     assert Window(0.3).factor(0.3) == 1
+
+
+# Other orders of the same terms
+
+
+@pytest.mark.parametrize("staging", STAGINGS)
+def test_every_plan_has_the_same_terms_and_weights(staging: str) -> None:
+    plan = with_stages("S5", staging)
+    assert plan.weights == get_strategy("S5").weights
+    assert plan.weights_at(1.0) == plan.weights
+    # From half of the run on every plan is complete, so that conflicts can be compared there.
+    assert plan.weights_at(0.5) == plan.weights
+
+
+def test_unstaged_has_full_weights_from_the_first_step() -> None:
+    plan = with_stages("S5", "unstaged")
+    assert plan.name == "S5-unstaged"
+    assert plan.weights_at(0.0) == plan.weights
+
+
+def test_no_warm_up_has_the_same_starts() -> None:
+    plan, staged = with_stages("S5", "no-warm-up"), get_strategy("S5")
+    assert plan.weights_at(0.0).localization == staged.weights.localization
+    assert staged.weights_at(0.0).localization == 0
+    for progress in (0.29, 0.3, 0.49, 0.5):
+        for term in ("mining", "consistency", "counterfactual"):
+            own, other = plan.weights_at(progress), staged.weights_at(progress)
+            assert getattr(own, term) == getattr(other, term)
+
+
+def test_reversed_starts_with_the_last_term() -> None:
+    """S5 has full weights at 0 (classifiers, guidance), .2 (localization), .3 (mining, consistency)
+    and .5 (counterfactual)."""
+    plan = with_stages("S5", "reversed")
+    full = plan.weights
+
+    def on(progress: float) -> set[str]:
+        return {name for name, value in plan.weights_at(progress).asdict().items() if value > 0}
+
+    assert on(0.05) == {"counterfactual"}
+    assert on(0.19) == {"counterfactual", "localization"}  # rising from .1 to .3
+    assert plan.weights_at(0.2).localization == pytest.approx(full.localization / 2)
+    assert on(0.2) == {"counterfactual", "localization", "mining", "consistency"}
+    assert on(0.49) == on(0.2)
+    assert plan.weights_at(0.5).classification == full.classification
+
+
+def test_impossible_plans() -> None:
+    with pytest.raises(ValueError, match="expected one of staged, unstaged"):
+        with_stages("S5", "shuffled")
+    with pytest.raises(ValueError, match="S1 has no stages"):
+        with_stages("S1", "reversed")

@@ -1,13 +1,11 @@
-"""Every notebook: stored clean, run as a program, and refusing what it does not understand."""
+"""Every notebook: stored without outputs, runs as a program, rejects unknown parameters."""
 
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
 import tokenize
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import nbformat
 import pytest
 import yaml
 from gainbook.lab import results_file as runs
+from gainbook.lab.notebook_runner import Papermill, Run, papermill_runner
 from gainbook.lab.parameters import COMMON
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,17 +30,21 @@ def cells(path: Path) -> list[Any]:
 
 
 def parameters_cell(path: Path) -> Any:
-    found = [cell for cell in cells(path) if "parameters" in cell.metadata.get("tags", [])]
-    assert len(found) == 1, f"{path.name}: expected one cell tagged parameters, found {len(found)}"
-    return found[0]
+    tagged = [cell for cell in cells(path) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1, f"{path.name}: expected one parameters cell, found {len(tagged)}"
+    return tagged[0]
 
 
-def run(path: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """papermill, as a reader would call it, from the repository's root."""
-    command = [sys.executable, "-m", "papermill", str(path), str(out / "out.ipynb")]
-    command += ["-p", "output_dir", str(out), "--no-progress-bar", *arguments]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def papermill() -> Iterator[Papermill]:
+    with papermill_runner(threads=1, MPLBACKEND="agg") as run:
+        yield run
+
+
+def run(papermill: Papermill, path: Path, out: Path, *arguments: str) -> Run:
+    """papermill, as a reader calls it, from the repository's root."""
+    command = [str(path), str(out / "out.ipynb"), "-p", "output_dir", str(out)]
+    return papermill([*command, "--no-progress-bar", *arguments])
 
 
 @each_notebook
@@ -108,8 +111,8 @@ def test_profiles_hold_common_parameters_that_keep_the_rules(path: Path) -> None
 
 
 @each_notebook
-def test_smoke_run_leaves_valid_results(path: Path, tmp_path: Path) -> None:
-    done = run(path, tmp_path, "-f", str(SMOKE))
+def test_smoke_run_leaves_valid_results(path: Path, tmp_path: Path, papermill: Papermill) -> None:
+    done = run(papermill, path, tmp_path, "-f", str(SMOKE))
     assert done.returncode == 0, done.stderr[-4000:]
     text = (tmp_path / "results.json").read_text("utf-8")
     assert str(tmp_path) not in text
@@ -122,8 +125,10 @@ def test_smoke_run_leaves_valid_results(path: Path, tmp_path: Path) -> None:
 
 
 @each_notebook
-def test_an_unknown_parameter_ends_the_run_with_the_near_name(path: Path, tmp_path: Path) -> None:
-    done = run(path, tmp_path, "-p", "epoch", "3")
+def test_an_unknown_parameter_ends_the_run_with_the_near_name(
+    path: Path, tmp_path: Path, papermill: Papermill
+) -> None:
+    done = run(papermill, path, tmp_path, "-p", "epoch", "3")
     assert done.returncode != 0
     assert "no such parameter" in done.stderr
     assert "epochs" in done.stderr

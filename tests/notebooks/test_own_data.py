@@ -1,7 +1,7 @@
-"""Notebook 15 on folders as people have them: in order, odd, and broken.
+"""Notebook 15 on folders: regular ones, unusual ones and broken ones.
 
-Its cells run in this process: a kernel of their own for each of so many mistakes would take
-minutes. `test_notebooks.py` runs the same file through papermill.
+Its cells run in this process, since a kernel for each of so many cases would take minutes.
+`test_notebooks.py` runs the same file through papermill.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def test_a_model_is_tested_on_another_folder(trained: Any, tmp_path: Path) -> No
     passed = [r for r in rows if (r["split"], r["true_label"]) == ("val", "normal")]
     assert {row["verdict"] for row in passed} == {"normal"}
     report = (tmp_path / "out/report.html").read_text("utf-8")
-    assert "nobody can tell" in report
+    assert "can't be checked" in report
 
 
 def test_every_image_is_tested_once_over_folds(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The book's sources: complete, readable without eyes, and nothing in them that only runs here."""
+"""The book's sources are complete and accessible, and the build checks them."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
@@ -29,22 +30,21 @@ def load_script(path: Path) -> ModuleType:
 
 
 build_book = load_script(ROOT / "tools" / "build_book.py")
-plain_docstrings = load_script(ROOT / "book" / "_ext" / "plain_docstrings.py")
 
 
 def texts() -> list[tuple[str, str]]:
-    """Every page and every markdown cell: where it stands, and its text."""
-    found = [(page.name, page.read_text("utf-8")) for page in PAGES]
+    """Every page and every markdown cell: its file's name, and its text."""
+    pairs = [(page.name, page.read_text("utf-8")) for page in PAGES]
     for path in NOTEBOOKS:
         cells = nbformat.read(path, as_version=4).cells
-        found += [(path.name, cell.source) for cell in cells if cell.cell_type == "markdown"]
-    return found
+        pairs += [(path.name, cell.source) for cell in cells if cell.cell_type == "markdown"]
+    return pairs
 
 
 def test_contents_and_files_agree() -> None:
     named = set(build_book.toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))))
-    there = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES + NOTEBOOKS}
-    assert named == there
+    files = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES + NOTEBOOKS}
+    assert named == files | {"book/api"}  # generated, see gainbook.render.api
 
 
 def test_tables_that_cells_display_are_tables() -> None:
@@ -57,7 +57,8 @@ def test_files_named_by_the_configuration_exist() -> None:
     config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
     sphinx = config["sphinx"]["config"]
     static = ROOT / "book" / "_static"
-    names = [*sphinx["html_css_files"], *(name for name, _ in sphinx["html_js_files"])]
+    scripts = [entry if isinstance(entry, str) else entry[0] for entry in sphinx["html_js_files"]]
+    names = [*sphinx["html_css_files"], *scripts]
     names += [sphinx["mathjax_path"], *sphinx["nb_ipywidgets_js"]]
     paths = [static / name for name in names]
     paths += [ROOT / config["logo"], ROOT / config["html"]["favicon"]]
@@ -69,7 +70,7 @@ def test_every_vendored_script_has_its_licence() -> None:
     vendor = ROOT / "book" / "_static" / "vendor"
     for script in vendor.rglob("*.js"):
         licences = list(script.parent.glob("LICENSE*"))
-        assert licences, f"{script.name} stands without a licence"
+        assert licences, f"{script.name} has no licence beside it"
 
 
 def test_every_citation_has_an_entry_and_every_entry_a_key_of_its_own() -> None:
@@ -106,7 +107,7 @@ def test_a_notebook_that_is_named_but_missing_ends_the_build(tmp_path: Path) -> 
         build_book.notebooks(tmp_path)
 
 
-def test_stored_errors_are_found_and_traces_of_the_machine_removed() -> None:
+def test_stored_errors_are_listed_and_paths_and_times_removed() -> None:
     error = nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
     code = nbformat.v4.new_code_cell("1 / 0", outputs=[error])
     injected = nbformat.v4.new_code_cell("epochs = 3")
@@ -124,14 +125,14 @@ def test_a_picture_needs_an_alternative_text_and_a_caption() -> None:
     picture = nbformat.v4.new_output("display_data", {"image/png": "", "text/plain": "Figure"})
     cell = nbformat.v4.new_code_cell("draw()\nplt.show()", outputs=[picture])
     notebook = nbformat.v4.new_notebook(cells=[cell])
-    assert "cell 0 ('draw()')" in build_book.silent_pictures(notebook)[0]
+    assert "cell 0 ('draw()')" in build_book.undescribed_pictures(notebook)[0]
     cell.metadata["mystnb"] = {"image": {"alt": "A bump"}, "figure": {"caption": " "}}
-    assert len(build_book.silent_pictures(notebook)) == 1
+    assert len(build_book.undescribed_pictures(notebook)) == 1
     cell.metadata["mystnb"] = {"image": {"alt": "A bump"}, "figure": {"caption": "A bump."}}
-    assert build_book.silent_pictures(notebook) == []
+    assert build_book.undescribed_pictures(notebook) == []
 
 
-def test_the_hash_sees_contents_names_and_words(
+def test_the_hash_depends_on_contents_names_and_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_book, "ROOT", tmp_path)
@@ -162,6 +163,8 @@ def test_staging_copies_what_changed_and_drops_what_is_gone(tmp_path: Path) -> N
     left = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
     assert left == {"_config.yml", "_toc.yml", "book/a.md", "notebooks/01.ipynb"}
     assert (stage / "book/a.md").stat().st_mtime_ns == before
+    build_book.stage_prose(root, stage, {"api/c.md": "# C"})
+    assert (stage / "book/api/c.md").read_text() == "# C"
 
 
 def test_staging_fills_pages_from_the_stored_runs(tmp_path: Path) -> None:
@@ -179,31 +182,26 @@ def test_staging_fills_pages_from_the_stored_runs(tmp_path: Path) -> None:
     assert "% fill" in (root / "book" / "a.md").read_text()
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("|P and M| over *all*", r"\|P and M\| over \*all\*"),
-        ("a list of `Sample`s (2*h)", r"a list of `Sample`\ s (2\*h)"),
-        ("`a * b` and a_b and a_ b", r"`a * b` and a_b and a\_ b"),
-        ("plain", "plain"),
-    ],
-)
-def test_docstrings_are_plain_text(text: str, expected: str) -> None:
-    assert plain_docstrings.plain(text) == expected
-
-
-def test_what_python_says_of_a_field_is_left_out() -> None:
-    lines = ["Alias for field number 3"]
-    plain_docstrings.escape(None, "attribute", "Sample.has_mask", None, None, lines)
-    assert "".join(lines) == ""
-    lines = ["One `a", "b` is *read*."]
-    plain_docstrings.escape(None, "attribute", "Sample.image", None, None, lines)
-    assert lines == [r"One `a b` is \*read\*."]
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_a_named_figure_stands_in_a_cell_of_its_own(path: Path) -> None:
-    """Text shown by the same cell would get the figure's name, too, and the page two targets."""
+def test_a_named_figure_is_alone_in_its_cell(path: Path) -> None:
+    """Text that the same cell displays would get the figure's name too: two targets of a name."""
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
         if cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
             assert "Markdown(" not in cell.source, f"cell {number}"
+
+
+def test_names_that_pages_link_to_exist() -> None:
+    """Sphinx checks links to the core only: the book's package has no page per name."""
+    roles = re.compile(r"\{py:\w+\}`(?:[^`]*<)?(gain(?:mtl|book)[\w.]*)>?`")
+    names = {name for _, text in texts() for name in roles.findall(text)}
+    assert [name for name in sorted(names) if not exists(name)] == []
+
+
+def exists(name: str) -> bool:
+    """Whether there is a module, or a name in one, of that full name."""
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        owner, _, last = name.rpartition(".")
+        return bool(owner) and exists(owner) and hasattr(importlib.import_module(owner), last)
+    return True

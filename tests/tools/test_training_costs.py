@@ -1,4 +1,4 @@
-"""What folds took, from the checkpoints that they left."""
+"""Training time of folds, from their checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gainmtl.training.checkpoint import CHECKPOINT
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def leave(folder: Path, seconds: list[float], scoring: float) -> None:
+def write_fold(folder: Path, seconds: list[float], scoring: float) -> None:
     folder.mkdir(parents=True)
     rows = ", ".join(f'{{"seconds": {one}}}' for one in seconds)
     save_file({"w": torch.zeros(1)}, folder / CHECKPOINT, {"run": f'{{"history": [{rows}]}}'})
@@ -35,15 +35,15 @@ def load_tool() -> Any:
 
 def test_costs_are_added_up_over_finished_folds(tmp_path: Path) -> None:
     for fold in range(2):
-        leave(tmp_path / "S1" / "seed0" / f"fold{fold}", [1.0, 2.0], 0.5)
-    leave(tmp_path / "S5" / "seed0" / "fold0", [1.0], 0.5)  # one fold of two
+        write_fold(tmp_path / "S1" / "seed0" / f"fold{fold}", [1.0, 2.0], 0.5)
+    write_fold(tmp_path / "S5" / "seed0" / "fold0", [1.0], 0.5)  # one fold of two
     assert load_tool().costs(tmp_path, folds=2) == {"S1": 7.0}
 
 
-def test_what_is_measured_elsewhere_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_of_other_systems_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = load_tool()
     for fold in range(5):
-        leave(tmp_path / "runs" / "S1" / "seed0" / f"fold{fold}", [2.0], 0.0)
+        write_fold(tmp_path / "runs" / "S1" / "seed0" / f"fold{fold}", [2.0], 0.0)
     output = tmp_path / "costs.json"
     write_json(output, {tool.SECONDS: {"runs": {"S1": 1.0, "S5": 2.0}, "others": {"S1": 3.0}}})
     given = ["tool", str(tmp_path / "runs"), "--output", str(output)]

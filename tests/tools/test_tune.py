@@ -1,4 +1,4 @@
-"""Trials before the reference run see one fold's training part and nothing of its test part."""
+"""Trials before the reference run use one fold's training part and no test images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gainbook.lab import tables
-from gainbook.lab.reference import S1_FINE, S5
+from gainbook.lab.catalogue import S1_FINE, S5
 from PIL import Image
 
 from gainmtl import datasets

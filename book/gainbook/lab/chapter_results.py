@@ -12,7 +12,8 @@ from gainbook.lab import results_file as runs
 from gainbook.lab.comparison import compare, pooled_rows
 from gainbook.lab.parameters import Parameters
 from gainbook.lab.protocol import Pooled, pool
-from gainbook.lab.reference import System, run
+from gainbook.lab.run_system import run
+from gainbook.lab.systems import System
 from gainmtl.evaluation.scoring import Scores
 from gainmtl.evaluation.stats import bootstrap_interval
 from gainmtl.files import read_json

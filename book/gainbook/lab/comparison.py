@@ -1,18 +1,25 @@
-"""What systems have to say for themselves and against each other: tidy rows of pooled scores."""
+"""Result rows per system and paired differences, from the pooled scores of all folds."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gainbook.lab.protocol import Pooled
+from gainbook.lab.protocol import Pooled, pool
+from gainbook.lab.results_file import row
 from gainmtl import metrics
-from gainmtl.evaluation.stats import mean_over_types, paired_interval
-from gainmtl.evaluation.tidy import CLASS_MEASURES, class_codes, tidy
+from gainmtl.evaluation.scoring import Scores
+from gainmtl.evaluation.stats import (
+    bootstrap_interval,
+    mean_over_types,
+    paired_interval,
+    percentile_interval,
+    resample_weights,
+)
+from gainmtl.evaluation.tidy import CLASS_MEASURES, class_codes, tidy_rows
 
 
 def pooled_rows(pooled: Pooled, dataset: str, seed: int, resamples: int = 2000) -> pd.DataFrame:
@@ -24,10 +31,10 @@ def pooled_rows(pooled: Pooled, dataset: str, seed: int, resamples: int = 2000) 
         "condition": pooled.condition,
     }
     rows = [
-        tidy(part, **shared, seed=seed, fold=fold, resamples=0)
+        tidy_rows(part, **shared, seed=seed, fold=fold, resamples=0)
         for fold, part in zip(_fold_numbers(pooled), pooled.folds, strict=True)
     ]
-    rows.append(tidy(pooled.scores, **shared, resamples=resamples))
+    rows.append(tidy_rows(pooled.scores, **shared, resamples=resamples))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -106,6 +113,114 @@ def compare(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows for `results.json`."""
-    return json.loads(table.to_json(orient="records"))
+def merge(pooled: Sequence[Pooled], seeds: Sequence[int]) -> Pooled:
+    """The runs of several seeds as one: each image as often as there are seeds, its group kept.
+
+    The width of intervals depends on the number of groups; more seeds only steady the figure.
+    """
+    if len(pooled) == 1:
+        return pooled[0]
+    parts = [
+        run.scores._replace(
+            images=run.scores.images.assign(name=run.scores.images["name"] + f", seed {seed}")
+        )
+        for run, seed in zip(pooled, seeds, strict=True)
+    ]
+    return pooled[0]._replace(
+        folds=parts,
+        scores=pool(parts),
+        histories=pd.concat(
+            [run.histories.assign(seed=seed) for run, seed in zip(pooled, seeds, strict=True)]
+        ),
+        commits=tuple(dict.fromkeys(commit for run in pooled for commit in run.commits)),
+        seconds=sum(run.seconds for run in pooled),
+        model_paths=tuple(path for run in pooled for path in run.model_paths),
+    )
+
+
+def result_rows(
+    pooled: Sequence[Pooled], seeds: Sequence[int], dataset: str, resamples: int = 2000
+) -> pd.DataFrame:
+    """One set of rows per seed and fold, and one pooled over both with intervals over groups."""
+    by_fold = [
+        pooled_rows(run, dataset, seed, resamples=0)
+        for run, seed in zip(pooled, seeds, strict=True)
+    ]
+    whole = pooled_rows(merge(pooled, seeds), dataset, seeds[0], resamples)
+    parts = [rows[rows["fold"].notna()] for rows in by_fold] + [whole[whole["fold"].isna()]]
+    first = pooled[0]
+    parts.append(
+        wrong_reason(
+            merge(pooled, seeds).scores,
+            {"dataset": dataset, "split": "test", "system": first.system},
+            first.condition,
+            resamples,
+        )
+    )
+    return pd.concat(parts, ignore_index=True)
+
+
+def wrong_reason(
+    scores: Scores, shared: dict[str, Any], condition: dict[str, Any], resamples: int = 2000
+) -> pd.DataFrame:
+    """Rows `wrong_reason`: of the flagged defects, the share whose map peaks beside the mask.
+
+    `1 - mean(PointGame)` over defective images with a mask that are flagged: right answer, wrong
+    reason. The oracle's row is the share of the same images on which the grid leaves no choice.
+    """
+    images = scores.images
+    found = images["is_flagged"].astype(bool) & images["is_defective"] & images["has_mask"]
+    rows = []
+    for source in ("cam", "defect_map", "oracle"):
+        if f"{source}.point_game" not in images.columns:
+            continue  # a system without that map
+        missed = 1 - images.loc[found, f"{source}.point_game"].to_numpy(float)
+        groups = images.loc[found, "group"].to_numpy()
+        keep = ~np.isnan(missed)
+        if not keep.any():
+            continue
+        interval = bootstrap_interval(np.mean, groups[keep], missed[keep], resamples=resamples)
+        rows.append(
+            shared
+            | {
+                "condition": {**condition, **({"oracle": True} if source == "oracle" else {})},
+                "map": "cam" if source == "oracle" else source,
+                "seed": None,
+                "fold": None,
+                "metric": "wrong_reason",
+                "value": interval.value,
+                **interval.ends,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def pixel_ap_rows(
+    a: Pooled,
+    b: Pooled,
+    dataset: str,
+    maps: Sequence[str] = ("defect_map",),
+    resamples: int = 2000,
+) -> list[dict[str, Any]]:
+    """Rows `pixel_ap_difference` of maps, a - b, over the same resampled groups.
+
+    Raises:
+        ValueError: the two systems were tested on different images, or in another order.
+    """
+    images = a.scores.images
+    if list(images["name"]) != list(b.scores.images["name"]):
+        raise ValueError("pixel_ap_rows: expected two systems tested on the same images in order")
+    groups = images["group"].to_numpy()
+    weights = resample_weights(groups, resamples)
+    against = {"against": b.system, **{f"against_{k}": v for k, v in b.condition.items()}}
+    rows = []
+    for name in maps:
+        x, y = (pooled.scores.histograms[name] for pooled in (a, b))
+        value = float(x.average_precision()) - float(y.average_precision())
+        replicates = x.average_precision(weights) - y.average_precision(weights)
+        interval = percentile_interval(value, replicates, groups)
+        rows.append(
+            row(dataset, a.system, "pixel_ap_difference", value, map=name,
+                condition={**a.condition, **against}, **interval.ends)
+        )  # fmt: skip
+    return rows

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from gainbook.lab.results_file import row
+from gainbook.lab.run_system import build
+from gainbook.lab.systems import System
+from gainmtl.interface import DefectModel
+from gainmtl.types import Batch
 
 Step = Callable[[], Any]
 
@@ -35,8 +42,8 @@ class _Watch(torch.autograd.Function):
 class Counted:
     """A part of a network that counts the images which pass it forwards and backwards.
 
-    A backward pass is a gradient that reaches the part's input; where the input asks for none, as
-    an image, one that arrives at its output. A gradient that was cut off above is none.
+    A backward pass is a gradient that reaches the part's input; where the input needs none, as an
+    image, one that arrives at its output. A gradient that was cut off above is none.
     """
 
     def __init__(self, part: Callable[[Tensor], Any]) -> None:
@@ -48,9 +55,9 @@ class Counted:
         self.forward += len(values)
         if values.requires_grad:
             return self.part(_Watch.apply(values, self))
-        found = self.part(values)
-        watched = isinstance(found, Tensor) and found.requires_grad
-        return _Watch.apply(found, self) if watched else found
+        result = self.part(values)
+        watched = isinstance(result, Tensor) and result.requires_grad
+        return _Watch.apply(result, self) if watched else result
 
 
 class PeakMemory(TorchDispatchMode):
@@ -155,3 +162,63 @@ def ratio_interval(above: list[float], below: list[float]) -> tuple[float, float
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def cost_rows(
+    systems: Sequence[System],
+    backbone: str,
+    size: int,
+    dataset: str,
+    repeats: int = 5,
+    batch_size: int = 8,
+) -> list[dict[str, Any]]:
+    """Rows of what systems cost on this machine's processor, which no weights change.
+
+    `parameters` that a prediction uses, `gigaflops` of one image, `milliseconds` of one image
+    alone, `training_milliseconds` of an image in a step of a batch with all loss terms on.
+    """
+    models = {
+        s.tag: build(s, backbone, None).to(memory_format=torch.channels_last).eval()
+        for s in systems
+    }
+    batch = _timing_batch(size, batch_size)
+    image = batch.image[:1].contiguous(memory_format=torch.channels_last)
+
+    def predict(model: DefectModel) -> None:
+        with torch.no_grad():
+            model(image)
+
+    def learn(model: DefectModel) -> None:
+        model.zero_grad()
+        torch.stack(list(model.training_step(batch).values())).sum().backward()
+
+    predictions = {tag: functools.partial(predict, model) for tag, model in models.items()}
+    counts = {tag: used_parameters(models[tag], step) for tag, step in predictions.items()}
+    flops = {tag: operations(step) for tag, step in predictions.items()}
+    alone = side_by_side(predictions, repeats)
+    for model in models.values():
+        model.train()
+    steps = {tag: functools.partial(learn, model) for tag, model in models.items()}
+    learned = side_by_side(steps, max(2, repeats // 2))
+    return [
+        row(dataset, s.name, metric, value,
+            condition={**s.condition, "backbone": backbone, "image_size": size})
+        for s in systems
+        for metric, value in {
+            "parameters": counts[s.tag],
+            "gigaflops": flops[s.tag] / 1e9,
+            "milliseconds": 1e3 * statistics.median(alone[s.tag]),
+            "training_milliseconds": 1e3 * statistics.median(learned[s.tag]) / batch_size,
+        }.items()
+    ]  # fmt: skip
+
+
+def _timing_batch(size: int, count: int) -> Batch:
+    """One random image `count` times, the first half of them defective with a square mask."""
+    image = torch.rand(1, 3, size, size)
+    images = image.expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    mask = torch.zeros(count, 1, size, size)
+    mask[: count // 2, :, size // 4 : size // 2, size // 4 : size // 2] = 1
+    words = ("synthetic",) * count
+    known = torch.ones(count, dtype=torch.bool)
+    return Batch(images, torch.arange(count) < count // 2, mask, known, words, words, words)

@@ -1,4 +1,4 @@
-"""What a notebook may be asked for: one rule per parameter, one message for all mistakes."""
+"""Parameters of a notebook: one rule per parameter, one message for all mistakes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from gainmtl.precision import PRECISIONS
 
 _SPELLED = {"true": True, "false": False}
-"""papermill's `-p name true` gives the text: it knows Python's spelling alone."""
+"""papermill's `-p name true` passes the text "true": it parses Python's spelling alone."""
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 
 class Rule(NamedTuple):
-    """What one parameter may be: `kind`, within [low, high], one of `choices`, or `None`."""
+    """The values of one parameter: of `kind`, within [low, high], one of `choices`, or `None`."""
 
     kind: type
     low: float | None = None
@@ -116,7 +116,7 @@ def check_parameters(
 
     Call it in the cell after papermill's: `P = runs.check_parameters(globals(), "03_reason",
     extra={"shortcut": (float, 0, 1)})`. papermill only warns of a name that the notebook does not
-    have and would run with the default instead, so names that no rule knows are refused here.
+    have and would run with the default instead, so names without a rule are refused here.
 
     Args:
         namespace: the notebook's `globals()`.

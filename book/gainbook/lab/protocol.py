@@ -14,13 +14,12 @@ import torch
 
 from gainbook.lab.results_file import git_commit
 from gainmtl import metrics
-from gainmtl.anomaly.detector_files import load_detector
 from gainmtl.anomaly.fitting import fit_detector
 from gainmtl.anomaly.scores import score_detector
 from gainmtl.datasets import Data
 from gainmtl.evaluation.scoring import LOGIT_RANGE, Scores, score
 from gainmtl.files import atomic_path, read_json, write_json
-from gainmtl.io import load_any
+from gainmtl.io import load
 from gainmtl.training.fitting import fit
 from gainmtl.training.run import MODEL
 
@@ -38,27 +37,27 @@ REFERENCE: dict[str, Any] = {
 
 
 FACTS = "scores.json"
-"""Written last of a fold's files: it says that the others are whole."""
+"""Written last of a fold's files: where it exists, the others are complete."""
 
 
 class Kind(NamedTuple):
-    """How a kind of model is fitted, kept and asked; see `cross_validate`."""
+    """How a kind of model is fitted, loaded and scored; see `cross_validate`."""
 
     name: Callable[[Any], str]
-    """Its system's, for result rows."""
+    """From a model to its system's name in result rows."""
     fit: Callable[..., pd.DataFrame]
     load: Callable[[Path], Any]
     score: Callable[[Any, Any], Scores]
 
 
 def classifier() -> Kind:
-    """Any `Inspector`: `GAINMTL` and the compared systems."""
-    return Kind(lambda model: str(model.strategy.name), fit, load_any, score)
+    """Any `DefectModel`: `GAINMTL` and the compared systems."""
+    return Kind(lambda model: str(model.strategy.name), fit, load, score)
 
 
 def detector() -> Kind:
     """Any anomaly detector."""
-    return Kind(lambda model: str(model.name), fit_detector, load_detector, score_detector)
+    return Kind(lambda model: str(model.name), fit_detector, load, score_detector)
 
 
 class Pooled(NamedTuple):
@@ -84,7 +83,7 @@ class Pooled(NamedTuple):
 
 
 def fold_seed(seed: int, fold: int) -> int:
-    """Of the generator before a fold's model is built: another one for each seed and fold."""
+    """Seed of the generator before a fold's model is built: another one for each seed and fold."""
     return seed * 1009 + fold
 
 
@@ -101,22 +100,22 @@ def cross_validate(
 ) -> Pooled:
     """Fit a fresh model per fold, score its test fold once, pool.
 
-    Everything is kept under `output_dir/fold<k>` the moment it is there: an interrupted run goes on
-    inside the fold it was in, and a finished fold is read, not run again.
+    Every result is written under `output_dir/fold<k>` as soon as it is computed: an interrupted run
+    continues inside its fold, and a finished fold is read.
 
     Args:
         build: makes an untrained model; called after seeding, so equal seeds give equal weights.
         load_fold: the data of one fold.
-        condition: what tells this system from others of the same strategy, for the result rows.
-        only: the folds to run of those; `None` is all of them.
-        kind: what kind of model `build` makes; `None`: `classifier()`.
+        condition: of the result rows; distinguishes systems of one strategy.
+        only: the folds to run; `None` is all of them.
+        kind: of the model that `build` makes; `None`: `classifier()`.
         fit_arguments: passed to the kind's `fit`.
     """
     parts: list[Scores] = []
     histories, commits, paths, seconds = [], [], [], 0.0
     system = ""
     kind = kind or classifier()
-    # Of the code that is loaded; the checkout may move on while a long run goes.
+    # Of the loaded code: the checkout may change during a long run.
     commit = git_commit()
     for fold in range(folds) if only is None else only:
         folder = Path(output_dir) / f"fold{fold}"

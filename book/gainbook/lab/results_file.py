@@ -1,4 +1,4 @@
-"""What a run found: rows of measures, where they come from, and the results.json of both."""
+"""The results.json of a run: rows of measures, and their provenance."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def row(
     ci_high: float | None = None,
     n: int | None = None,
 ) -> dict[str, Any]:
-    """One row of `write_results`; `condition` says what varies, `{}` is the whole."""
+    """One row of `write_results`; `condition` holds what varies; `{}` is the whole."""
     return {
         "dataset": dataset,
         "split": split,
@@ -145,7 +145,7 @@ def provenance(
     command: str | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Where figures come from, without a path of this machine.
+    """Provenance of figures, without a path of this machine.
 
     Args:
         parameters: checked ones; the command and the weights are read from them.
@@ -153,7 +153,7 @@ def provenance(
         data_fingerprint: `data.fingerprint`.
         loss_weights: the weights of the loss terms actually used, per system if there are several.
         command: what repeats the run; `None`: papermill with a notebook's checked parameters.
-        more: further facts worth keeping, such as what a search over validation tried.
+        more: further entries, such as the trials of a search on validation data.
     """
     if command is None and isinstance(parameters, Parameters):
         command = papermill_command(parameters)
@@ -240,6 +240,14 @@ def read_results(path: str | Path) -> ResultsFile:
 def reference(name: str) -> ResultsFile:
     """Reference results that come with the book: `book/results/<name>.json`."""
     return read_results(results_file(name))
+
+
+def stored_trials(name: str = "tuning") -> list[dict[str, Any]]:
+    """The trials of `tools/tune.py` that the book keeps as `book/results/<name>.json`, or none."""
+    try:
+        return list(read_json(results_file(name)))
+    except FileNotFoundError:
+        return []
 
 
 def results_file(name: str) -> Path:

@@ -1,82 +1,98 @@
-"""Every system by the name of its folder: what the single-run notebook and the sweeps ask for."""
+"""A compared system: a strategy on an evidence grid, with its recipe."""
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
-from gainbook.chapters.ch10_ablation import ladder as ablation
-from gainbook.chapters.ch12_fostering import fostered
-from gainbook.lab import components, reference
-from gainbook.lab.reference import System
-from gainmtl.strategies import get_strategy
-
-KNOWN: dict[str, System] = {
-    value.tag: value
-    for module in (ablation, fostered, reference, components)
-    for value in vars(module).values()
-    if isinstance(value, System)
-}
-"""The systems that have a constant, by tag; where two modules name one, the last one's label."""
-KNOWN[ablation.S4.tag] = ablation.S4
-
-_N = r"(\d[\d.]*(?:e[+-]?\d+)?)"
-"""A number as `:g` writes it."""
-_SPREAD = r"(ce|ca|cd)"
+from gainmtl.strategies import Strategy, get_strategy
 
 
-def _layer(text: str | None) -> int | None:
-    return None if text is None else int(text)
+class AnySystem(Protocol):
+    """What result rows need of a compared system: a `System`, or a detector of chapter 13."""
+
+    @property
+    def tag(self) -> str:
+        """Its key among the systems of a study."""
+
+    @property
+    def label(self) -> str:
+        """Its name for readers."""
+
+    @property
+    def name(self) -> str:
+        """The `system` of its result rows."""
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The condition of its result rows."""
+
+    @property
+    def as_other(self) -> dict[str, Any]:
+        """Condition entries of a paired difference from which it is subtracted."""
 
 
-def _fostered(measure: str, beta: str, layer: str | None, mean: str | None) -> System:
-    plain = components.AVERAGED if mean else components.PLAIN
-    return fostered.fostered(float(beta), measure, _layer(layer), plain)
+class System(NamedTuple):
+    """A strategy on an evidence grid."""
 
+    tag: str
+    """Its folder, unless `trained_as` names another."""
+    strategy: str | Strategy
+    output_stride: int
+    label: str
+    """For readers."""
+    recipe: str | None = None
+    """The name of its recipe in result rows, where it is not the common one."""
+    changes: tuple[tuple[str, Any], ...] = ()
+    """Fields that replace those of `protocol.REFERENCE`; chosen by `tools/tune.py`."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Further arguments of `GAINMTL`."""
+    masks: tuple[tuple[str, Any], ...] = ()
+    """Arguments of `datasets.limit_masks` where training has fewer or coarser masks."""
+    about: tuple[tuple[str, Any], ...] = ()
+    """Further entries of the condition: values of what its strategy varies."""
+    exposures: tuple[int, ...] = ()
+    """Argument of `datasets.limit_exposures` where training has only some exposures."""
+    kind: str = ""
+    """The kind of a model other than `GAINMTL`; see `gainmtl.io.class_of`."""
+    probe: int = 0
+    """Number of training images on which the conflict of its terms is measured each epoch."""
+    classes: tuple[str, ...] = ()
+    """Class names, "normal" first, of a system that classifies defect types; else two classes."""
+    split: str = ""
+    """Argument of `datasets.load` where its folds are not the common ones: `"leaking"`."""
+    trained_as: System | None = None
+    """Alias: reuses the trained folds of that system, which is the same term for term."""
 
-def _branch(beta: str, epochs: str | None) -> System:
-    return fostered.fostered_branch(float(beta), int(epochs or 1), 1)
+    @property
+    def folder(self) -> str:
+        """Folder of its folds under `output_dir`."""
+        return self.tag if self.trained_as is None else self.trained_as.folder
 
+    @property
+    def name(self) -> str:
+        """The strategy's name: the `system` of its result rows."""
+        return get_strategy(self.strategy).name
 
-FAMILIES: dict[str, Callable[..., System]] = {
-    rf"GAIN-masks{_N}-draw(\d+)": lambda share, draw: components.with_share(
-        float(share), int(draw)
-    ),
-    r"GAIN-(dilated|box)": components.with_quality,
-    rf"S1-fostered-{_SPREAD}{_N}(?:-layer(\d+))?(-mean)?": _fostered,
-    rf"GAIN-fostered-ce{_N}-masks{_N}-draw(\d+)": lambda beta, share, draw: (
-        fostered.fostered_with_share(float(beta), float(share), int(draw))
-    ),
-    r"S1-types-mean": lambda: fostered.fostered_types(0.0),
-    rf"S1-types-fostered-ce{_N}-mean": lambda beta: fostered.fostered_types(float(beta)),
-    r"attention-branch-epochs(\d+)": lambda epochs: fostered.branch(int(epochs), 1),
-    rf"attention-branch-fostered-ce{_N}(?:-epochs(\d+))?": _branch,
-}
-"""Systems by what they vary: the name before `-stride4`, and what makes the system of its parts."""
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The condition of its result rows."""
+        own = {} if self.recipe is None else {"recipe": self.recipe}
+        masks = {f"mask_{name}": value for name, value in self.masks}
+        light = {"exposures": list(self.exposures)} if self.exposures else {}
+        classes = {"num_classes": len(self.classes)} if self.classes else {}
+        split = {"split": self.split} if self.split else {}
+        return {
+            "output_stride": self.output_stride,
+            **own,
+            **classes,
+            **dict(self.options),
+            **masks,
+            **light,
+            **split,
+            **dict(self.about),
+        }
 
-
-def find_system(tag: str) -> System:
-    """A system by its tag: one of `KNOWN`, of `FAMILIES` with any numbers, or
-    `"<strategy>-stride<pixels>"` for any strategy that `get_strategy` knows, as `"S3-stride8"`.
-
-    Raises:
-        ValueError: none of them.
-    """
-    if tag in KNOWN:
-        return KNOWN[tag]
-    name, _, stride = tag.rpartition("-stride")
-    for pattern, make in FAMILIES.items():
-        found = re.fullmatch(pattern, name) if stride == "4" else None
-        if found is not None:
-            system = make(*found.groups())
-            if system.tag != tag:
-                raise ValueError(f"system: {tag!r} goes by the name of {system.tag!r}")
-            return system
-    if not name or not stride.isdigit():
-        near = difflib.get_close_matches(tag, KNOWN, 3) or sorted(KNOWN)
-        raise ValueError(
-            f"system: expected a name as S4-stride4 or one of {', '.join(near)}, got {tag!r}"
-        )
-    strategy = get_strategy(name)
-    return System(tag, strategy.name, int(stride), f"{strategy.name}, stride {stride}")
+    @property
+    def as_other(self) -> dict[str, Any]:
+        """Condition entries of a paired difference from which this system is subtracted."""
+        return {"against": self.name, **{f"against_{k}": v for k, v in self.condition.items()}}

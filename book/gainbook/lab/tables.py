@@ -1,4 +1,4 @@
-"""Sentences, tables and data of figures from result rows: no page has a figure typed into it."""
+"""Figures, tables and the data of plots from result rows: no page has a figure typed into it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from gainbook.lab import results_file as runs
-from gainbook.lab.reference import System
+from gainbook.lab.systems import AnySystem
 from gainmtl.evaluation.stats import Interval, PairedInterval
 from gainmtl.evaluation.tidy import TYPE_MEAN
 
@@ -52,7 +52,7 @@ class Value(NamedTuple):
 
 def pooled_row(
     dataset: str,
-    system: System,
+    system: AnySystem,
     metric: str,
     found: Interval | PairedInterval,
     map: str | None = None,
@@ -65,7 +65,7 @@ def pooled_row(
 
 def find(
     rows: pd.DataFrame,
-    system: System,
+    system: AnySystem,
     metric: str,
     map: str | None = None,
     **condition: Any,
@@ -88,20 +88,31 @@ def find(
     return value_of(chosen.iloc[0])
 
 
+def find_or_nan(
+    rows: pd.DataFrame,
+    system: AnySystem,
+    metric: str,
+    map: str | None = None,
+    **condition: Any,
+) -> Value:
+    """`find`, with NaN for a figure that the rows lack: nothing could be measured."""
+    try:
+        return find(rows, system, metric, map, **condition)
+    except LookupError:
+        return Value(math.nan, math.nan, math.nan, None)
+
+
 def rows_of(
-    rows: pd.DataFrame, system: System, metric: str, map: str | None = None, **condition: Any
+    rows: pd.DataFrame, system: AnySystem, metric: str, map: str | None = None, **condition: Any
 ) -> pd.DataFrame:
     """The rows that `find` chooses from, those of single seeds and folds with them."""
     wanted = {**system.condition, **condition}
-    return rows[
-        (rows["system"] == system.name)
-        & (rows["metric"] == metric)
-        & (rows["map"].isna() if map is None else rows["map"] == map)
-        & rows["condition"].map(lambda given: dict(given) == wanted)
-    ]
+    near = rows[(rows["system"] == system.name) & (rows["metric"] == metric)]
+    near = near[near["map"].isna() if map is None else near["map"] == map]
+    return near[near["condition"].map(lambda given: dict(given) == wanted).astype(bool)]
 
 
-def value_of(row: pd.Series) -> Value:
+def value_of(row: Mapping[str, Any] | pd.Series) -> Value:
     """A row's figure; NaN for ends that it doesn't have."""
     value, low, high = (
         math.nan if pd.isna(row[key]) else float(row[key]) for key in ("value", "ci_low", "ci_high")
@@ -109,8 +120,97 @@ def value_of(row: pd.Series) -> Value:
     return Value(value, low, high, None if pd.isna(row["n"]) else int(row["n"]))
 
 
+def cell(
+    rows: pd.DataFrame | None,
+    system: AnySystem,
+    metric: str,
+    map: str | None = None,
+    digits: int = 2,
+    signed: bool = False,
+    **condition: Any,
+) -> str:
+    """A figure for a table; a dash where the rows lack it."""
+    if rows is None:
+        return "–"
+    try:
+        return find(rows, system, metric, map, **condition).text(digits, signed)
+    except LookupError:
+        return "–"
+
+
+def present(
+    rows: pd.DataFrame | None, systems: Iterable[AnySystem], metric: str = "auroc"
+) -> list[AnySystem]:
+    """The systems that have a pooled figure among the rows."""
+    return [system for system in systems if cell(rows, system, metric) != "–"]
+
+
+Column = tuple[str, str | None, Mapping[str, Any]]
+"""Metric, map, and what stands in the condition beside the system's own."""
+
+
+def system_table(
+    rows: pd.DataFrame | None,
+    systems: Iterable[AnySystem],
+    columns: Mapping[str, Column],
+    first: str = "system",
+    digits: int = 2,
+    **condition: Any,
+) -> str:
+    """One line per system, one column per figure; a figure that the rows lack is a dash."""
+    lines = [
+        [
+            system.label,
+            *(cell(rows, system, metric, map, digits, **{**more, **condition})
+              for metric, map, more in columns.values()),
+        ]
+        for system in systems
+    ]  # fmt: skip
+    return markdown([first, *columns], lines)
+
+
+def pair_table(
+    rows: pd.DataFrame | None,
+    pairs: Iterable[tuple[AnySystem, AnySystem]],
+    columns: Mapping[str, Column],
+    first: str = "difference",
+    digits: int = 2,
+    **condition: Any,
+) -> str:
+    """One line per pair, first minus second, one column per figure with its sign and interval."""
+    lines = []
+    for a, b in pairs:
+        values = [
+            cell(rows, a, f"{metric}_difference", map, digits, True,
+                 **{**b.as_other, **more, **condition})
+            for metric, map, more in columns.values()
+        ]  # fmt: skip
+        lines.append([f"{a.label} − {b.label}", *values])
+    return markdown([first, *columns], lines)
+
+
+def measure_table(
+    rows: pd.DataFrame | None,
+    systems: Iterable[AnySystem],
+    measures: Mapping[str, Column],
+    first: str = "",
+    minus: AnySystem | None = None,
+    digits: int = 2,
+) -> str:
+    """One line per measure, one column per system; with `minus`, the differences from it."""
+    systems, lines = list(systems), []
+    suffix, other = ("", {}) if minus is None else ("_difference", minus.as_other)
+    for words, (metric, map, more) in measures.items():
+        values = [
+            cell(rows, system, metric + suffix, map, digits, minus is not None, **other, **more)
+            for system in systems
+        ]
+        lines.append([words, *values])
+    return markdown([first, *(system.label for system in systems)], lines)
+
+
 def defect_types(rows: pd.DataFrame) -> list[str]:
-    """The defect types that the rows tell apart; none where there is only one."""
+    """The defect types that have rows; none where there is only one."""
     found = {str(c["defect_type"]) for c in map(dict, rows["condition"]) if "defect_type" in c}
     return sorted(found - {TYPE_MEAN})
 
@@ -129,8 +229,8 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[str]], is_text: boo
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(header), marks, *cells])
 
 
-def verdicts(rows: pd.DataFrame, systems: Iterable[System]) -> str:
-    """The table of what the verdicts are worth."""
+def verdicts(rows: pd.DataFrame, systems: Iterable[AnySystem]) -> str:
+    """The table of the verdicts' measures."""
     lines = [
         [system.label, *(find(rows, system, metric).text() for metric in VERDICT_COLUMNS.values())]
         for system in systems
@@ -139,12 +239,12 @@ def verdicts(rows: pd.DataFrame, systems: Iterable[System]) -> str:
 
 
 def map_quality(
-    rows: pd.DataFrame, entries: Iterable[tuple[System, str]], types: bool = False
+    rows: pd.DataFrame, entries: Iterable[tuple[AnySystem, str]], types: bool = False
 ) -> str:
-    """The table of where maps point, each line followed by the oracle of its grid.
+    """The table of the maps' measures, each line followed by the oracle of its grid.
 
     `entries` are systems and map names. `types`: means over defect types instead of over images.
-    The oracle is known on the evidence grid only, so it stands after `cam` lines.
+    The oracle is defined on the evidence grid only, so it follows `cam` lines.
     """
     extra: dict[str, Any] = {"defect_type": TYPE_MEAN} if types else {}
     lines = []
@@ -167,7 +267,7 @@ TRIAL_COLUMNS = {
 
 
 def trials(entries: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
-    """The table of what was tried before the reference run; `labels` names systems by tag."""
+    """The table of the trials before the reference run; `labels` names systems by tag."""
     lines = []
     for entry in entries:
         change = ", ".join(f"{key} {value}" for key, value in entry["change"].items())
@@ -181,7 +281,7 @@ def trials(entries: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> s
 
 def series(
     rows: pd.DataFrame,
-    entries: Iterable[tuple[str, str, System, str, str | None, Mapping[str, Any]]],
+    entries: Iterable[tuple[str, str, AnySystem, str, str | None, Mapping[str, Any]]],
 ) -> pd.DataFrame:
     """The data of `plots.intervals`; entries: category, series, system, metric, map, condition."""
     lines = []
@@ -201,14 +301,14 @@ def series(
 
 def by_method(
     rows: pd.DataFrame,
-    system: System,
+    system: AnySystem,
     labels: Mapping[str, str],
     columns: Mapping[str, str],
     **condition: Any,
 ) -> str:
     """A table of explanation methods: `labels` by method, `columns` from heading to metric.
 
-    A figure that nobody measured is a dash.
+    A figure that the rows lack is a dash.
     """
     lines = []
     for method, label in labels.items():

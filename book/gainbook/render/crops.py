@@ -1,4 +1,4 @@
-"""Pieces of real pictures that come with the book, with the maps that the systems gave them."""
+"""Crops of real pictures that are part of the book, with the maps of the reference systems."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MAX_SIDE = 96
 
 
 class Crop(NamedTuple):
-    """One piece. Maps were made from the whole picture and cut like it."""
+    """One crop. Its maps were computed from the whole picture and cut in the same place."""
 
     name: str
-    """The picture that it was cut from."""
+    """File name of the whole picture."""
     defect_type: str
     image: Tensor
     """(3, H, W) in [0, 1]."""
@@ -42,13 +42,13 @@ def write_crops(crops: Sequence[Crop], folder: Path, about: Mapping[str, Any]) -
     """Write PNGs, one `maps.npz` and `crops.json` with `about` (source, citation, command).
 
     Raises:
-        ValueError: more or larger crops than a book without the data set's licence may hold.
+        ValueError: more or larger crops than a book may quote from a data set without a licence.
     """
     sides = [side for crop in crops for side in crop.image.shape[1:]]
     if len(crops) > MAX_CROPS or max(sides, default=0) > MAX_SIDE:
         raise ValueError(
             f"expected at most {MAX_CROPS} crops of at most {MAX_SIDE} pixels a side, got "
-            f"{len(crops)} of up to {max(sides, default=0)}"
+            f"{len(crops)} of up to {max(sides, default=0)}; choose fewer or cut smaller ones"
         )
     entries: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
@@ -79,11 +79,11 @@ def write_crops(crops: Sequence[Crop], folder: Path, about: Mapping[str, Any]) -
 
 
 def read_crops(folder: Path | None = None) -> list[Crop]:
-    """The crops of a folder, by default the book's; none where there are none."""
+    """The crops of a folder, by default the book's; an empty list if it has none."""
     folder = folder or ROOT / FOLDER
     if not (folder / "crops.json").is_file():
         return []
-    found = []
+    crops = []
     with np.load(folder / "maps.npz") as arrays:
         for entry in read_json(folder / "crops.json")["crops"]:
             key = entry["file"].removesuffix(".png")
@@ -93,7 +93,7 @@ def read_crops(folder: Path | None = None) -> list[Crop]:
             def stored(name: str, key: str = key) -> Tensor:
                 return torch.from_numpy(arrays[f"{key}.{name}"].astype(np.float32))[None]
 
-            found.append(
+            crops.append(
                 Crop(
                     name=entry["name"],
                     defect_type=entry["defect_type"],
@@ -104,4 +104,4 @@ def read_crops(folder: Path | None = None) -> list[Crop]:
                     chosen=entry["chosen"],
                 )
             )
-    return found
+    return crops

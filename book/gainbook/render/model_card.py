@@ -1,20 +1,20 @@
-"""What the model card of the reference S5 says in figures, from the stored reference run."""
+"""The measured parts of the model card of S5, from the stored reference run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from gainbook.chapters.ch03_reason import exposure as exposure_shift
-from gainbook.lab import components, reference
-from gainbook.lab.chapter_results import as_text
+from gainbook.chapters.ch03_reason.exposure import LIGHTS
+from gainbook.chapters.ch03_reason.study import EXPOSURE
+from gainbook.lab import catalogue
 from gainbook.lab.results_file import ResultsFile
+from gainbook.lab.study import as_text, own_rows
 from gainbook.lab.tables import Value, find, markdown
-from gainbook.render.headlines import own_rows
 from gainmtl.strategies import get_strategy
 
 CARD = "09_staged_training"
-"""The reference run that the card is about."""
+"""The reference run whose checkpoints the card describes."""
 
 FIGURES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "AUROC": ("auroc", None, {}),
@@ -40,36 +40,36 @@ FIGURES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 
 
 def figures(results: Mapping[str, ResultsFile]) -> str:
-    """What the checkpoints of the card are worth on test tiles."""
+    """Table of the measures of the card's checkpoints on test tiles."""
     if CARD not in results:
         return "*The reference run has not been made yet.*"
     rows = own_rows(results[CARD])
     lines = []
-    for name, (metric, of, more) in FIGURES.items():
+    for name, (metric, map_name, condition) in FIGURES.items():
         try:
-            found: Value | None = find(rows, reference.S5, metric, of, **more)
+            value: Value | None = find(rows, catalogue.S5, metric, map_name, **condition)
         except LookupError:
-            found = None
-        told = "–" if found is None else found.text(3 if abs(found.value) < 0.1 else 2)
-        count = "–" if found is None or found.n is None else str(found.n)
-        lines.append([name, told, count])
+            value = None
+        text = "–" if value is None else value.text(3 if abs(value.value) < 0.1 else 2)
+        images = "–" if value is None or value.n is None else str(value.n)
+        lines.append([name, text, images])
     return markdown(["measure", "value and 95 % interval", "images"], lines)
 
 
 def training(results: Mapping[str, ResultsFile]) -> str:
-    """How the checkpoints of the card were trained."""
+    """Table of how the card's checkpoints were trained."""
     weights = get_strategy("S5").weights.asdict()
-    told = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in weights.items() if v)
-    lines = [["loss weights", told]]
+    active = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in weights.items() if v)
+    lines = [["loss weights", active]]
     if CARD in results:
         stored = results[CARD]
-        given, origin = stored.parameters, stored.provenance
-        recipe = origin["recipe"][reference.S5.tag]
+        parameters, origin = stored.parameters, stored.provenance
+        recipe = origin["recipe"][catalogue.S5.tag]
         lines += [
-            ["backbone", f"`{given['backbone']}`, weights `{origin['weights']['name']}`"],
-            ["image size", f"{given['image_size']} px"],
+            ["backbone", f"`{parameters['backbone']}`, weights `{origin['weights']['name']}`"],
+            ["image size", f"{parameters['image_size']} px"],
             ["recipe", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in recipe.items())],
-            ["folds, seeds", f"{given['folds']}, {as_text(given['seeds'])}"],
+            ["folds, seeds", f"{parameters['folds']}, {as_text(parameters['seeds'])}"],
             ["data fingerprint", f"`{origin['data_fingerprint'][:16]}`"],
             ["trained at commit", as_text(origin["trained_at_commits"])],
             ["versions", ", ".join(f"{k} {v}" for k, v in origin["versions"].items())],
@@ -78,23 +78,24 @@ def training(results: Mapping[str, ResultsFile]) -> str:
 
 
 def light(results: Mapping[str, ResultsFile]) -> str:
-    """What another light did to S5, as an item of a list."""
-    untried = "Another camera or another product has not been tried."
-    if exposure_shift.NAME not in results:
-        return f"- {untried} Neither has another exposure: that run has not been made yet."
-    stored = results[exposure_shift.NAME]
-    rows, system = own_rows(stored), components.S5_DARK
-    told = []
+    """How S5 measured on brighter exposures than it was trained on, as a list item."""
+    untested = "Another camera or another product has not been tested."
+    if EXPOSURE.name not in results:
+        return f"- {untested} The run on other exposures has not been made yet."
+    stored = results[EXPOSURE.name]
+    rows, system = own_rows(stored), catalogue.S5_DARK
+    changes = []
     for words, metric in (("the AUROC", "auroc"), ("the false alarms", "false_alarm_rate")):
-        own, other = (find(rows, system, metric, light=name) for name in exposure_shift.LIGHTS)
+        dark, bright = (find(rows, system, metric, light=name) for name in LIGHTS)
         change = find(rows, system, f"{metric}_shift")
-        told.append(
-            f"{words} went from {own.text(3)} to {other.text(3)}, a change of "
+        changes.append(
+            f"{words} went from {dark.text(3)} to {bright.text(3)}, a change of "
             f"{change.text(3, True)}"
         )
     return (
-        f"- {untried} Another exposure has: an S5 at {stored.parameters['image_size']} px that saw "
-        f"only the {len(components.DARK)} darker ones until its threshold was set was asked about "
-        f"the {len(components.BRIGHT)} brighter ones too, on the same tiles; {'; '.join(told)} "
+        f"- {untested} Other exposures have been: an S5 at {stored.parameters['image_size']} px, "
+        f"trained and its threshold chosen on the {len(catalogue.DARK)} darker exposures, was "
+        f"tested on these and on the {len(catalogue.BRIGHT)} brighter ones of the same tiles; "
+        f"{'; '.join(changes)} "
         "([](../notebooks/03_right_answer_wrong_reason.ipynb))."
     )

@@ -11,16 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gainbook.chapters.ch03_reason import shortcut_findings
-from gainbook.chapters.ch07_localization import focal_study
-from gainbook.chapters.ch10_ablation import ablation_study
-from gainbook.chapters.ch12_fostering import weak_feature_study
-from gainbook.lab.chapter_results import FULLER, STUDIES, as_text, command
+from gainbook.chapters import studies
 from gainbook.lab.results_file import ResultsFile
+from gainbook.lab.seed_study import SeedStudy
+from gainbook.lab.study import Study, as_text
 from gainbook.lab.tables import markdown
 from gainbook.render import model_card
-from gainbook.render.claims import claims_table
-from gainbook.render.headlines import HEADLINES, Headline, headline_table, load_all
+from gainbook.render.claims import claims_table, meanings
+from gainbook.render.headlines import headline_table, load_all
 from gainmtl.files import read_json
 
 FILL = re.compile(r"^% fill: ([a-z-]+)$", re.M)
@@ -78,13 +76,17 @@ def minutes(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def study_of(name: str) -> Study | SeedStudy:
+    """The study of a results file; a file of no study gets its own name as the title."""
+    return studies().get(name) or Study(name, name, name)
+
+
 def _page(name: str, book: Book) -> str:
-    """A results file by the title of its chapter, linked where there is one."""
-    notebook = STUDIES.get(name, (name, {}))[0]
-    if notebook not in book.pages:
-        notebook = next((p for p in sorted(book.pages) if p[:2] == name[:2]), "")
-    title = HEADLINES.get(name, Headline(name)).title
-    return f"[{title}](../notebooks/{notebook}.ipynb)" if notebook else title
+    """A results file by its study's title, linked where its notebook exists."""
+    study = study_of(name)
+    if study.notebook not in book.pages:
+        return study.title
+    return f"[{study.title}](../notebooks/{study.notebook}.ipynb)"
 
 
 def headlines(book: Book) -> str:
@@ -92,7 +94,7 @@ def headlines(book: Book) -> str:
     parts = []
     for name, stored in book.results.items():
         given = stored.parameters
-        table = headline_table(stored, HEADLINES.get(name, Headline(name)))
+        table = headline_table(stored, study_of(name).headline)
         facts = {
             "": given.get("dataset", "synthetic"),
             "px": given.get("image_size"),
@@ -101,7 +103,7 @@ def headlines(book: Book) -> str:
         }
         about = ", ".join(f"{value} {word}".strip() for word, value in facts.items() if value)
         parts.append(
-            f"### {name[:2]}: {HEADLINES.get(name, Headline(name)).title}\n\n{table}\n\n"
+            f"### {name[:2]}: {study_of(name).title}\n\n{table}\n\n"
             f"{_page(name, book)}; `book/results/{name}.json`: {about}, seeds: "
             f"{as_text(given.get('seeds', '–'))}."
         )
@@ -131,7 +133,7 @@ def provenance(book: Book) -> str:
         )
         commands.append(f"# {name}\n{origin['command']}")
     table = markdown(
-        ["file", "trained at commit", "its last pass", "data", "seeds", "torch"], lines, True
+        ["file", "trained at commit", "last pass", "data", "seeds", "torch"], lines, True
     )
     return f"{table}\n\n```bash\n" + "\n\n".join(commands) + "\n```"
 
@@ -145,35 +147,28 @@ class ReferenceRun(NamedTuple):
     """As a block of Markdown."""
 
 
-_TOOLS = {
-    study.NAME: study.REPEAT
-    for study in (shortcut_findings, focal_study, ablation_study, weak_feature_study)
-}
-
-
 def _command(name: str) -> str:
-    block = _TOOLS.get(name) or command(name)
-    if name not in FULLER:
-        return block
-    given, also = FULLER[name]
-    return f"{block}\n\nThe fuller run, `{given}`, also trains {also}."
+    study = study_of(name)
+    given, also = study.fuller
+    more = f"\n\nThe fuller run, `{given}`, also trains {also}." if given else ""
+    return study.command + more
 
 
 def reference_runs(book: Book) -> list[ReferenceRun]:
     """Every reference run in the order of the chapters, made or not."""
-    names = {*HEADLINES, *book.results, *_TOOLS}
+    names = {*studies(), *book.results}
     return [ReferenceRun(name, _command(name)) for name in sorted(names)]
 
 
 def trained(name: str, book: Book) -> float | None:
-    """Seconds that training took for a results file: its own word, else the folders' of its
-    systems, where all of them are known."""
+    """Seconds of training for a results file: its own entry, else the sum over its systems, where
+    all of them are known."""
     if name not in book.results:
         return None
     origin = book.results[name].provenance
     if own := origin.get("training_seconds"):
         return float(sum(own.values()))
-    if name in _TOOLS:
+    if isinstance(study_of(name), SeedStudy):
         return float(origin["duration_s"])
     folder = "reference" if "-p image_size 192" in origin["command"] else "components"
     known = book.costs.get(folder, {})
@@ -198,7 +193,7 @@ def commands(book: Book) -> str:
             ]
         )
         blocks.append(f"**{run.name}**\n\n{run.command}")
-    header = ["results file", "state", "training", "its last pass", "systems"]
+    header = ["results file", "state", "training", "last pass", "systems"]
     return markdown(header, lines, is_text=True) + "\n\n" + "\n\n".join(blocks)
 
 
@@ -228,6 +223,7 @@ def tuning(book: Book) -> str:
 FILLS: dict[str, Callable[[Book], str]] = {
     "headlines": headlines,
     "claims": claims,
+    "verdict-words": lambda book: meanings(),
     "provenance": provenance,
     "commands": commands,
     "systems": systems,
@@ -235,6 +231,6 @@ FILLS: dict[str, Callable[[Book], str]] = {
     "card-figures": lambda book: model_card.figures(book.results),
     "card-training": lambda book: model_card.training(book.results),
     "card-light": lambda book: model_card.light(book.results),
-    "card-command": lambda book: command(model_card.CARD),
+    "card-command": lambda book: study_of(model_card.CARD).command,
 }
 """By name."""

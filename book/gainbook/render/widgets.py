@@ -1,4 +1,4 @@
-"""A slider over pictures that also moves in the published page, where no kernel answers."""
+"""A slider over pictures that also works in the published page, which has no kernel."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ class Frame(NamedTuple):
     """A matplotlib `Figure` (it is closed), or an array (H, W) or (H, W, 3), float in [0, 1] or
     uint8."""
     caption: str
-    """Shown below the picture; names the value that the slider stands for."""
+    """Shown below the picture."""
     alt: str
     """What the picture shows, for a reader who can't see it."""
+    value: str
+    """The slider's value, as "0.3" or "stride 16": shown beside the slider and announced."""
 
 
 def to_image(picture: Any, dpi: int = 100) -> Image.Image:
@@ -41,13 +43,13 @@ def to_image(picture: Any, dpi: int = 100) -> Image.Image:
     array = np.asarray(picture)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
         raise ValueError(
-            "expected a matplotlib figure or an array (H, W) or (H, W, 3), found shape "
+            "picture: expected a matplotlib figure or an array (H, W) or (H, W, 3), found shape "
             f"{array.shape}"
         )
     if array.dtype != np.uint8:
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise ValueError(
-                f"expected finite values in [0, 1] or uint8, found {array.dtype} from "
+                f"picture: expected finite values in [0, 1] or uint8, found {array.dtype} from "
                 f"{np.min(array):.3g} to {np.max(array):.3g}; scale the picture first"
             )
         array = (array * 255).round().astype(np.uint8)
@@ -55,14 +57,14 @@ def to_image(picture: Any, dpi: int = 100) -> Image.Image:
 
 
 def to_png(image: Image.Image) -> bytes:
-    """PNG with a palette: about a third of the bytes, and no difference at reading distance."""
+    """PNG with a palette: about a third of the bytes without a visible difference."""
     stream = io.BytesIO()
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
 def frame_html(frame: Frame, image: Image.Image, png: bytes) -> str:
-    """A `<figure>`: unlike the `Image` widget it has room for an alternative text."""
+    """A `<figure>`: unlike the `Image` widget it has an alternative text."""
     data = base64.b64encode(png).decode("ascii")
     return (
         f'<figure class="frame"><img src="data:image/png;base64,{data}" '
@@ -82,35 +84,34 @@ def frame_slider(
 ) -> ipywidgets.VBox:
     """A slider and a play button over `frames`, linked in the browser.
 
-    The twin of an `interact` whose pictures are computed beforehand: browser links (`jslink`)
-    need no kernel, so it moves in the published page and in a notebook alike.
+    All pictures are computed beforehand. Browser links (`jslink`) need no kernel, so the slider
+    works in the published page and in a notebook. `book/_static/frame-slider.js` gives the buttons
+    and the handle their names, and the handle the value that a screen reader announces.
 
     Args:
-        frames: 2 to 40; pictures, captions and alternative texts.
-        label: what the slider changes, shown before it and read out by screen readers.
+        frames: 2 to 40; pictures, captions, alternative texts and values.
+        label: the quantity that the slider changes, shown before it.
         start: the frame shown first.
         seconds: per frame while it plays.
         dpi: of matplotlib figures.
-        max_bytes: most that all pictures together may add to the page.
+        max_bytes: limit of all pictures together.
 
     Raises:
-        ValueError: too few or too many frames, too many bytes, an empty label, caption or
-            alternative text, or a picture of a wrong shape or range.
+        ValueError: too few or too many frames, too many bytes, an empty label, caption,
+            alternative text or value, or a picture of a wrong shape or range.
     """
     if not 2 <= len(frames) <= MAX_FRAMES:
         raise ValueError(
             f"expected 2 to {MAX_FRAMES} frames, found {len(frames)}; every frame is stored in the "
-            "page, so choose the values that show something"
+            "page, so keep the values whose pictures differ"
         )
     if not 0 <= start < len(frames):
         raise ValueError(f"start: expected 0 to {len(frames) - 1}, found {start}")
-    silent = [
-        i for i, frame in enumerate(frames) if not (frame.caption.strip() and frame.alt.strip())
-    ]
-    if silent or not label.strip():
+    empty = [i for i, frame in enumerate(frames) if not all(map(str.strip, frame[1:]))]
+    if empty or not label.strip():
         raise ValueError(
-            "expected a label, and a caption and an alternative text for every frame; empty: "
-            + (f"frames {silent}" if silent else "the label")
+            "expected a label, and a caption, an alternative text and a value for every frame; "
+            f"empty: {f'frames {empty}' if empty else 'the label'}"
         )
     images = [to_image(frame.picture, dpi) for frame in frames]
     pictures = [to_png(image) for image in images]
@@ -128,20 +129,23 @@ def frame_slider(
         selected_index=start,
     )
     last = len(frames) - 1
-    slider = ipywidgets.IntSlider(
+    slider = ipywidgets.SelectionSlider(
+        options=[(frame.value, place) for place, frame in enumerate(frames)],
         value=start,
-        max=last,
         description=label,
         tooltip=label,
-        readout=False,  # the caption says the value itself, not its index
         style={"description_width": "initial"},
-        layout={"width": "auto", "flex": "1 1 12rem"},
+        layout={"width": "auto", "flex": "1 1 16rem"},
     )
     play = ipywidgets.Play(
-        value=start, max=last, interval=round(seconds * 1000), tooltip=f"play: {label}"
+        value=start,
+        max=last,
+        interval=round(seconds * 1000),
+        show_repeat=False,
+        tooltip=f"play: {label}",
     )
-    ipywidgets.jslink((play, "value"), (slider, "value"))
-    ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
+    ipywidgets.jslink((play, "value"), (slider, "index"))
+    ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
     controls = ipywidgets.HBox([play, slider], layout={"flex_flow": "row wrap"})
     box = ipywidgets.VBox([controls, stack])
     box.add_class("frame-slider")

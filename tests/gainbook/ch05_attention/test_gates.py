@@ -14,8 +14,8 @@ from gainbook.chapters.ch05_attention.gates import (
     contrast,
     read_gates,
 )
-from gainbook.lab import components
-from gainbook.lab.reference import System
+from gainbook.lab import catalogue
+from gainbook.lab.systems import System
 from sklearn.metrics import roc_auc_score
 
 from gainmtl.model import GAINMTL
@@ -34,11 +34,11 @@ def build(system: System) -> GAINMTL:
 @pytest.mark.parametrize(
     ("system", "names"),
     [
-        (components.PLAIN, set()),
-        (components.WITH_SE, set()),
-        (components.WITH_CBAM, {"spatial"}),
-        (components.ATTENTION_BARE, {"attention"}),
-        (components.ATTENTION_CBAM, {"spatial", "attention"}),
+        (catalogue.PLAIN, set()),
+        (catalogue.WITH_SE, set()),
+        (catalogue.WITH_CBAM, {"spatial"}),
+        (catalogue.ATTENTION_BARE, {"attention"}),
+        (catalogue.ATTENTION_CBAM, {"spatial", "attention"}),
     ],
     ids=lambda value: getattr(value, "tag", ""),
 )

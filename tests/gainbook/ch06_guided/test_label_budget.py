@@ -1,4 +1,4 @@
-"""What masks buy: means over draws that one can compute by hand, and rows of the whole chapter."""
+"""The number of masks: means over draws computed by hand, and rows of the whole chapter."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from gainbook.chapters.ch06_guided.guided_results import absent, guided_results
+from gainbook.chapters.ch06_guided import study
 from gainbook.chapters.ch06_guided.label_budget import (
-    draws_minus,
+    draw_differences,
+    draw_rows,
     marked,
-    mean_over_draws,
     over_draws,
+    places,
 )
-from gainbook.lab import components
+from gainbook.lab import catalogue
 from gainbook.lab.parameters import Parameters
-from gainbook.lab.reference import is_finished
 from gainbook.lab.results_file import check_rows
-from gainbook.lab.tables import find
+from gainbook.lab.run_system import is_finished
+from gainbook.lab.study import results
+from gainbook.lab.tables import find, present
 
 from gainmtl import datasets, metrics
 from gainmtl.evaluation.scoring import Scores
@@ -51,7 +53,7 @@ WRONG = scores([0.3, 0.1, 0.4, 0.2], 0.4, [0])  # one pair of four in order
 
 
 def test_means_over_draws() -> None:
-    found = pd.DataFrame(check_rows(mean_over_draws([RIGHT, WRONG], "d", MEAN, resamples=50)))
+    found = pd.DataFrame(check_rows(draw_rows([RIGHT, WRONG], "d", MEAN, resamples=50)))
     assert find(found, MEAN, "auroc").value == (1 + 0.25) / 2
     energy = find(found, MEAN, "positive_energy", "cam")
     # (0.8 + 0.4) / 2 of the first image, half of it of the second
@@ -71,20 +73,20 @@ def test_a_mean_of_rankings_is_not_the_ranking_of_the_mean() -> None:
             / 2
         )
     )
-    found = pd.DataFrame(mean_over_draws([ensemble], "d", MEAN, resamples=20))
+    found = pd.DataFrame(draw_rows([ensemble], "d", MEAN, resamples=20))
     assert find(found, MEAN, "auroc").value == 1
 
 
 def test_one_draw_is_the_measure_itself() -> None:
-    system = components.with_share(0.2, 0)
-    found = pd.DataFrame(mean_over_draws([WRONG], "d", system, resamples=20))
+    system = catalogue.with_share(0.2, 0)
+    found = pd.DataFrame(draw_rows([WRONG], "d", system, resamples=20))
     assert find(found, system, "auroc").value == 0.25
     assert find(found, system, "iou", "cam").value == pytest.approx(0.3)
 
 
 def test_draws_minus_another_system() -> None:
-    other = components.BOTH
-    rows = draws_minus([RIGHT, WRONG], RIGHT, "d", MEAN, other, resamples=50)
+    other = catalogue.BOTH
+    rows = draw_differences([RIGHT, WRONG], RIGHT, "d", MEAN, other, resamples=50)
     found = pd.DataFrame(check_rows(rows))
     assert find(found, MEAN, "auroc_difference", **other.as_other).value == 0.625 - 1
     less = find(found, MEAN, "positive_energy_difference", "cam", **other.as_other)
@@ -93,8 +95,8 @@ def test_draws_minus_another_system() -> None:
 
 
 def test_runs_on_other_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="not tested on the same images"):
-        mean_over_draws([RIGHT, scores([0.1] * 4, 0.5, [0], "other ")], "d", MEAN)
+    with pytest.raises(ValueError, match="tested on the same images, in one order"):
+        draw_rows([RIGHT, scores([0.1] * 4, 0.5, [0], "other ")], "d", MEAN)
 
 
 def test_marked_counts_groups_and_images() -> None:
@@ -108,12 +110,12 @@ def test_marked_counts_groups_and_images() -> None:
 
 
 def test_the_mean_over_draws_has_rows_of_its_own() -> None:
-    draws = [str(components.with_share(0.2, draw).condition) for draw in range(2)]
+    draws = [str(catalogue.with_share(0.2, draw).condition) for draw in range(2)]
     assert str(MEAN.condition) not in draws
-    assert MEAN.name == components.BOTH.name
+    assert MEAN.name == catalogue.BOTH.name
 
 
-def asked(folder: Path, parts: Path) -> Parameters:
+def parameters(folder: Path, parts: Path) -> Parameters:
     given = {
         "notebook": "none", "dataset": "folder", "data_root": str(parts),
         "image_size": 32, "backbone": "test_efficientnet", "weights": None, "epochs": 1,
@@ -123,33 +125,28 @@ def asked(folder: Path, parts: Path) -> Parameters:
     return Parameters(**given)
 
 
-def test_what_is_not_there_is_named_and_not_trained(
-    tmp_path: Path, folder_of_parts: Callable[[Path], Path]
-) -> None:
-    p = asked(tmp_path, folder_of_parts(tmp_path))
-    found = guided_results(p, draws=1, only_finished=True, resamples=20)
-    assert "Not there yet" in found.note
-    assert "S1-stride4" in found.note
-    assert found.pooled == {}
+def test_only_finished_systems_are_chosen_without_training(tmp_path: Path) -> None:
+    p = parameters(tmp_path, tmp_path)
+    assert study.chosen_systems(p, 1, only_finished=True) == []
+    assert not is_finished(p, catalogue.PLAIN)
+    assert len(study.chosen_systems(p, 2, only_finished=False)) == 4 + 2 * 2 + 2
     assert not (tmp_path / "out").exists()
-    assert not is_finished(p, components.PLAIN)
-    assert found.rows is not None
-    assert set(found.rows["metric"]) == {"marked_groups", "marked_images"}
-    assert components.PLAIN in absent(found.rows, draws=1)
 
 
 @pytest.mark.slow
 def test_the_chapters_rows(tmp_path: Path, folder_of_parts: Callable[[Path], Path]) -> None:
-    p = asked(tmp_path, folder_of_parts(tmp_path))
-    found = guided_results(p, draws=2, resamples=20)
-    assert found.rows is not None
-    assert check_rows(found.rows.to_dict("records"))
-    assert absent(found.rows, draws=2) == []
+    p = parameters(tmp_path, folder_of_parts(tmp_path))
+    systems = study.all_systems(2)
+    first = results(study.STUDY, p, systems=systems, resamples=20)
+    assert first.rows is not None
+    assert check_rows(first.rows.to_dict("records"))
     mean = over_draws(0.2, 2)
-    find(found.rows, mean, "auroc_difference", **components.BOTH.as_other)
-    find(found.rows, components.MINING_ALONE, "score_left", "cam")
-    box = components.with_quality("box")
-    find(found.rows, box, "iou_difference", "defect_map", **components.BOTH.as_other)
-    again = guided_results(p, draws=2, only_finished=True, resamples=20)
-    assert "Not there yet" not in again.note
-    pd.testing.assert_frame_equal(found.rows, again.rows)
+    assert present(first.rows, [*systems, mean]) == [*systems, mean]
+    find(first.rows, mean, "auroc_difference", **catalogue.BOTH.as_other)
+    find(first.rows, catalogue.MINING_ALONE, "score_left", "cam")
+    box = catalogue.with_quality("box")
+    find(first.rows, box, "iou_difference", "defect_map", **catalogue.BOTH.as_other)
+    assert len(places(first.rows)) == 4  # mining alone, two shares, all masks
+    finished = study.chosen_systems(p, 2, only_finished=True)
+    again = results(study.STUDY, p, systems=finished, resamples=20)
+    pd.testing.assert_frame_equal(first.rows, again.rows)

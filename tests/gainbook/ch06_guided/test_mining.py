@@ -1,4 +1,4 @@
-"""What mining asks: soft masks one can count, and the loss of the model as a second witness."""
+"""Erasing the soft mask: masks counted by hand, and the model's own loss as a second witness."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import pytest
 import torch
 from gainbook.chapters.ch06_guided.mining import (
     MEASURES,
-    ask_erased,
     elsewhere,
-    erased_differences,
-    erased_rows,
-    judge_mining,
-    judge_supervision,
+    score_erased,
     soft_mask_scores,
 )
-from gainbook.lab import components
+from gainbook.chapters.ch06_guided.study import judge_mining
+from gainbook.lab import catalogue
+from gainbook.lab.judge import CONFIRMED, REFINED, REFUTED, UNDECIDED
+from gainbook.lab.measures import measure_rows, paired_rows
 from gainbook.lab.results_file import check_rows
 from gainbook.lab.tables import Value, find
 
@@ -31,7 +30,7 @@ BAD = [i for i in range(8) if TEST[i].is_defective]
 
 def a_model() -> GAINMTL:
     torch.manual_seed(0)
-    return GAINMTL("test_efficientnet", components.MINING, output_stride=4).eval()
+    return GAINMTL("test_efficientnet", catalogue.MINING, output_stride=4).eval()
 
 
 def test_scores_by_hand() -> None:
@@ -61,7 +60,7 @@ def test_elsewhere_is_half_the_image_away_and_as_much() -> None:
 
 def test_what_is_left_is_the_models_mining_loss() -> None:
     model = a_model()
-    found = ask_erased(model, TEST)
+    found = score_erased(model, TEST)
     normal = [TEST[i] for i in range(8) if i not in BAD][:3]
     for place, index in enumerate(BAD):
         # a quarter of a batch of four is its one defective image
@@ -73,7 +72,7 @@ def test_what_is_left_is_the_models_mining_loss() -> None:
 
 def test_measures_of_one_image_step_by_step() -> None:
     model, sample = a_model(), TEST[BAD[0]]
-    found = ask_erased(model, TEST, batch_size=1).iloc[0]
+    found = score_erased(model, TEST, batch_size=1).iloc[0]
     images = model.preprocess(sample.image[None])
     with torch.no_grad():
         out = model(images)
@@ -99,7 +98,7 @@ class Swapped(torch.utils.data.Dataset[Sample]):
 
 def test_a_mask_changes_the_yardstick_and_no_answer() -> None:
     model = a_model().train()
-    true, other = ask_erased(model, TEST), ask_erased(model, Swapped())
+    true, other = score_erased(model, TEST), score_erased(model, Swapped())
     same = ["score_before", "score_left", "score_left_elsewhere", "soft_mask_area"]
     pd.testing.assert_frame_equal(true[same], other[same])
     assert (other["soft_mask_inside"] == 1).all()
@@ -111,44 +110,47 @@ def test_nothing_to_ask_about() -> None:
         has_mask = TEST.has_mask & ~TEST.labels  # type: ignore[attr-defined]
 
     with pytest.raises(ValueError, match="expected defective images with a mask"):
-        ask_erased(a_model(), Empty())
+        score_erased(a_model(), Empty())
 
 
 def table(coverage: list[float]) -> pd.DataFrame:
     about = {"name": ["a", "b", "c"], "group": ["1", "1", "2"], "defect_type": "crack"}
-    return pd.DataFrame({**about, **dict.fromkeys(MEASURES, 0.5), "soft_mask_coverage": coverage})
+    return pd.DataFrame(
+        {
+            **about,
+            **dict.fromkeys([m.column for m in MEASURES], 0.5),
+            "soft_mask_coverage": coverage,
+        }
+    )
 
 
 def test_rows_and_differences() -> None:
-    mine, plain = components.MINING_ALONE, components.PLAIN
+    mine, plain = catalogue.MINING_ALONE, catalogue.PLAIN
     first, second = table([0.6, 0.8, 1.0]), table([0.5, 0.7, 0.9])
-    rows = erased_rows(first, "d", mine, resamples=50)
-    rows += erased_differences(first, second, "d", mine, plain, resamples=50)
+    rows = measure_rows(first, MEASURES, "d", mine, resamples=50)
+    rows += paired_rows(first, second, MEASURES, "d", mine, plain, resamples=50)
     found = pd.DataFrame(check_rows(rows))
     value = find(found, mine, "soft_mask_coverage", "cam")
     assert (value.value, value.n) == (pytest.approx(0.8), 3)
     assert value.low == pytest.approx(0.7)  # the first group alone, (0.6 + 0.8) / 2
     more = find(found, mine, "soft_mask_coverage_difference", "cam", **plain.as_other)
     assert more.value == more.low == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="not asked about the same images"):
-        erased_differences(first, second.iloc[::-1], "d", mine, plain)
 
 
-UP, LEVEL, DOWN = Value(0.2, 0.1, 0.3, 9), Value(0.0, -0.01, 0.01, 9), Value(-0.1, -0.2, 0.0, 9)
+UP, LEVEL, DOWN = Value(0.2, 0.1, 0.3, 9), Value(0.0, -0.01, 0.01, 9), Value(-0.1, -0.2, -0.05, 9)
+OPEN = Value(0.1, -0.1, 0.3, 9)
 
 
 @pytest.mark.parametrize(
-    ("energy", "coverage", "auroc", "mining", "supervision"),
+    ("energy", "coverage", "auroc", "word"),
     [
-        (UP, UP, LEVEL, "confirmed", "confirmed"),
-        (UP, UP, DOWN, "refined", "refined"),
-        (LEVEL, UP, LEVEL, "refined", "refuted"),
-        (UP, LEVEL, UP, "refined", "refuted"),
-        (DOWN, LEVEL, UP, "refuted", "refuted"),
+        (UP, UP, LEVEL, CONFIRMED),
+        (UP, UP, OPEN, UNDECIDED),
+        (OPEN, OPEN, LEVEL, UNDECIDED),
+        (UP, UP, DOWN, REFINED),
+        (LEVEL, UP, LEVEL, REFINED),
+        (DOWN, LEVEL, UP, REFUTED),
     ],
 )
-def test_verdicts(
-    energy: Value, coverage: Value, auroc: Value, mining: str, supervision: str
-) -> None:
-    assert judge_mining(energy, coverage, auroc) == mining
-    assert judge_supervision(energy, coverage, auroc) == supervision
+def test_mining_verdicts(energy: Value, coverage: Value, auroc: Value, word: str) -> None:
+    assert judge_mining(energy, coverage, auroc).verdict == word

@@ -1,4 +1,4 @@
-"""The focal study: its grid, its records, and rows whose intervals are over seeds."""
+"""The focal study: its grid, its figures, and rows whose intervals are over seeds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from gainbook.chapters.ch07_localization import focal_study
-from gainbook.chapters.ch07_localization.focal_study import Run, execute, grid, measure, study_rows
+from gainbook.chapters.ch07_localization.focal_study import (
+    FOCAL,
+    GAMMAS,
+    RATES,
+    SETTINGS,
+    focal_value,
+    judge_focal,
+    measure,
+)
 from gainbook.lab import results_file as runs
+from gainbook.lab.judge import CONFIRMED, REFINED, REFUTED, UNDECIDED
+from gainbook.lab.seed_study import run_cell, seed_rows
 from gainbook.lab.tables import Value
 
-TINY = {"image_size": 32, "train": 24, "val": 8, "test": 12, "epochs": 1, "weights": None}
+TINY = {**SETTINGS, "image_size": 32, "train": 24, "val": 8, "test": 12, "epochs": 1}
 
 
 def record(gamma: float, seed: int, scores: list[float], learned: list[float]) -> dict[str, Any]:
@@ -25,11 +35,10 @@ def record(gamma: float, seed: int, scores: list[float], learned: list[float]) -
 
 
 def test_the_grid_is_whole_seed_by_seed() -> None:
-    runs_ = grid()
-    assert len(runs_) == len(set(runs_)) == 5 * 3 * 5
-    first = len(focal_study.GAMMAS) * len(focal_study.RATES)
-    assert {run.seed for run in runs_[:first]} == {0}
-    assert len({run.file for run in runs_}) == len(runs_)
+    cells = FOCAL.cells()
+    assert len(cells) == len(set(cells)) == 5 * 3 * 5
+    assert {cell["seed"] for cell in cells[: len(GAMMAS) * len(RATES)]} == {0}
+    assert len({FOCAL.file(cell) for cell in cells}) == len(cells)
 
 
 def test_the_figures_of_a_record() -> None:
@@ -48,13 +57,22 @@ def test_the_figures_of_a_record() -> None:
     assert np.isnan(nothing["easy_reduction"])
 
 
-def test_rows_are_by_seed_and_over_seeds_with_paired_differences() -> None:
-    records = [
-        record(gamma, seed, [0.9, 0.5 - 0.3 * (gamma == 0) * seed, 0.1, 0.3], [0.9, 0.1, 0.1, 0.5])
-        for gamma in (0.0, 2.0)
-        for seed in (0, 1)
-    ]
-    rows = runs.check_rows(study_rows(records))
+@pytest.fixture
+def rows() -> list[dict[str, Any]]:
+    cells = FOCAL.cells(gamma=[0.0, 2.0], rate=[0.1], seed=[0, 1])
+    contents = [
+        record(
+            cell["gamma"], cell["seed"],
+            [0.9, 0.5 - 0.3 * (cell["gamma"] == 0) * cell["seed"], 0.1, 0.3], [0.9, 0.1, 0.1, 0.5],
+        )
+        for cell in cells
+    ]  # fmt: skip
+    return runs.check_rows(seed_rows(FOCAL, cells, contents))
+
+
+def test_rows_are_by_seed_and_over_seeds_with_paired_differences(
+    rows: list[dict[str, Any]],
+) -> None:
     by = {(r["metric"], r["condition"]["gamma"], r["seed"]): r for r in rows}
     assert by["auroc", 0.0, 1]["value"] == 0.75
     assert by["auroc", 0.0, None]["value"] == pytest.approx((1 + 0.75) / 2)
@@ -65,56 +83,36 @@ def test_rows_are_by_seed_and_over_seeds_with_paired_differences() -> None:
     assert ("auroc_difference", 0.0, None) not in by
 
 
-def test_a_run_is_trained_once_and_refuses_other_settings(tmp_path: Path) -> None:
-    run = Run(2.0, 0.5, 0)
-    first = execute(run, tmp_path, **TINY)
-    assert (tmp_path / run.file).is_file()
-    assert len(first["test"]["scores"]) == TINY["test"]
-    assert set(measure(first)) >= {"auroc", "ece_shifted"}
-    before = (tmp_path / run.file).stat().st_mtime_ns
-    assert execute(run, tmp_path, **TINY) == first
-    assert (tmp_path / run.file).stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="other settings"):
-        execute(run, tmp_path, **{**TINY, "epochs": 2})
-
-
-def test_figures_are_found_and_a_missing_study_says_how_to_make_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records = [
-        record(gamma, seed, [0.9, 0.4, 0.1, 0.3], [0.9, 0.1, 0.1, 0.5])
-        for gamma in (0.0, 2.0)
-        for seed in (0, 1)
-    ]
-    path = tmp_path / "study.json"
-    facts = {"duration_s": 1.0}
-    settings = {**focal_study.SETTINGS, "seeds": [0, 1]}
-    runs.write_results(
-        path, notebook=focal_study.NAME, parameters=settings, provenance=facts,
-        rows=study_rows(records),
-    )  # fmt: skip
-    monkeypatch.setattr(runs, "reference", lambda name: runs.read_results(path))
-    rows, note = focal_study.stored_study()
-    assert rows is not None
-    assert "seeds: 0, 1" in note
-    assert focal_study.study_value(rows, "auroc", 2.0, 0.25).value == 1
-    assert focal_study.study_value(rows, "auroc_difference", 2.0, 0.25).value == 0
+def test_figures_are_found_and_shares_end_at_one(rows: list[dict[str, Any]]) -> None:
+    table = pd.DataFrame(rows)
+    assert focal_value(table, "auroc", 2.0, 0.1).value == 1
+    assert focal_value(table, "auroc", 0.0, 0.1).high == 1  # Student's interval passes it
+    assert focal_value(table, "auroc_difference", 2.0, 0.1).value == pytest.approx(0.125)
     with pytest.raises(LookupError):
-        focal_study.study_value(rows, "auroc_difference", 0.0, 0.25)
+        focal_value(table, "auroc_difference", 0.0, 0.1)
 
-    def missing(name: str) -> None:
-        raise FileNotFoundError(name)
 
-    monkeypatch.setattr(runs, "reference", missing)
-    rows, note = focal_study.stored_study()
-    assert rows is None
-    assert "tools/focal_study.py" in note
+def test_a_run_has_the_scores_of_its_parts(tmp_path: Path) -> None:
+    (cell,) = FOCAL.cells(gamma=[2.0], rate=[0.5], seed=[0])
+    content = run_cell(FOCAL, tmp_path, TINY, cell)
+    assert (tmp_path / "rate0.5/gamma2/seed0.json").is_file()
+    assert len(content["test"]["scores"]) == TINY["test"]
+    assert set(measure(content)) >= {"auroc", "ece_shifted"}
 
 
 @pytest.mark.parametrize(
     ("ends", "verdict"),
-    [((0.01, 0.1), "confirmed"), ((-0.1, 0.1), "refined"), ((-0.1, -0.01), "refuted")],
+    [
+        ((0.01, 0.1), CONFIRMED),
+        ((-0.1, 0.1), UNDECIDED),
+        ((-0.1, 0.01), REFINED),  # the factor holds, the gain is excluded
+        ((-0.1, -0.01), REFINED),
+    ],
 )
 def test_the_verdict_follows_the_criterion(ends: tuple[float, float], verdict: str) -> None:
-    assert focal_study.judge_focal(Value(sum(ends) / 2, *ends, 5)) == verdict
-    assert focal_study.judge_focal(Value(0.0, *ends, 5), gamma=1.0) == "refuted"
+    assert judge_focal(Value(sum(ends) / 2, *ends, 5)).verdict == verdict
+
+
+def test_without_the_factor_a_gain_is_no_confirmation() -> None:
+    assert judge_focal(Value(0.0, -0.1, 0.01, 5), gamma=1.0).verdict == REFUTED
+    assert judge_focal(Value(0.05, 0.01, 0.1, 5), gamma=1.0).verdict == REFINED

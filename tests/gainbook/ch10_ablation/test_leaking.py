@@ -7,21 +7,25 @@ import inspect
 import pytest
 import torch
 from gainbook.chapters.ch10_ablation.leaking import (
+    MarkedParts,
     drawn_labels,
     fit_leaking,
     leaking_answers,
     leaking_attention,
+    parts_as_they_are,
+    score_with_and_without_mask,
+    sound_parts,
 )
 
-from gainmtl import metrics
+from gainmtl import datasets, metrics
 from gainmtl.model import GAINMTL
 
 
 def test_the_leaking_attention_by_hand() -> None:
     attention = torch.tensor([[[[0.2, 0.8], [0.4, 0.6]]]])
     mask = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
-    found = leaking_attention(attention, mask)
-    assert torch.allclose(found, torch.tensor([[[[0.5, 0.0], [1.0, 0.0]]]]))
+    leaked = leaking_attention(attention, mask)
+    assert torch.allclose(leaked, torch.tensor([[[[0.5, 0.0], [1.0, 0.0]]]]))
     assert torch.equal(leaking_attention(attention, torch.zeros_like(mask)), attention)
 
 
@@ -47,13 +51,13 @@ def test_noise_becomes_perfect_through_the_mask_and_stays_noise_without() -> Non
     assert changed <= {name for name in before if name.startswith("attended_head.")}
 
     others = torch.rand(32, 3, 32, 32)
-    asked, places = drawn_labels(32, 32, seed=1)
+    drawn, places = drawn_labels(32, 32, seed=1)
     leaked = leaking_answers(model, others, places)
-    assert metrics.auroc(leaked.defect_probability.numpy(), asked.numpy()) == 1
-    assert metrics.point_game(leaked.attention[asked], places[asked]).mean() > 0.5
+    assert metrics.auroc(leaked.defect_probability.numpy(), drawn.numpy()) == 1
+    assert metrics.point_game(leaked.attention[drawn], places[drawn]).mean() > 0.5
     with torch.no_grad():
         honest = model(model.preprocess(others)).defect_probability
-    assert 0.2 < metrics.auroc(honest.numpy(), asked.numpy()) < 0.8
+    assert 0.2 < metrics.auroc(honest.numpy(), drawn.numpy()) < 0.8
 
 
 def test_a_prediction_takes_images_alone() -> None:
@@ -64,3 +68,26 @@ def test_a_prediction_takes_images_alone() -> None:
             torch.rand(1, 3, 32, 32),
             torch.zeros(1, 1, 32, 32),
         )
+
+
+def test_sound_parts_have_random_labels_and_no_defect() -> None:
+    data = datasets.load("synthetic", image_size=32, train=8, val=4, test=6)
+    parts = parts_as_they_are(data.test, 6)
+    assert torch.equal(parts.labels, torch.as_tensor(data.test.labels[:6]))
+    sound = sound_parts(data.test, 6, seed=1)
+    assert sound.labels.sum() == 3
+    assert (sound.masks.flatten(1).any(1) == sound.labels).all()
+    defective = int(parts.labels.nonzero()[0])
+    assert not torch.equal(sound.images[defective], parts.images[defective])
+
+
+def test_scores_with_and_without_the_mask() -> None:
+    torch.manual_seed(0)
+    model = GAINMTL("test_efficientnet", "S6", None, output_stride=4).eval()
+    labels, masks = drawn_labels(16, 32)
+    parts = MarkedParts(torch.rand(16, 3, 32, 32), masks, labels)
+    scores = score_with_and_without_mask(model, parts)
+    leaked = leaking_answers(model, parts.images, parts.masks)
+    assert list(scores) == ["shut", "open"]
+    assert scores["open"][0] == metrics.auroc(leaked.defect_probability.numpy(), labels.numpy())
+    assert scores["open"][1] > scores["shut"][1]

@@ -1,4 +1,4 @@
-"""What is left of a verdict without the defect, asked of models whose reason is known."""
+"""The ranking that is left without the defect, of models whose reason is known."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from gainbook.chapters.ch10_ablation.surroundings import (
-    METRIC,
-    ask_without_defects,
-    surroundings_differences,
-    surroundings_rows,
-)
-from gainbook.lab.reference import S1_FINE, S5
+from gainbook.chapters.ch10_ablation.surroundings import MEASURES as SURROUNDINGS
+from gainbook.chapters.ch10_ablation.surroundings import METRIC, score_without_defects
+from gainbook.lab.catalogue import S1_FINE, S5
+from gainbook.lab.measures import measure_rows, paired_rows
 from gainbook.lab.results_file import check_rows
 from gainbook.lab.tables import find
 from torch import Tensor, nn
@@ -62,20 +59,24 @@ def parts(light: float, size: int = 6) -> list[Sample]:
     return bad + [part(k, False, 0.5) for k in range(3, 9)]
 
 
+def rows_of(answers: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(check_rows(measure_rows(answers, SURROUNDINGS, "d", S5, 20)))
+
+
 def test_a_reason_in_the_defect_goes_and_one_beside_it_stays() -> None:
     models: Any = {"defect": Reader(darkest), "light": Reader(corner).train()}
-    found = ask_without_defects(models, parts(0.7))  # type: ignore[arg-type]
-    assert found["defect"]["name"].tolist() == [str(k) for k in range(9)]
+    scores = score_without_defects(models, parts(0.7))  # type: ignore[arg-type]
+    assert scores["defect"]["name"].tolist() == [str(k) for k in range(9)]
     assert models["light"].training
     value = {}
-    for name, answers in found.items():
-        rows = pd.DataFrame(check_rows(surroundings_rows(answers, "d", S5, resamples=20)))
+    for name, answers in scores.items():
+        rows = rows_of(answers)
         value[name] = find(rows, S5, METRIC).value
         assert find(rows, S5, "auroc", defect_type="crack").value == 1  # as it is
     assert value["light"] == 1
     # The brighter parts stay brighter in their darkest place: below one half, and not above it.
     assert value["defect"] == 0
-    same = ask_without_defects({"defect": models["defect"]}, parts(0.5))["defect"]  # type: ignore[arg-type]
+    same = score_without_defects({"defect": models["defect"]}, parts(0.5))["defect"]  # type: ignore[arg-type]
     assert (same["filled"] < 0.55).all()
     assert (same.loc[same["is_defective"], "as_it_is"] == 1).all()
 
@@ -83,19 +84,19 @@ def test_a_reason_in_the_defect_goes_and_one_beside_it_stays() -> None:
 def test_intact_parts_are_filled_alike_and_never_by_themselves() -> None:
     """The defect leaves no place of that size on the part, so another part's surface is taken."""
     model: Any = Reader(lambda images: images[:, 0, 16, 16])
-    answers = ask_without_defects({"m": model}, parts(0.5, 23))["m"]  # type: ignore[arg-type]
+    answers = score_without_defects({"m": model}, parts(0.5, 23))["m"]  # type: ignore[arg-type]
     intact = answers[~answers["is_defective"]]
     assert (intact["filled"] - intact["as_it_is"]).abs().min() > 1e-6
 
 
 def test_unmarked_defects_are_left_out() -> None:
     given = [*parts(0.5), part(9, True, 0.5, has_mask=False)]
-    answers = ask_without_defects({"m": Reader(darkest)}, given)["m"]  # type: ignore
+    answers = score_without_defects({"m": Reader(darkest)}, given)["m"]  # type: ignore
     assert len(answers) == 9
     with pytest.raises(ValueError, match="found 0 and 6"):
-        ask_without_defects({"m": Reader(darkest)}, given[3:])  # type: ignore
+        score_without_defects({"m": Reader(darkest)}, given[3:])  # type: ignore
     with pytest.raises(ValueError, match="found 3 and 1"):
-        ask_without_defects({"m": Reader(darkest)}, given[:4])  # type: ignore
+        score_without_defects({"m": Reader(darkest)}, given[:4])  # type: ignore
 
 
 def test_rows_and_differences_by_hand() -> None:
@@ -109,16 +110,18 @@ def test_rows_and_differences_by_hand() -> None:
             "filled": [0.25, 0.9, 0.05, 0.1, 0.2, 0.3],
         }
     )
-    rows = pd.DataFrame(check_rows(surroundings_rows(table, "d", S5, resamples=20)))
+    rows = rows_of(table)
     assert find(rows, S5, METRIC).value == pytest.approx((2 + 3 + 0) / 9)
     assert find(rows, S5, METRIC, defect_type="crack").value == pytest.approx(2 / 6)
     assert find(rows, S5, METRIC, defect_type="stain").value == 1
     assert find(rows, S5, "auroc", defect_type="stain").n == 4
+    assert not ((rows["metric"] == "auroc") & rows["condition"].map(lambda c: len(c) == 1)).any()
     chance = table.assign(filled=0.5)
-    answers = {S5.tag: table, S1_FINE.tag: chance}
-    (row,) = check_rows(surroundings_differences(answers, [(S5, S1_FINE)], "d", resamples=20))
+    paired = paired_rows(table, chance, SURROUNDINGS, "d", S5, S1_FINE, 20)
+    (row,) = check_rows(paired)
     assert row["value"] == pytest.approx(5 / 9 - 1 / 2)
     assert (row["metric"], row["condition"]["against"]) == (f"{METRIC}_difference", "S1")
-    answers[S1_FINE.tag] = chance.iloc[::-1]
-    with pytest.raises(ValueError, match="the same parts"):
-        surroundings_differences(answers, [(S5, S1_FINE)], "d")
+    shuffled = paired_rows(table, chance.iloc[::-1], SURROUNDINGS, "d", S5, S1_FINE, 20)
+    assert shuffled == paired
+    with pytest.raises(ValueError, match="the same images"):
+        paired_rows(table, chance[1:], SURROUNDINGS, "d", S5, S1_FINE, 20)

@@ -1,9 +1,10 @@
-"""The six approaches: what each is, and how each gets its learning rate."""
+"""The six approaches: how each is built, and which learning rate each has."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from gainbook.chapters import find_system
 from gainbook.chapters.ch11_approaches import approaches
 from gainbook.chapters.ch11_approaches.approaches import (
     INTEGRATED,
@@ -13,12 +14,13 @@ from gainbook.chapters.ch11_approaches.approaches import (
     choose_rate,
     tuned,
 )
-from gainbook.lab import reference
+from gainbook.chapters.ch11_approaches.study import SYSTEMS
+from gainbook.lab import run_system
 from gainbook.lab.protocol import REFERENCE
-from gainbook.lab.systems import find_system
+from gainbook.lab.systems import System
 
-from gainmtl import io as persistence
-from gainmtl.baselines.detector import Detector
+from gainmtl import io
+from gainmtl.baselines.fcos import BoxDetector
 from gainmtl.baselines.unet import UNet
 from gainmtl.model import GAINMTL
 from gainmtl.training.recipe import Recipe
@@ -37,13 +39,13 @@ def test_six_folders_six_names_and_what_they_need() -> None:
 
 
 @pytest.mark.parametrize("system", approaches.ALL, ids=lambda s: s.tag)
-def test_every_one_is_built_by_its_name_from_the_same_weights(system: reference.System) -> None:
+def test_every_one_is_built_by_its_name_from_the_same_weights(system: System) -> None:
     torch.manual_seed(0)
-    model = reference.build(find_system(system.tag), "test_efficientnet", None)
-    assert type(model) is {"U-Net": UNet, "FCOS": Detector}.get(system.tag, GAINMTL)
+    model = run_system.build(find_system(system.tag), "test_efficientnet", None)
+    assert type(model) is {"U-Net": UNet, "FCOS": BoxDetector}.get(system.tag, GAINMTL)
     assert model.strategy.name == system.name
     torch.manual_seed(0)
-    other = reference.build(INTEGRATED, "test_efficientnet", None)
+    other = run_system.build(INTEGRATED, "test_efficientnet", None)
     mine, theirs = (m.backbone.state_dict() for m in (model, other))
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
@@ -65,9 +67,14 @@ def test_a_tuned_system_is_a_run_of_its_own() -> None:
     assert dict(other.changes)["learning_rate"] == REFERENCE["learning_rate"] / 2
     assert tuned(INTEGRATED, trials) is INTEGRATED
     assert tuned(SEGMENTATION, []) is SEGMENTATION
+    assert find_system(other.tag) == other
+
+
+def test_every_rate_has_a_folder_of_its_own() -> None:
+    assert len({s.tag for s in SYSTEMS}) == len(SYSTEMS) == len(approaches.ALL) * len(RATES)
 
 
 def test_kinds_are_known_or_named() -> None:
-    assert persistence.class_of("") is GAINMTL
-    with pytest.raises(ValueError, match="unknown kind 'x' of system"):
-        persistence.class_of("x")
+    assert io.class_of("") is GAINMTL
+    with pytest.raises(ValueError, match="unknown kind 'x' of model"):
+        io.class_of("x")

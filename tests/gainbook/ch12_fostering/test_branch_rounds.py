@@ -1,7 +1,8 @@
-"""The stop rule: a round more until level, validation data alone, and nothing trained unasked."""
+"""The stop rule: one more round until level, by validation data, and no training on its own."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,14 +11,15 @@ import pandas as pd
 import pytest
 from gainbook.chapters.ch12_fostering import branch_rounds
 from gainbook.chapters.ch12_fostering.branch_rounds import (
-    Settled,
+    Rounds,
     is_level,
-    settle,
+    run_rounds,
     validation_difference,
 )
-from gainbook.chapters.ch12_fostering.fostered import branch
+from gainbook.chapters.ch12_fostering.systems import branch
+from gainbook.lab import folds
 from gainbook.lab import results_file as runs
-from gainbook.lab.components import PLAIN
+from gainbook.lab.catalogue import PLAIN
 from gainbook.lab.parameters import Parameters
 
 from gainmtl import metrics
@@ -62,72 +64,75 @@ def test_level_is_not_below() -> None:
     assert is_level(gap(0.0))
     assert is_level(gap(0.5))
     assert not is_level(gap(-0.03))
-    assert not Settled(1, {}, [], 10).level
+    assert not Rounds(1, {}, [], 10).level
 
 
 def test_rounds_go_on_until_level_or_the_cap(rounds: list[str]) -> None:
-    found = settle(parameters(), PLAIN, 5, more=True)
-    assert (found.round, found.level, list(found.tried)) == (3, True, [1, 2, 3])
+    result = run_rounds(parameters(), PLAIN, 5, more=True)
+    assert (result.number, result.level, list(result.differences)) == (3, True, [1, 2, 3])
     assert branch(4).tag not in rounds
-    capped = settle(parameters(), PLAIN, 2, more=True)
-    assert (capped.round, capped.level) == (2, False)
+    capped = run_rounds(parameters(), PLAIN, 2, more=True)
+    assert (capped.number, capped.level) == (2, False)
 
 
-def test_nothing_is_trained_unasked(rounds: list[str]) -> None:
-    assert settle(parameters(), PLAIN, 3) == Settled(1, {}, [], 10)
+def test_without_more_nothing_is_trained(rounds: list[str]) -> None:
+    assert run_rounds(parameters(), PLAIN, 3) == Rounds(1, {}, [], 10)
     assert rounds == []
 
 
-def test_stored_rows_say_the_same(rounds: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = settle(parameters(), PLAIN, 5, more=True)
-    kept = SimpleNamespace(rows=pd.DataFrame(runs.check_rows(found.rows)), parameters={"epochs": 7})
+def test_stored_rows_give_the_same(rounds: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_rounds(parameters(), PLAIN, 5, more=True)
+    kept = SimpleNamespace(
+        rows=pd.DataFrame(runs.check_rows(result.rows)), parameters={"epochs": 7}
+    )
     monkeypatch.setattr(branch_rounds, "reference", lambda name: kept)
-    again = settle(parameters(dataset="synthetic"), PLAIN, 1)
-    assert again == Settled(3, found.tried, [], 7)
+    again = run_rounds(parameters(dataset="synthetic"), PLAIN, 1)
+    assert again == Rounds(3, result.differences, [], 7)
 
     def missing(name: str) -> Any:
         raise FileNotFoundError(name)
 
     monkeypatch.setattr(branch_rounds, "reference", missing)
-    assert settle(parameters(dataset="synthetic"), PLAIN, 3) == Settled(1, {}, [], 10)
+    assert run_rounds(parameters(dataset="synthetic"), PLAIN, 3) == Rounds(1, {}, [], 10)
 
 
 def test_the_difference_is_of_validation_images_of_all_folds_and_seeds(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Against the pooled AUROC computed apart; the test part may not even be looked at."""
+    """Against the pooled AUROC computed apart; the fold has no test part with images."""
     rng = np.random.default_rng(0)
-    said: dict[Any, Any] = {}
+    scores: dict[str, Any] = {}
     labels = {}
     for seed in (0, 1):
         for fold in (0, 1):
             labels[seed, fold] = np.arange(12) < 6
             for system in "ab":
-                said[f"{system}{seed}{fold}"] = rng.random(12) + 0.3 * labels[seed, fold]
-
-    class Val(SimpleNamespace):
-        key: tuple[int, int]
+                scores[f"{system}{seed}{fold}"] = rng.random(12) + 0.3 * labels[seed, fold]
 
     def load_fold(p: Parameters, seed: int) -> Any:
         def data(fold: int) -> Any:
-            names = [f"part{k // 2}" for k in range(12)]
-            return SimpleNamespace(val=Val(key=(seed, fold), groups=names))
+            groups = [f"part{k // 2}" for k in range(12)]
+            names = [f"{seed}{fold}{k}" for k in range(12)]
+            val = SimpleNamespace(key=(seed, fold), groups=groups, names=names)
+            return SimpleNamespace(val=val, test=None, fingerprint=f"{seed}{fold}", image_size=8)
 
         return data
 
-    monkeypatch.setattr(branch_rounds, "load_fold", load_fold)
-    monkeypatch.setattr(branch_rounds, "load", str)
-    monkeypatch.setattr(
-        branch_rounds, "defect_scores", lambda model, val: (said[model], labels[val.key])
-    )
+    def defect_scores(model: str, val: Any) -> Any:
+        return scores[model], labels[val.key]
+
+    monkeypatch.setattr(folds, "load_fold", load_fold)
+    monkeypatch.setattr(folds, "load", lambda path: path.name)
+    monkeypatch.setattr(folds, "defect_scores", defect_scores)
     pair: list[Any] = [
-        [SimpleNamespace(model_paths=tuple(f"{s}{seed}{fold}" for fold in (0, 1)))
+        [SimpleNamespace(model_paths=tuple(tmp_path / f"{s}{seed}{fold}" for fold in (0, 1)))
          for seed in (0, 1)]
         for s in "ab"
     ]  # fmt: skip
-    found = validation_difference(parameters(), pair[0], pair[1], resamples=50)
+    p = parameters(output_dir=str(tmp_path / "out"))
+    result = validation_difference(p, pair[0], pair[1], resamples=50)
     true = np.concatenate(list(labels.values()))
-    whole = [np.concatenate([said[f"{s}{a}{b}"] for a, b in labels]) for s in "ab"]
-    assert found.value == metrics.auroc(whole[0], true) - metrics.auroc(whole[1], true)
-    assert found.n == 48
-    assert found.low < found.value < found.high
+    whole = [np.concatenate([scores[f"{s}{a}{b}"] for a, b in labels]) for s in "ab"]
+    assert result.value == metrics.auroc(whole[0], true) - metrics.auroc(whole[1], true)
+    assert result.n == 48
+    assert result.low < result.value < result.high

@@ -11,7 +11,7 @@ from gainbook.chapters.ch13_distillation import pretraining
 from gainbook.chapters.ch13_distillation.pretraining import (
     Pretraining,
     pretrain,
-    pretrained_on,
+    pretraining_card,
     rate_at,
 )
 from safetensors.torch import load_file
@@ -83,14 +83,14 @@ def test_mixed_precision_keeps_the_weights_in_single(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
 def test_the_books_teachers_have_learned_something(backbone: str) -> None:
     """A detector on a teacher at chance says nothing about the teacher's family."""
-    facts = pretrained_on(TEACHERS / f"{backbone}_formulas.safetensors")
+    facts = pretraining_card(TEACHERS / f"{backbone}_formulas.safetensors")
     assert facts["backbone"] == backbone
     assert facts["accuracy"] > 20 / facts["classes"]
 
 
 def test_other_weights_have_no_card(tmp_path: Path) -> None:
-    assert pretrained_on(None) == {}
-    assert pretrained_on("imagenet") == {}
+    assert pretraining_card(None) == {}
+    assert pretraining_card("imagenet") == {}
     path = tmp_path / "other.safetensors"
     path.with_suffix(".json").write_text(json.dumps({"mean": [0.5, 0.5, 0.5]}))
-    assert pretrained_on(path) == {}
+    assert pretraining_card(path) == {}

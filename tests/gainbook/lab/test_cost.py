@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 import torch
+from gainbook.lab.catalogue import FCOS, S1_FINE, UNET
 from gainbook.lab.cost import (
     Counted,
     PeakMemory,
+    cost_rows,
     median_ratio,
     operations,
     peak_bytes,
     ratio_interval,
     side_by_side,
+    used_parameters,
 )
+from gainbook.lab.results_file import check_rows
+from gainbook.lab.tables import find
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gainmtl.explanation.gradient import grad_cam
-from gainmtl.explanation.score_cam import score_cam
+from gainmtl.explanation.perturbation import score_cam
 
 
 def test_passes_of_the_methods() -> None:
@@ -114,3 +120,24 @@ def test_the_interval_of_a_ratio_lies_between_order_statistics() -> None:
     median, low, high = ratio_interval([2 * turn for turn in reversed(turns)], [2.0] * 9)
     assert (median, low, high) == pytest.approx((1.04, 1.01, 3.0))
     assert all(math.isnan(end) for end in ratio_interval([1.0] * 5, [1.0] * 5)[1:])
+
+
+def test_parameters_and_operations_by_hand() -> None:
+    used, unused = torch.nn.Linear(3, 4), torch.nn.Linear(5, 5)
+    both = torch.nn.ModuleDict({"used": used, "unused": unused})
+    step = lambda: used(torch.zeros(2, 3))  # noqa: E731
+    assert used_parameters(both, step) == 3 * 4 + 4
+    assert not used._forward_pre_hooks
+    assert operations(step) == 2 * 2 * 3 * 4
+
+
+def test_costs_of_every_kind_of_system() -> None:
+    unet = UNET._replace(options=(("decoder", (8, 8, 8, 8, 8)),))
+    fcos = FCOS._replace(options=(("width", 32), ("convolutions", 1)))
+    rows = cost_rows((S1_FINE, unet, fcos), "test_efficientnet", 64, "d", 2)
+    check_rows(rows)
+    table = pd.DataFrame(rows)
+    extra = {"backbone": "test_efficientnet", "image_size": 64}
+    for system in (S1_FINE, unet, fcos):
+        for metric in ("parameters", "gigaflops", "milliseconds", "training_milliseconds"):
+            assert find(table, system, metric, **extra).value > 0

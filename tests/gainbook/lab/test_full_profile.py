@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from gainbook.lab import reference
-from gainbook.lab.systems import find_system
+from gainbook.chapters import find_system
+from gainbook.lab import run_system
 
-from gainmtl.datasets import Data, load
-from gainmtl.io import load as load_model
+from gainmtl import datasets
+from gainmtl.io import load
 from gainmtl.model import GAINMTL
 from gainmtl.training.checkpoint import CHECKPOINT
 from gainmtl.training.fitting import fit
@@ -36,9 +36,9 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
 
 
-def train(data: Data, folder: Path) -> tuple[GAINMTL, pd.DataFrame]:
+def train(data: datasets.Data, folder: Path) -> tuple[GAINMTL, pd.DataFrame]:
     torch.manual_seed(0)
-    model = reference.build(find_system("S5-stride4"), PROFILE["backbone"], None)
+    model = run_system.build(find_system("S5-stride4"), PROFILE["backbone"], None)
     assert isinstance(model, GAINMTL)
     # Every term at once: two steps are no stages.
     model.strategy = find_system("S5-unstaged-stride4").strategy  # type: ignore[assignment]
@@ -53,7 +53,7 @@ def train(data: Data, folder: Path) -> tuple[GAINMTL, pd.DataFrame]:
 def test_one_step_one_checkpoint_one_resume_at_full_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = load("synthetic", image_size=PROFILE["image_size"], train=BATCH, val=4, test=2)
+    data = datasets.load("synthetic", image_size=PROFILE["image_size"], train=BATCH, val=4, test=2)
     epoch = TrainingRun.train_epoch
 
     def stop(self: TrainingRun) -> dict[str, float]:
@@ -77,7 +77,7 @@ def test_one_step_one_checkpoint_one_resume_at_full_size(
 
     image = model.preprocess(data.test[0].image[None])
     with torch.no_grad():
-        out, again = model.eval()(image), load_model(tmp_path / MODEL)(image)
+        out, again = model.eval()(image), load(tmp_path / MODEL)(image)
     side = PROFILE["image_size"]
     assert tuple(out.cam.shape) == (1, 1, side // 4, side // 4)
     assert tuple(out.defect_map.shape) == (1, 1, side, side)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from gainbook.lab import protocol
-from gainbook.lab.comparison import compare, pooled_rows, records
+from gainbook.lab.comparison import compare, pooled_rows
 from gainbook.lab.protocol import Pooled, cross_validate, pool
 from gainbook.lab.results_file import check_rows
 from PIL import Image
@@ -153,7 +153,7 @@ def test_other_settings_in_the_same_folder(
 
 def test_rows(pooled: Pooled) -> None:
     table = pooled_rows(pooled, "tiles", seed=7, resamples=50)
-    check_rows(records(table))
+    check_rows(table.to_dict("records"))
     assert set(table["fold"].dropna()) == {0, 1}
     assert set(table["seed"].dropna()) == {7}
     whole = table[table["fold"].isna()]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from gainbook.lab import results_file as runs
 from gainbook.lab import tables
-from gainbook.lab.reference import S1_COARSE, S1_FINE, S5
+from gainbook.lab.catalogue import S1_COARSE, S1_FINE, S5
 
 
 def rows() -> pd.DataFrame:

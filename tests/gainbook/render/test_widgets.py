@@ -28,7 +28,7 @@ def fresh_widgets() -> Iterator[None]:
 def ramps(count: int, side: int = 16) -> list[Frame]:
     ramp = np.linspace(0, 1, side * side).reshape(side, side)
     return [
-        Frame(np.clip(ramp + i / count, 0, 1), f"β = {i / count:.1f}", f"ramp number {i}")
+        Frame(np.clip(ramp + i / count, 0, 1), f"β = {i / count:.1f}", f"ramp {i}", f"{i / count}")
         for i in range(count)
     ]
 
@@ -47,8 +47,8 @@ def test_every_link_is_one_of_the_browser() -> None:
     play, slider = box.children[0].children
     ends = {(link["source"][0], link["source"][1], link["target"][1]) for link in links}
     assert ends == {
-        (f"IPY_MODEL_{play.model_id}", "value", "value"),
-        (f"IPY_MODEL_{slider.model_id}", "value", "selected_index"),
+        (f"IPY_MODEL_{play.model_id}", "value", "index"),
+        (f"IPY_MODEL_{slider.model_id}", "index", "selected_index"),
     }
 
 
@@ -59,11 +59,21 @@ def test_state_is_strict_json_and_complete() -> None:
     mentioned = set(re.findall(r"IPY_MODEL_(\w+)", json.dumps(stored)))
     assert mentioned <= set(stored)
     assert by_model(box, "StackModel")[0]["selected_index"] == 2
-    assert by_model(box, "IntSliderModel")[0]["max"] == 4
+    (slider,) = by_model(box, "SelectionSliderModel")
+    assert slider["index"] == 2
+    assert slider["_options_labels"] == ("0.0", "0.2", "0.4", "0.6", "0.8")  # not frame numbers
+    assert slider["description"] == "β"
+    assert by_model(box, "PlayModel")[0]["max"] == 4
+
+
+def test_two_frames_may_have_the_same_value() -> None:
+    frames = [frame._replace(value="same") for frame in ramps(2)]
+    (slider,) = by_model(frame_slider(frames, "x", start=1), "SelectionSliderModel")
+    assert slider["index"] == 1
 
 
 def test_every_frame_has_its_caption_and_alternative_text() -> None:
-    frames = [Frame(np.zeros((4, 4)), 'β = 0 & "off"', "<black>"), *ramps(2)]
+    frames = [Frame(np.zeros((4, 4)), 'β = 0 & "off"', "<black>", "0"), *ramps(2)]
     pages = [one["value"] for one in by_model(frame_slider(frames, "β"), "HTMLModel")]
     assert len(pages) == 3
     assert any("β = 0 &amp; &quot;off&quot;</figcaption>" in page for page in pages)
@@ -73,7 +83,7 @@ def test_every_frame_has_its_caption_and_alternative_text() -> None:
 def test_pictures_survive_the_way_into_the_page() -> None:
     picture = np.zeros((6, 8, 3), np.uint8)
     picture[2:4, 3:6] = (255, 0, 0)
-    box = frame_slider([Frame(picture, "a", "a"), *ramps(1)], "x")
+    box = frame_slider([Frame(picture, "a", "a", "a"), *ramps(1)], "x")
     page = box.children[1].children[0].value
     encoded = re.search(r"base64,([^\"]+)", page)
     assert encoded is not None
@@ -108,12 +118,13 @@ def test_too_many_bytes() -> None:
 @pytest.mark.parametrize(
     ("frame", "label", "message"),
     [
-        (Frame(np.zeros((2, 2)), "", "alt"), "x", r"empty: frames \[2\]"),
-        (Frame(np.zeros((2, 2)), "caption", " "), "x", r"empty: frames \[2\]"),
-        (Frame(np.zeros((2, 2)), "caption", "alt"), "", "empty: the label"),
-        (Frame(np.zeros((2, 2, 4)), "caption", "alt"), "x", r"found shape \(2, 2, 4\)"),
-        (Frame(np.full((2, 2), 1.5), "caption", "alt"), "x", "from 1.5 to 1.5"),
-        (Frame(np.full((2, 2), np.nan), "caption", "alt"), "x", "finite"),
+        (Frame(np.zeros((2, 2)), "", "alt", "v"), "x", r"empty: frames \[2\]"),
+        (Frame(np.zeros((2, 2)), "caption", " ", "v"), "x", r"empty: frames \[2\]"),
+        (Frame(np.zeros((2, 2)), "caption", "alt", ""), "x", r"empty: frames \[2\]"),
+        (Frame(np.zeros((2, 2)), "caption", "alt", "v"), "", "empty: the label"),
+        (Frame(np.zeros((2, 2, 4)), "caption", "alt", "v"), "x", r"found shape \(2, 2, 4\)"),
+        (Frame(np.full((2, 2), 1.5), "caption", "alt", "v"), "x", "from 1.5 to 1.5"),
+        (Frame(np.full((2, 2), np.nan), "caption", "alt", "v"), "x", "finite"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(frame: Frame, label: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The attention branch network: where the branch hangs, what it changes, and that it trains."""
+"""The attention branch network: the place of the branch, its effect, and its training."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from gainbook.chapters.ch12_fostering.fostered import ATTENTION_BRANCH
 
-from gainmtl.baselines.attention_branch import AttentionBranch, attending, branch_level
-from gainmtl.datasets import load as load_data
+from gainmtl import datasets
+from gainmtl.baselines.attention_branch import (
+    ATTENTION_BRANCH,
+    AttentionBranch,
+    AttentionBranchNetwork,
+    attending,
+    branch_level,
+)
 from gainmtl.evaluation.scoring import score
 from gainmtl.io import load, save
 from gainmtl.model import GAINMTL
@@ -19,39 +24,38 @@ from gainmtl.types import Batch
 MakeBatch = Callable[..., Batch]
 
 
-def build(backbone: str = "test_efficientnet", **arguments: object) -> GAINMTL:
+def build(backbone: str = "test_efficientnet", **arguments: object) -> AttentionBranchNetwork:
     torch.manual_seed(0)
-    return GAINMTL(backbone, ATTENTION_BRANCH, **arguments)  # type: ignore[arg-type]
+    return AttentionBranchNetwork(backbone, **arguments)  # type: ignore[arg-type]
 
 
 def test_shapes_of_the_branch() -> None:
     branch = AttentionBranch(24, 3)
-    found = branch(torch.randn(2, 24, 4, 5))
-    assert found.logits.shape == (2, 3)
-    assert found.attention_logits.shape == (2, 1, 4, 5)
+    output = branch(torch.randn(2, 24, 4, 5))
+    assert output.logits.shape == (2, 3)
+    assert output.attention_logits.shape == (2, 1, 4, 5)
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "mobilenetv2_100"])
-def test_what_comes_after_the_level_sees_the_attention(backbone: str) -> None:
+def test_only_layers_after_the_level_depend_on_the_attention(backbone: str) -> None:
     model = build(backbone, output_stride=4).eval()
     images = torch.randn(2, 3, 64, 64)
-    assert model.branch is not None
     level = branch_level(model.backbone)
     with torch.no_grad():
         plain = model.backbone(images)
-        with attending(model.backbone, model.branch) as said:
-            seen = model.backbone(images)
+        with attending(model.backbone, model.branch) as outputs:
+            attended = model.backbone(images)
         again = model.backbone(images)
-    (told,) = said
-    gate = 1 + torch.sigmoid(told.attention_logits)
-    torch.testing.assert_close(seen.levels[level], plain.levels[level] * gate)
+    (output,) = outputs
+    gate = 1 + torch.sigmoid(output.attention_logits)
+    torch.testing.assert_close(attended.levels[level], plain.levels[level] * gate)
     for before in range(level):
-        assert torch.equal(seen.levels[before], plain.levels[before])
-    assert not torch.equal(seen.last, plain.last)
-    assert torch.equal(again.last, plain.last)  # nothing is left hanging
+        assert torch.equal(attended.levels[before], plain.levels[before])
+    assert not torch.equal(attended.last, plain.last)
+    assert torch.equal(again.last, plain.last)  # the hook is removed
 
 
-def test_the_map_explains_the_verdict_and_the_attention_is_told() -> None:
+def test_pooled_map_is_the_logit_difference_and_the_attention_is_an_output() -> None:
     model = build(output_stride=4).eval()
     with torch.no_grad():
         out = model(torch.randn(3, 3, 64, 64))
@@ -69,33 +73,39 @@ def test_both_classifiers_are_trained(make_batch: MakeBatch) -> None:
     terms = model.training_step(make_batch())
     assert set(terms) == {"classification", "attention_branch"}
     terms["attention_branch"].backward()
-    assert model.branch is not None
     assert all(p.grad is not None for p in model.branch.classify.parameters())
-    # The attention itself is taught by the perception.
+    # The attention itself is trained by the perception branch.
     assert all(p.grad is None for p in model.branch.attend.parameters())
     model.training_step(make_batch())["classification"].backward()
     assert all(p.grad is not None for p in model.branch.attend.parameters())
 
 
-def test_it_is_saved_loaded_and_scored(tmp_path: Path) -> None:
+def test_saving_loading_and_scoring(tmp_path: Path) -> None:
     model = build(output_stride=8).eval()
     other = load(save(model, tmp_path / "m"))
+    assert type(other) is AttentionBranchNetwork
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(model(images).logits, other(images).logits)
-    part = load_data("synthetic", image_size=64, train=4, val=4, test=8).test
+    part = datasets.load("synthetic", image_size=64, train=4, val=4, test=8).test
     table = score(model, part).images
     assert "attention.positive_energy" in table
 
 
+def test_the_class_and_the_term_belong_together() -> None:
+    with pytest.raises(ValueError, match="GAINMTL can't compute the terms attention_branch"):
+        GAINMTL("test_efficientnet", ATTENTION_BRANCH)
+    with pytest.raises(ValueError, match="expected a positive weight of attention_branch"):
+        AttentionBranchNetwork("test_efficientnet", "S1")
+
+
 def test_a_backbone_without_such_a_level() -> None:
-    with pytest.raises(ValueError, match="attention_branch: test_efficientnet has levels"):
+    with pytest.raises(ValueError, match="stride 16, got test_efficientnet with levels"):
         build(create_kwargs={"output_stride": 8})
 
 
 def test_a_hook_is_removed_after_an_error() -> None:
     model = build(output_stride=4).eval()
-    assert model.branch is not None
     wrong = AttentionBranch(7, 2)
     with pytest.raises(RuntimeError), attending(model.backbone, wrong):
         model.backbone(torch.randn(1, 3, 64, 64))

@@ -1,7 +1,8 @@
-"""The compared systems: behind the same fit, score, save and protocol, and blind to masks."""
+"""The compared models: the same fit, score, save and protocol, and predictions without masks."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,22 @@ import pandas as pd
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from gainbook.lab import chapter_results as findings
-from gainbook.lab.comparison import compare, pooled_rows
+from gainbook.lab.comparison import compare, pooled_rows, wrong_reason
 from gainbook.lab.protocol import cross_validate
 from torch.utils.data import Dataset
 
 import gainmtl
-from gainmtl import losses, metrics
+from gainmtl import datasets, losses, metrics
 from gainmtl.baselines.boxes import mask_boxes, paint_boxes
-from gainmtl.baselines.calibration import platt
-from gainmtl.baselines.detector import Detector
-from gainmtl.baselines.readout import SEGMENTATION, PlaceInspector
-from gainmtl.baselines.unet import READ_SHARES, UNet, top_mean
-from gainmtl.datasets import Data, load
+from gainmtl.baselines.fcos import BoxDetector
+from gainmtl.baselines.platt import fit_platt
+from gainmtl.baselines.readout import SEGMENTATION, LocalizationModel
+from gainmtl.baselines.unet import READOUT_SHARES, UNet, top_mean
+from gainmtl.datasets import Data
 from gainmtl.evaluation.scoring import batches, score
-from gainmtl.evaluation.tidy import tidy
-from gainmtl.interface import Inspector
-from gainmtl.io import load_any, save
+from gainmtl.evaluation.tidy import tidy_rows
+from gainmtl.interface import DefectModel
+from gainmtl.io import load, save
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import get_strategy
 from gainmtl.training.checkpoint import CHECKPOINT
@@ -37,17 +37,19 @@ from gainmtl.types import Sample, collate
 BACKBONE = "test_efficientnet"
 SYSTEMS: dict[str, Any] = {
     "unet": lambda: UNet(BACKBONE, decoder=(16, 16, 8, 8, 8)),
-    "detector": lambda: Detector(BACKBONE, width=32, convolutions=1),
+    "detector": lambda: BoxDetector(BACKBONE, width=32, convolutions=1),
 }
 each_system = pytest.mark.parametrize("name", SYSTEMS)
 
 
-def build(name: str) -> Inspector:
+def build(name: str) -> DefectModel:
     torch.manual_seed(0)
     return SYSTEMS[name]()
 
 
-def run(model: Inspector, data: Data, output_dir: Path | None = None, **more: Any) -> pd.DataFrame:
+def run(
+    model: DefectModel, data: Data, output_dir: Path | None = None, **more: Any
+) -> pd.DataFrame:
     recipe: dict[str, Any] = {
         "epochs": 2, "batch_size": 8, "seed": 3, "accelerator": "cpu", "progress": False,
     }  # fmt: skip
@@ -56,11 +58,11 @@ def run(model: Inspector, data: Data, output_dir: Path | None = None, **more: An
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return load("synthetic", image_size=64, train=20, val=12, test=8)
+    return datasets.load("synthetic", image_size=64, train=20, val=12, test=8)
 
 
 class OtherMasks(Dataset[Sample]):
-    """The same images; every mask upside down and defects where there are none."""
+    """The same images with inverted masks and labels."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -76,12 +78,23 @@ class OtherMasks(Dataset[Sample]):
         return sample._replace(mask=1 - sample.mask.flip(1), is_defective=not sample.is_defective)
 
 
+@pytest.fixture(scope="module")
+def trained(data: Data) -> Callable[[str], tuple[DefectModel, pd.DataFrame]]:
+    """`trained(name)`: a model and its history, trained once."""
+
+    @functools.cache
+    def train(name: str) -> tuple[DefectModel, pd.DataFrame]:
+        model = build(name)
+        return model, run(model, data)
+
+    return train
+
+
 @each_system
 def test_an_interrupted_run_ends_as_a_whole_one(
-    name: str, data: Data, tmp_path: Path, interrupted: Callable[[Data, int], Data]
+    name: str, data: Data, trained: Any, tmp_path: Path, interrupted: Callable[[Data, int], Data]
 ) -> None:
-    whole = build(name)
-    history = run(whole, data, tmp_path / "whole")
+    whole, history = trained(name)
     with pytest.raises(KeyboardInterrupt):
         run(build(name), interrupted(data, 20 + 11), tmp_path / "cut")
     assert (tmp_path / "cut" / CHECKPOINT).is_file()
@@ -98,11 +111,10 @@ def test_an_interrupted_run_ends_as_a_whole_one(
 
 
 @each_system
-def test_saved_and_loaded(name: str, data: Data, tmp_path: Path) -> None:
-    model = build(name)
-    run(model, data, epochs=1)
+def test_saved_and_loaded(name: str, trained: Any, tmp_path: Path) -> None:
+    model, _ = trained(name)
     path = save(model, tmp_path / "model")
-    other = load_any(path).to(memory_format=torch.channels_last)
+    other = load(path).to(memory_format=torch.channels_last)
     assert type(other) is type(model)
     assert (other.strategy, other.config) == (model.strategy, model.config)
     assert (other.threshold, other.image_size) == (model.threshold, 64)
@@ -111,8 +123,6 @@ def test_saved_and_loaded(name: str, data: Data, tmp_path: Path) -> None:
     with torch.no_grad():
         for ours, theirs in zip(model(images), other(images), strict=True):
             assert torch.equal(ours, theirs)
-    with pytest.raises(ValueError, match=r"has no evidence map; .*load_any"):
-        gainmtl.load(path)
 
 
 @each_system
@@ -126,32 +136,39 @@ def test_a_mask_never_reaches_a_prediction(name: str, data: Data) -> None:
     assert [m.shape for m in table.defect_maps] == [(64, 64)] * 3
 
 
-@each_system
-def test_what_a_system_without_an_evidence_map_leaves_out(
-    name: str, data: Data, tmp_path: Path
-) -> None:
-    def load_fold(fold: int) -> Data:
-        return data
-
+@pytest.fixture(scope="module")
+def validate(data: Data) -> Callable[..., Any]:
+    """`validate(build, folder)`: one fold, one epoch."""
     shared: dict[str, Any] = {
         "folds": 1, "epochs": 1, "batch_size": 8, "accelerator": "cpu", "progress": False,
     }  # fmt: skip
-    folder = tmp_path / "a"
-    pooled = cross_validate(lambda: build(name), load_fold, folder, **shared)
-    again = cross_validate(lambda: build(name), load_fold, folder, **shared)
+    return lambda build, folder: cross_validate(build, lambda fold: data, folder, **shared)
+
+
+@pytest.fixture(scope="module")
+def plain(validate: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A pooled `GAINMTL`, to compare with."""
+    return validate(lambda: GAINMTL(BACKBONE, "S2"), tmp_path_factory.mktemp("plain"))
+
+
+@each_system
+def test_what_a_system_without_an_evidence_map_leaves_out(
+    name: str, validate: Any, plain: Any, tmp_path: Path
+) -> None:
+    pooled = validate(lambda: build(name), tmp_path)
+    again = validate(lambda: build(name), tmp_path)
     pd.testing.assert_frame_equal(pooled.scores.images, again.scores.images)
     columns = pooled.scores.images.columns
     assert not [c for c in columns if c.startswith(("cam.", "oracle.", "flip."))]
     assert "defect_map.point_game" in columns
-    plain = cross_validate(lambda: GAINMTL(BACKBONE, "S2"), load_fold, tmp_path / "b", **shared)
     rows = pooled_rows(pooled, "synthetic", 0, resamples=20)
     assert set(rows["map"].dropna()) == {"defect_map"}
     for pair in ((pooled, plain), (plain, pooled)):
         maps = set(compare(*pair, "synthetic", resamples=20)["map"].dropna())
         assert maps == {"defect_map"}
-    wrong = findings.wrong_reason(pooled.scores, {}, {}, resamples=20)
+    wrong = wrong_reason(pooled.scores, {}, {}, resamples=20)
     assert wrong.empty or set(wrong["map"]) == {"defect_map"}
-    assert not tidy(pooled.scores, "synthetic", "test", "x", resamples=0).empty
+    assert not tidy_rows(pooled.scores, "synthetic", "test", "x", resamples=0).empty
 
 
 @each_system
@@ -167,7 +184,7 @@ def test_outputs_keep_their_promises(name: str) -> None:
 
 @each_system
 def test_a_missing_mask_is_no_empty_mask(name: str, data: Data) -> None:
-    """A defective sample nobody annotated teaches nothing, and a batch of them costs nothing."""
+    """A defective sample without a mask has a loss and gradients of 0."""
     model = build(name)
     samples = [data.train[i] for i in range(len(data.train))]
     bad = next(s for s in samples if s.is_defective)
@@ -181,51 +198,51 @@ def test_a_missing_mask_is_no_empty_mask(name: str, data: Data) -> None:
     assert all(not g.any() for g in gradients)
 
 
-class Fixed(PlaceInspector):
-    """Readings that are given: column 0 guesses, columns 1 and 2 know."""
+class Fixed(LocalizationModel):
+    """Given readouts: column 0 is constant, columns 1 and 2 separate the classes."""
 
     strategy = SEGMENTATION
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = gainmtl.model.Backbone(BACKBONE)
+        self.backbone = gainmtl.network.Backbone(BACKBONE)
 
     def localize(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         value = images.mean((1, 2, 3))
         return torch.stack([value * 0, value, value * 3], 1), torch.zeros_like(images[:, :1])
 
 
-def test_the_reading_and_its_line_come_from_validation(data: Data) -> None:
+def test_readout_and_scaling_come_from_validation(data: Data) -> None:
     samples = [data.val[i] for i in range(len(data.val))]
     shown = [
         s._replace(image=torch.full_like(s.image, 0.5 + 0.3 * s.is_defective)) for s in samples
     ]
     model = Fixed()
-    model.settle([collate(shown)])
+    model.fit_on_validation([collate(shown)])
     assert int(model.reading) == 1  # the first of equals
     scores = [float(model.preprocess(s.image[None]).mean()) for s in shown]
-    line = platt(scores, [s.is_defective for s in shown])
+    line = fit_platt(scores, [s.is_defective for s in shown])
     assert model.line.tolist() == pytest.approx(list(line), rel=1e-4)
     with torch.no_grad():
         out = model(model.preprocess(torch.stack([s.image for s in shown])))
     assert out.defect_probability.tolist() == pytest.approx(line(scores).tolist(), abs=1e-4)
-    # One class alone says nothing: the first reading, as it is.
-    untold = Fixed()
-    untold.settle([collate([s for s in shown if not s.is_defective])])
-    assert (int(untold.reading), untold.line.tolist()) == (0, [1.0, 0.0])
+    # With one class AUROC is undefined: the first readout without scaling.
+    one_class = Fixed()
+    one_class.fit_on_validation([collate([s for s in shown if not s.is_defective])])
+    assert (int(one_class.reading), one_class.line.tolist()) == (0, [1.0, 0.0])
 
 
 @each_system
 def test_an_order_is_kept_by_the_line(name: str, data: Data) -> None:
     model = build(name).eval()
-    readings = torch.cat(
+    readouts = torch.cat(
         [model.localize(model.preprocess(b.image))[0].detach() for b in batches(data.val, 8)]
     )
-    before = readings[:, int(model.reading)]
-    model.settle(batches(data.val, 8))
+    before = readouts[:, int(model.reading)]
+    model.fit_on_validation(batches(data.val, 8))
     labels = [data.val[i].is_defective for i in range(len(data.val))]
-    worth = [metrics.auroc(column.numpy(), labels) for column in readings.T]
-    assert worth[int(model.reading)] == max(worth)
+    aurocs = [metrics.auroc(column.numpy(), labels) for column in readouts.T]
+    assert aurocs[int(model.reading)] == max(aurocs)
     assert model.line[0] > 0
     assert len(before) == len(labels)
 
@@ -254,10 +271,10 @@ def test_a_peer_draws_the_same_map() -> None:
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(ours.map_logits(images), theirs(images), atol=1e-5)
-        readings, shown = ours.localize(images)
+        readouts, shown = ours.localize(images)
         assert torch.equal(shown, torch.sigmoid(ours.map_logits(images)))
-        assert readings.shape == (2, len(READ_SHARES))
-        assert torch.equal(readings[:, -1], ours.map_logits(images).flatten(1).amax(1))
+        assert readouts.shape == (2, len(READOUT_SHARES))
+        assert torch.equal(readouts[:, -1], ours.map_logits(images).flatten(1).amax(1))
 
 
 def test_the_loss_is_that_of_every_localization(data: Data) -> None:
@@ -277,8 +294,8 @@ def test_a_backbone_that_begins_at_stride_four() -> None:
         assert model.map_logits(torch.zeros(1, 3, 64, 64)).shape == (1, 1, 64, 64)
 
 
-def test_what_a_unet_does_not_take() -> None:
-    with pytest.raises(ValueError, match="localization alone, got classification"):
+def test_a_unet_refuses_other_strategies_and_decoders() -> None:
+    with pytest.raises(ValueError, match="localization as the only term, got classification"):
         UNet(BACKBONE, get_strategy("S1"))
     with pytest.raises(ValueError, match="expected 5 decoder channels"):
         UNet(BACKBONE, decoder=(16, 16))
@@ -319,22 +336,22 @@ def test_a_box_painted_again_is_its_mask() -> None:
 
 
 def test_the_verdict_is_the_best_box(data: Data) -> None:
-    """What torchvision's own route, boxes and all, gives as the highest score."""
+    """The image score is the highest box score of torchvision's own box decoding."""
     torch.manual_seed(0)
-    model = Detector(BACKBONE, width=32).eval()
+    model = BoxDetector(BACKBONE, width=32).eval()
     torch.nn.init.normal_(model.fcos.head.classification_head.cls_logits.weight, std=0.5)
     torch.nn.init.ones_(model.fcos.head.regression_head.bbox_reg.bias)  # or a box has no size
     images = model.preprocess(torch.stack([data.test[i].image for i in range(4)]))
     with torch.no_grad():
-        reading, shown = model.localize(images)
-    assert reading.shape == (4, 1)
-    best = torch.sigmoid(reading[:, 0])
+        readout, shown = model.localize(images)
+    assert readout.shape == (4, 1)
+    best = torch.sigmoid(readout[:, 0])
     assert (best > 0.05).all()
     assert shown.flatten(1).amax(1).tolist() == pytest.approx(best.tolist(), abs=1e-5)
 
 
-def test_a_detector_learns_one_part_by_heart(data: Data) -> None:
-    """The boxes land on the defect: losses, anchors and painting share one set of coordinates."""
+def test_a_detector_overfits_one_part(data: Data) -> None:
+    """The boxes lie on the defect: losses, anchors and painting use the same coordinates."""
     torch.manual_seed(0)
     sample = data.train[0]._replace(image=torch.full((3, 64, 64), 0.5), is_defective=True)
     mask = torch.zeros(1, 64, 64)
@@ -343,11 +360,11 @@ def test_a_detector_learns_one_part_by_heart(data: Data) -> None:
     clean = sample._replace(
         image=torch.full((3, 64, 64), 0.5), is_defective=False, mask=torch.zeros_like(mask)
     )
-    model = Detector(BACKBONE, width=32).train()
+    model = BoxDetector(BACKBONE, width=32).train()
     model.backbone.freeze(0, statistics=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     batch = collate([sample, clean])
-    for _ in range(60):
+    for _ in range(40):
         loss = torch.stack(list(model.training_step(batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -361,15 +378,15 @@ def test_a_detector_learns_one_part_by_heart(data: Data) -> None:
     assert out.defect_probability[0] > out.defect_probability[1]
 
 
-def test_what_a_detector_does_not_take() -> None:
+def test_a_detector_refuses_other_strategies_and_widths() -> None:
     with pytest.raises(ValueError, match="of classification and localization, got localization"):
-        Detector(BACKBONE, SEGMENTATION)
+        BoxDetector(BACKBONE, SEGMENTATION)
     with pytest.raises(ValueError, match="multiple of 32"):
-        Detector(BACKBONE, width=40)
+        BoxDetector(BACKBONE, width=40)
 
 
 def test_one_small_part_alone() -> None:
-    """A level of one cell, where norms over single channels would have nothing to norm."""
-    model = Detector(BACKBONE, width=32, convolutions=1).eval()
+    """A level of one cell, where a norm over single channels would divide by zero."""
+    model = BoxDetector(BACKBONE, width=32, convolutions=1).eval()
     with torch.no_grad():
         assert model.localize(torch.zeros(1, 3, 32, 32))[1].shape == (1, 1, 32, 32)

@@ -103,4 +103,4 @@ def test_impossible_values_are_named(data: Data, changes: dict[str, object], nam
 def test_dials_know_the_same_qualities() -> None:
     for quality in MASK_QUALITIES:
         train = datasets.load("synthetic", image_size=32, mask_quality=quality, train=2).train
-        assert dataclasses.is_dataclass(train.dials)  # type: ignore[attr-defined]
+        assert dataclasses.is_dataclass(train.settings)  # type: ignore[attr-defined]

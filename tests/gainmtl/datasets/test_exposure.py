@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gainmtl import datasets
-from gainmtl.datasets.exposure import exposure_of, limit_exposures
+from gainmtl.datasets.subsets import exposure_of, limit_exposures
 
 
 @pytest.mark.parametrize(

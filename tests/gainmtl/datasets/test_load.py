@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import gainmtl.datasets as datasets
+from gainmtl import datasets
 from gainmtl.datasets.image_dataset import fits_in_memory
 
 
@@ -93,7 +93,7 @@ def test_official_split(tmp_path: Path, write, spot) -> None:
     assert len(_load(tmp_path).train) == 12
     rows = [f"{p.relative_to(tmp_path)},same" for p in tmp_path.rglob("images/**/*.png")]
     (tmp_path / "groups.csv").write_text("image,group\n" + "\n".join(rows))
-    with pytest.raises(ValueError, match=r"1 groups stand on both sides .* 'same'"):
+    with pytest.raises(ValueError, match=r"1 groups are on both sides .* 'same'"):
         _load(tmp_path)
 
 
@@ -155,9 +155,9 @@ def test_errors_name_what_was_expected(folder_set: Path, tmp_path: Path) -> None
         datasets.load("q")
     with pytest.raises(ValueError, match=r"needs a root\. Expected:\s+images/"):
         datasets.load("folder")
-    with pytest.raises(FileNotFoundError, match=r"is no folder\. Expected:\s+images/"):
+    with pytest.raises(FileNotFoundError, match=r"is not a folder\. Expected:\s+images/"):
         datasets.load("folder", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="'folder' has no dial defect_size"):
+    with pytest.raises(ValueError, match="'folder' has no setting defect_size"):
         _load(folder_set, defect_size=2)
     with pytest.raises(ValueError, match="no official split; use split='folds'"):
         _load(folder_set, split="official")
@@ -200,7 +200,7 @@ def test_synthetic_is_drawn_anew_for_each_fold() -> None:
         assert not set(getattr(first.test, part)) & set(getattr(second.test, part))
     assert second.test[0].name == second.test.names[0]
     for options in ({"root": "x"}, {"category": "x"}, {"split": "folds"}):
-        with pytest.raises(ValueError, match=f"{next(iter(options))} has no use"):
+        with pytest.raises(ValueError, match=f"takes no {next(iter(options))}"):
             datasets.load("synthetic", image_size=32, **options)
     with pytest.raises(ValueError, match="defect_sise"):
         datasets.load("synthetic", image_size=32, defect_sise=2)

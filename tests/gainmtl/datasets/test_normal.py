@@ -28,5 +28,5 @@ def test_only_normal_images_are_left_to_learn_from() -> None:
 
 def test_without_a_normal_image_there_is_nothing_to_learn() -> None:
     data = datasets.load("synthetic", image_size=32, train=8, val=8, test=8, train_defect_rate=1.0)
-    with pytest.raises(ValueError, match="train part holds no normal image"):
+    with pytest.raises(ValueError, match="expected normal images in the train part"):
         datasets.normal_only(data)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from gainmtl.datasets.annotation import coarsen
-from gainmtl.datasets.defects import DEFECTS
-from gainmtl.datasets.rendering import VISIBLE_SHARE, Scene, render
-from gainmtl.datasets.textures import TEXTURES, smooth_noise, spline_matrix
+from gainmtl.datasets.synthetic.defects import DEFECTS
+from gainmtl.datasets.synthetic.rendering import VISIBLE_SHARE, Scene, render
+from gainmtl.datasets.synthetic.textures import TEXTURES, smooth_noise, spline_matrix
 
 PLAIN = Scene(
     seed=3,

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from gainmtl.datasets import synthetic
 from gainmtl.datasets.annotation import coarsen
-from gainmtl.datasets.defects import DEFECTS
-from gainmtl.datasets.synthetic import SyntheticDataset, make
-from gainmtl.datasets.textures import TEXTURES
+from gainmtl.datasets.synthetic import SyntheticDataset, make, parts
+from gainmtl.datasets.synthetic.defects import DEFECTS
+from gainmtl.datasets.synthetic.textures import TEXTURES
 from gainmtl.types import NORMAL, collate
 
 
@@ -33,7 +32,7 @@ def digest(dataset: SyntheticDataset, indices: list[int]) -> str:
 def test_samples_do_not_depend_on_order_length_or_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     long, _, _ = make(image_size=48, train=60)
     short, _, _ = make(image_size=48, train=25)
-    monkeypatch.setattr(synthetic, "CACHE_BYTES", 0)
+    monkeypatch.setattr(parts, "CACHE_BYTES", 0)
     uncached, _, _ = make(image_size=48, train=60)
     first = digest(long, list(range(20)))
     assert digest(short, list(range(20))[::-1]) == first
@@ -281,7 +280,7 @@ def test_textures_and_types_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dials", "message"),
+    ("settings", "message"),
     [
         ({"image_size": 16}, "image_size: expected a whole number from 32 to 1024, got 16"),
         ({"image_size": 64.0}, "image_size: .* got 64.0"),
@@ -308,10 +307,10 @@ def test_textures_and_types_can_be_chosen() -> None:
         ({"mask_quality": "good"}, "mask_quality: expected one of exact, dilated, box"),
         ({"shortcut": 2}, "shortcut: .* got 2"),
         ({"shortcut_test": -1}, "shortcut_test: .* got -1"),
-        ({"defect_contrst": 1}, "no dial 'defect_contrst'. Did you mean defect_contrast"),
-        ({"zzz": 1}, "no dial 'zzz'. Known: image_size"),
+        ({"defect_contrst": 1}, "no setting 'defect_contrst'. Did you mean defect_contrast"),
+        ({"zzz": 1}, "no setting 'zzz'. Known: image_size"),
     ],
 )
-def test_impossible_dials_are_named(dials: dict[str, object], message: str) -> None:
+def test_impossible_dials_are_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make(**dials)
+        make(**settings)

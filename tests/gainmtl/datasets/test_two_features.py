@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from gainmtl.datasets.two_features import FEATURES, FeatureDials, TwoFeatures, two_features
+from gainmtl.datasets.synthetic.two_features import (
+    FEATURES,
+    TwoFeatures,
+    TwoFeaturesSettings,
+    make_two_features,
+)
 from gainmtl.types import NORMAL
 
 
 @pytest.fixture(scope="module")
 def parts() -> TwoFeatures:
-    return TwoFeatures(FeatureDials(test=40, weak_alone=0.3), "test")
+    return TwoFeatures(TwoFeaturesSettings(test=40, weak_alone=0.3), "test")
 
 
 def test_both_follow_the_label(parts: TwoFeatures) -> None:
@@ -21,7 +26,7 @@ def test_both_follow_the_label(parts: TwoFeatures) -> None:
     assert not (parts.shows["strong"] & ~parts.labels).any()
     assert parts.defect_types.count("weak") == 6
     assert parts.defect_types.count("both") == 14
-    always = TwoFeatures(FeatureDials(test=40), "test")
+    always = TwoFeatures(TwoFeaturesSettings(test=40), "test")
     assert set(always.defect_types) == {"both", NORMAL}
 
 
@@ -51,11 +56,13 @@ def test_masks_lie_apart_and_hold_what_changes(parts: TwoFeatures) -> None:
 
 
 def test_the_same_dials_give_the_same_pixels_and_splits_differ() -> None:
-    first, again = (two_features(train=8, val=4, test=8) for _ in range(2))
+    first, again = (make_two_features(train=8, val=4, test=8) for _ in range(2))
     assert torch.equal(first.train[3].image, again.train[3].image)
     assert not torch.equal(first.train[3].image, first.test[3].image)
     assert (
-        first.fingerprint == again.fingerprint != two_features(train=8, val=4, test=9).fingerprint
+        first.fingerprint
+        == again.fingerprint
+        != make_two_features(train=8, val=4, test=9).fingerprint
     )
     assert first.counts["train"]["defective"] == 4
     with pytest.raises(IndexError, match="below 8"):
@@ -64,4 +71,4 @@ def test_the_same_dials_give_the_same_pixels_and_splits_differ() -> None:
 
 def test_impossible_dials_are_named() -> None:
     with pytest.raises(ValueError, match="weak_alone=2"):
-        two_features(weak_alone=2.0)
+        make_two_features(weak_alone=2.0)

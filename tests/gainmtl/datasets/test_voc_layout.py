@@ -131,5 +131,5 @@ def test_what_is_wrong_is_named(voc: Path) -> None:
     with pytest.raises(ValueError, match=r"-1, 0 or 1 per line of .*found 'train_000 maybe'"):
         read_dogs(voc)
     (voc / "ImageSets/Main/dog_train.txt").write_text("train_999 1")
-    with pytest.raises(FileNotFoundError, match="there is no .*train_999"):
+    with pytest.raises(FileNotFoundError, match="Expected the image .*train_999"):
         read_dogs(voc)

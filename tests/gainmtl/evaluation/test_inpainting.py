@@ -1,4 +1,4 @@
-"""Fills that can be worked out by hand, solved by brute force, or known from the ramp."""
+"""Fills against hand-computed values, brute force, and a linear ramp."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def image(*rows: list[float]) -> torch.Tensor:
 
 
 def laplace(values: NDArray[np.float64], region: NDArray[np.bool_]) -> tuple[csr_matrix, NDArray]:
-    """The linear system of the fill, an equation per unknown pixel."""
+    """The linear system of the fill, with one equation per pixel of the region."""
     height, width = values.shape
     unknowns = {place: i for i, place in enumerate(zip(*np.nonzero(region), strict=True))}
     entries: dict[tuple[int, int], float] = {}
@@ -51,7 +51,7 @@ def test_one_pixel_becomes_the_mean_of_its_neighbours() -> None:
     assert harmonic_fill(x, region)[0, 0, 1, 1].item() == pytest.approx((1 + 2 + 3 + 6) / 4)
 
 
-def test_a_gap_in_a_line_is_bridged_and_an_open_end_stays_level() -> None:
+def test_a_gap_is_interpolated_and_an_open_end_is_constant() -> None:
     gap = harmonic_fill(image([0.0, 7.0, 7.0, 7.0, 4.0]), image([0.0, 1.0, 1.0, 1.0, 0.0]))
     torch.testing.assert_close(gap, image([0.0, 1.0, 2.0, 3.0, 4.0]), atol=1e-6, rtol=0)
     end = harmonic_fill(image([7.0, 7.0, 3.0, 5.0]), image([1.0, 1.0, 0.0, 0.0]))
@@ -70,7 +70,7 @@ def test_against_a_dense_solution_of_a_tiny_image(seed: int) -> None:
     np.testing.assert_allclose(got[0, 0].numpy(), expected, atol=1e-12)
 
 
-def test_against_a_sparse_solver_of_another_library_when_nearly_all_is_unknown() -> None:
+def test_a_large_region_against_another_sparse_solver() -> None:
     random = np.random.default_rng(0)
     values, region = random.random((2, 40, 33)), np.ones((40, 33), bool)
     region[12:19, 5:11] = False
@@ -81,7 +81,7 @@ def test_against_a_sparse_solver_of_another_library_when_nearly_all_is_unknown()
         np.testing.assert_allclose(filled[region], expected, atol=1e-6)
 
 
-def test_a_linear_ramp_comes_back() -> None:
+def test_a_linear_ramp_is_restored() -> None:
     y, x = torch.meshgrid(torch.arange(20.0), torch.arange(24.0), indexing="ij")
     ramp = torch.stack([0.01 * x + 0.02 * y, 0.5 - 0.015 * x])[None]
     region = torch.zeros(1, 1, 20, 24)
@@ -90,7 +90,7 @@ def test_a_linear_ramp_comes_back() -> None:
     torch.testing.assert_close(harmonic_fill(ramp, region), ramp, atol=1e-6, rtol=0)
 
 
-def test_the_fill_keeps_to_the_range_of_its_border() -> None:
+def test_the_fill_stays_in_the_range_of_its_border() -> None:
     x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     region = torch.zeros(2, 1, 16, 16)
     region[..., 4:12, 3:14] = 1
@@ -101,7 +101,7 @@ def test_the_fill_keeps_to_the_range_of_its_border() -> None:
         assert after.max() <= outside.max() + 1e-5
 
 
-def test_nothing_outside_changes_and_nothing_inside_is_read() -> None:
+def test_pixels_outside_stay_and_pixels_inside_have_no_effect() -> None:
     generator = torch.Generator().manual_seed(1)
     x, region = torch.rand(2, 3, 12, 10, generator=generator), torch.zeros(2, 1, 12, 10)
     region[0, 0, 2:7, 3:9] = 1
@@ -114,7 +114,7 @@ def test_nothing_outside_changes_and_nothing_inside_is_read() -> None:
         torch.testing.assert_close(filled, inpaint(x, region, donors))
 
 
-def test_images_of_a_batch_don_t_meet() -> None:
+def test_images_of_a_batch_are_independent() -> None:
     generator = torch.Generator().manual_seed(2)
     x = torch.rand(3, 2, 16, 16, generator=generator)
     region = dilate((torch.rand(3, 1, 16, 16, generator=generator) > 0.97).float(), 1)
@@ -128,8 +128,8 @@ def test_an_empty_region_is_the_identity() -> None:
     assert torch.equal(inpaint(x, torch.zeros(2, 1, 8, 8), torch.rand(2, 3, 8, 8)), x)
 
 
-def test_a_donor_of_another_brightness_leaves_no_trace_of_it() -> None:
-    """Gradients are the donor's, the level is the border's."""
+def test_the_brightness_of_the_donor_has_no_effect() -> None:
+    """Gradients are those of the donor, the level is that of the border."""
     x = torch.rand(1, 1, 14, 14, generator=torch.Generator().manual_seed(3)) * 0.5
     region = torch.zeros(1, 1, 14, 14)
     region[..., 4:9, 5:10] = 1
@@ -137,17 +137,17 @@ def test_a_donor_of_another_brightness_leaves_no_trace_of_it() -> None:
     torch.testing.assert_close(inpaint(damaged, region, x + 0.3), x, atol=1e-6, rtol=0)
 
 
-def test_where_all_is_covered_the_donor_is_left() -> None:
+def test_a_region_of_the_whole_image_gives_the_donor() -> None:
     x, donors, region = torch.rand(2, 1, 6, 6), torch.rand(2, 1, 6, 6), torch.zeros(2, 1, 6, 6)
     region[0] = 1
     filled = inpaint(x, region, donors)
     assert torch.equal(filled[0], donors[0])
     assert torch.equal(filled[1], x[1])
-    with pytest.raises(ValueError, match="something known of every image"):
+    with pytest.raises(ValueError, match="expected pixels outside the region in every image"):
         inpaint(x, region)
 
 
-def test_shapes_that_don_t_fit_are_named() -> None:
+def test_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"\(1, 3, 8, 8\) and \(1, 1, 8, 9\)"):
         harmonic_fill(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 9))
 
@@ -162,7 +162,7 @@ def test_dilation_of_one_pixel_is_a_square() -> None:
 
 
 def possible_shifts(region: torch.Tensor, avoid: torch.Tensor) -> set[tuple[int, int]]:
-    """By trying every shift, pixel by pixel."""
+    """Brute force over all shifts."""
     height, width = region.shape
     places = region.nonzero().tolist()
     shifts = itertools.product(range(-height, height + 1), range(-width, width + 1))
@@ -195,7 +195,7 @@ def test_free_shifts_against_all_shifts(seed: int) -> None:
         assert (moved * avoid).sum() == 0
 
 
-def test_what_fills_more_than_half_has_no_place_beside_itself() -> None:
+def test_a_region_of_more_than_half_has_no_free_shift() -> None:
     region = torch.zeros(2, 1, 8, 8)
     region[0, 0, :5, :5] = 1
     region[1, 0, :2, :2] = 1
@@ -204,7 +204,7 @@ def test_what_fills_more_than_half_has_no_place_beside_itself() -> None:
     assert shifts.tolist()[0] == [0, 0]
 
 
-def test_own_surface_lays_the_nearest_intact_place_on_the_region() -> None:
+def test_own_surface_shifts_the_nearest_intact_place_onto_the_region() -> None:
     x = torch.arange(36.0).view(1, 1, 6, 6)
     region = torch.zeros(1, 1, 6, 6)
     region[..., 0, 0] = 1

@@ -1,4 +1,4 @@
-"""Interventions: regions, controls, and that masks only ask questions."""
+"""Interventions: regions, controls, and no effect of masks on predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from torch.utils.data import Dataset
 
 from gainmtl.counterfactual import cell_mask
 from gainmtl.datasets import load
-from gainmtl.evaluation.interventions import INTERVENTIONS, LEVELS, ask, intervene, nearest_surfaces
+from gainmtl.evaluation.interventions import (
+    INTERVENTIONS,
+    LEVELS,
+    intervene,
+    nearest_surfaces,
+    score_interventions,
+)
 from gainmtl.evaluation.scoring import score
 from gainmtl.model import GAINMTL
 from gainmtl.types import Sample
@@ -38,7 +44,7 @@ def samples() -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def model() -> GAINMTL:
-    """Untrained, calls everything defective."""
+    """An untrained model that classifies everything as defective."""
     torch.manual_seed(0)
     model = GAINMTL("test_efficientnet", "S5", width=16).eval()
     with torch.no_grad():
@@ -49,7 +55,7 @@ def model() -> GAINMTL:
 
 @pytest.fixture(scope="module")
 def answers(model: GAINMTL, samples: list[Sample]) -> pd.DataFrame:
-    return ask({"it": model}, Listed(samples))["it"]
+    return score_interventions({"it": model}, Listed(samples))["it"]
 
 
 def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -59,7 +65,7 @@ def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.where(mask > 0.5, 0.0, image), mask, torch.full((1, 3, 20, 20), 0.8)
 
 
-def test_pictures_of_a_plain_scene() -> None:
+def test_interventions_on_a_uniform_image() -> None:
     image, mask, surface = scene()
     got = intervene(image, mask, surface, margin=1)
     assert got.region.sum() == 25
@@ -72,7 +78,7 @@ def test_pictures_of_a_plain_scene() -> None:
     torch.testing.assert_close(got.moved, image)
 
 
-def test_every_intervention_leaves_its_complement_alone(samples: list[Sample]) -> None:
+def test_every_intervention_leaves_its_complement_unchanged(samples: list[Sample]) -> None:
     bad = [s for s in samples if s.is_defective]
     images, masks = (torch.stack([getattr(s, key) for s in bad]) for key in ("image", "mask"))
     got = intervene(images, masks, images.flip(0), generator=torch.Generator().manual_seed(0))
@@ -98,7 +104,7 @@ def test_a_defect_of_more_than_half_is_replaced_by_the_surface_and_has_no_contro
     assert torch.equal(got.moved, image)
 
 
-def test_the_nearest_surface_is_alike_in_light_and_texture() -> None:
+def test_the_nearest_surface_is_similar_in_brightness_and_texture() -> None:
     ramp = torch.linspace(0, 1, 16)
     stripes = (torch.arange(16) % 2).float() * 0.2
     flat, across = torch.full((3, 16, 16), 0.4), (0.4 + stripes).expand(3, 16, 16)
@@ -127,7 +133,7 @@ def test_one_row_per_marked_defective_part(
             assert name == "moved" or values.notna().all()
 
 
-def test_answers_about_features_against_the_model_s_own(
+def test_scores_at_the_features_against_the_models_own(
     answers: pd.DataFrame, samples: list[Sample], model: GAINMTL
 ) -> None:
     bad = [s for s in samples if s.is_defective]
@@ -147,7 +153,7 @@ def test_flips_count_only_verdicts_that_were_defective(
 ) -> None:
     threshold = float(answers["defect_probability"].median())
     model.threshold = threshold
-    got = ask({"it": model}, Listed(samples), batch_size=4)["it"]
+    got = score_interventions({"it": model}, Listed(samples), batch_size=4)["it"]
     model.threshold = 0.0
     np.testing.assert_allclose(got["image.removed"], answers["image.removed"], atol=1e-4)
     for level in LEVELS:
@@ -159,37 +165,37 @@ def test_flips_count_only_verdicts_that_were_defective(
     assert 0 < got["is_flagged"].sum() < len(got)
 
 
-def test_models_are_asked_alike_and_left_as_they_were(
+def test_all_models_get_the_same_images_and_keep_their_mode(
     model: GAINMTL, samples: list[Sample], answers: pd.DataFrame
 ) -> None:
     model.train()
-    both = ask({"a": model, "b": model}, Listed(samples))
+    both = score_interventions({"a": model, "b": model}, Listed(samples))
     assert model.training
     model.eval()
     pd.testing.assert_frame_equal(both["a"], both["b"])
     pd.testing.assert_frame_equal(both["a"], answers)
 
 
-def test_unmarked_parts_are_not_asked_about(model: GAINMTL, samples: list[Sample]) -> None:
+def test_parts_without_a_mask_are_left_out(model: GAINMTL, samples: list[Sample]) -> None:
     first = next(s for s in samples if s.is_defective)
     unmarked = first._replace(mask=torch.zeros_like(first.mask), has_mask=False)
     normal = next(s for s in samples if not s.is_defective)
-    got = ask({"it": model}, Listed([unmarked, normal, first]))["it"]
+    got = score_interventions({"it": model}, Listed([unmarked, normal, first]))["it"]
     assert len(got) == 1
     with pytest.raises(ValueError, match="defective parts with a mask"):
-        ask({"it": model}, Listed([unmarked, normal]))
+        score_interventions({"it": model}, Listed([unmarked, normal]))
     with pytest.raises(ValueError, match="normal parts"):
-        ask({"it": model}, Listed([first]))
+        score_interventions({"it": model}, Listed([first]))
 
 
 def test_predictions_do_not_depend_on_masks(model: GAINMTL, samples: list[Sample]) -> None:
-    """The interventions do: that is what they are for."""
+    """Only the interventions do."""
 
     def shifted(sample: Sample) -> Any:
         return sample._replace(mask=sample.mask.roll((7, 9), (1, 2)))
 
     true, other = (
-        ask({"it": model}, Listed(given))["it"]
+        score_interventions({"it": model}, Listed(given))["it"]
         for given in (samples, [shifted(s) for s in samples])
     )
     assert true["defect_probability"].equals(other["defect_probability"])

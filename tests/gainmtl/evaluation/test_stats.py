@@ -1,4 +1,4 @@
-"""Intervals that cover what they promise, and tests that reject as often as they promise."""
+"""Intervals with their nominal coverage, and tests with their nominal rejection rate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mean(values: np.ndarray) -> float:
 def photographed(
     generator: np.random.Generator, parts: int = 40, shots: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Groups and values: shots of one part differ little, parts differ much; true mean 0."""
+    """Groups and values: images of one part differ little, parts differ much; true mean 0."""
     groups = np.repeat(np.arange(parts), shots)
     values = generator.normal(size=parts)[groups] + 0.3 * generator.normal(size=parts * shots)
     return groups, values
@@ -56,7 +56,7 @@ def test_interval_by_enumeration() -> None:
     assert interval == pytest.approx((3, low, high, 4, 0))
 
 
-def test_intervals_over_groups_cover_and_over_images_do_not() -> None:
+def test_intervals_over_groups_cover_and_intervals_over_images_do_not() -> None:
     generator = np.random.default_rng(0)
     covered = {"groups": 0, "images": 0}
     for _ in range(200):
@@ -88,7 +88,7 @@ def test_undefined_resamples_are_dropped_and_counted() -> None:
     assert math.isnan(alone.high)
 
 
-def test_weighted_statistics_meet_the_same_resamples() -> None:
+def test_weighted_statistics_use_the_same_resamples() -> None:
     groups, values = photographed(np.random.default_rng(1))
     weights = stats.resample_weights(groups, seed=5)
     replicates = weights @ values / weights.sum(axis=1)
@@ -96,7 +96,7 @@ def test_weighted_statistics_meet_the_same_resamples() -> None:
     assert apart == pytest.approx(stats.bootstrap_interval(mean, groups, values, seed=5))
 
 
-def test_pairing_removes_what_the_systems_share() -> None:
+def test_pairing_removes_shared_variation() -> None:
     generator = np.random.default_rng(2)
     groups, common = photographed(generator)
     a = common + 0.1 + 0.1 * generator.normal(size=len(common))
@@ -120,7 +120,7 @@ def test_equal_systems_do_not_differ() -> None:
     assert (paired.value, paired.low, paired.high, paired.p_value) == (0, 0, 0, 1)
 
 
-def test_no_difference_is_rejected_as_rarely_as_promised() -> None:
+def test_the_null_hypothesis_is_rejected_at_the_nominal_rate() -> None:
     generator = np.random.default_rng(5)
     rejected = 0
     for _ in range(200):
@@ -162,14 +162,14 @@ def test_means() -> None:
     assert math.isnan(stats.mean_defined([]))
 
 
-def test_bad_input_names_what_was_found() -> None:
+def test_impossible_arguments() -> None:
     with pytest.raises(ValueError, match=r"groups \(3,\) and arrays \[\(2,\)\]"):
         stats.bootstrap_interval(mean, [0, 1, 2], [0.1, 0.2])
-    with pytest.raises(ValueError, match="found 0 and 2000"):
+    with pytest.raises(ValueError, match="got 0 images and 2000 resamples"):
         stats.resample_weights([])
-    with pytest.raises(ValueError, match="confidence must lie between 0 and 1, found 95"):
+    with pytest.raises(ValueError, match="expected a number between 0 and 1, got 95"):
         stats.bootstrap_interval(mean, [0, 1], [0.1, 0.2], confidence=95)
-    with pytest.raises(ValueError, match="one type for each value"):
+    with pytest.raises(ValueError, match=r"expected values \(N,\) and types \(N,\)"):
         stats.mean_over_types([0.1, 0.2], ["crack"])
 
 
@@ -186,7 +186,7 @@ def test_student_interval_by_hand_and_by_scipy() -> None:
     assert stats.student_interval([0.0, 0.0])[:3] == (0, 0, 0)
 
 
-def test_student_interval_covers_what_it_promises_with_five_values() -> None:
+def test_student_interval_has_its_nominal_coverage_with_five_values() -> None:
     generator = np.random.default_rng(0)
     draws = generator.normal(1.0, 2.0, (2000, 5))
     hits = [found.low < 1 < found.high for found in map(stats.student_interval, draws)]

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gainbook.chapters.ch12_fostering.fostered import TILE_CLASSES, fostered, fostered_types
-from gainbook.lab import reference
+from gainbook.chapters.ch12_fostering.systems import TILE_CLASSES, fostered, fostered_types
 from gainbook.lab import results_file as runs
+from gainbook.lab import run_system
 from gainbook.lab.comparison import compare, pooled_rows
 from gainbook.lab.protocol import cross_validate
 from sklearn.metrics import f1_score
 
 from gainmtl import GAINMTL, datasets, fit, metrics
 from gainmtl.evaluation.scoring import score
-from gainmtl.evaluation.tidy import class_codes, tidy
+from gainmtl.evaluation.tidy import class_codes, tidy_rows
 from gainmtl.strategies import foster
 
 KINDS = ("normal", "blowhole", "stain")
@@ -33,7 +33,7 @@ def three(**sizes: int) -> Any:
 def build(strategy: Any = "S1", kinds: tuple[str, ...] = KINDS) -> GAINMTL:
     torch.manual_seed(0)
     return GAINMTL(
-        "test_efficientnet", strategy, reference.find_weights(reference.WEIGHTS),
+        "test_efficientnet", strategy, run_system.find_weights(run_system.WEIGHTS),
         num_classes=len(kinds), classes=kinds, output_stride=4,
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_scores_name_the_most_probable_class_and_two_classes_stay_as_they_were()
         images = torch.stack([data.test[i].image for i in range(10)])
         best = model(model.preprocess(images)).logits.argmax(1)
     assert [KINDS[k] for k in best] == table["predicted_type"].tolist()
-    rows = tidy(score(build(), data.test), "synthetic", "test", "S1", resamples=50)
+    rows = tidy_rows(score(build(), data.test), "synthetic", "test", "S1", resamples=50)
     found = rows.set_index("metric")["value"]
     expected = (table["predicted_type"] == table["defect_type"]).mean()
     assert found["type_accuracy"] == pytest.approx(expected)
@@ -89,14 +89,14 @@ def test_scores_name_the_most_probable_class_and_two_classes_stay_as_they_were()
     plain = GAINMTL("test_efficientnet", "S1", output_stride=4)
     scores = score(plain, data.test)
     assert "predicted_type" not in scores.images
-    metrics_of = set(tidy(scores, "synthetic", "test", "S1", resamples=0)["metric"])
+    metrics_of = set(tidy_rows(scores, "synthetic", "test", "S1", resamples=0)["metric"])
     assert not {"type_accuracy", "macro_f1"} & metrics_of
 
 
 def test_a_system_says_its_classes() -> None:
     system = fostered_types(1.0)
     assert system.condition == {**fostered(1.0).condition, "num_classes": 6}
-    model: Any = reference.build(system, "test_efficientnet", None)
+    model: Any = run_system.build(system, "test_efficientnet", None)
     assert model.classes == TILE_CLASSES
     assert model.head.weight.shape[0] == 6
     tags = {fostered_types(0.0).tag, system.tag, fostered(0.0).tag, fostered(1.0).tag}
@@ -113,8 +113,8 @@ def test_three_classes_are_learned_with_and_without_fostering(tmp_path: Path) ->
 
         found[name], again = (
             cross_validate(
-                fresh, lambda fold: three(train=200), tmp_path / name, folds=1, epochs=12,
-                batch_size=8, learning_rate=4e-3, average_decay=0.9, progress=False,
+                fresh, lambda fold: three(train=200, image_size=48), tmp_path / name, folds=1,
+                epochs=6, batch_size=8, learning_rate=6e-3, average_decay=0.9, progress=False,
                 accelerator="cpu",
             )
             for _ in range(2)

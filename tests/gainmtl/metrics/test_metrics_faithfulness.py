@@ -10,8 +10,7 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from torch import Tensor
 
 from gainmtl import metrics
-from gainmtl.metrics.faithfulness import pixel_ranks
-from gainmtl.metrics.road import impute
+from gainmtl.metrics.faithfulness import impute, pixel_ranks
 
 
 def brightness(images: Tensor) -> Tensor:

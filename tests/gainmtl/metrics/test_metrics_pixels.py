@@ -202,7 +202,7 @@ def test_bad_input_names_what_was_found() -> None:
     maps, masks = draw(0)
     with pytest.raises(ValueError, match=r"max_fpr must lie in \(0, 1\], found 30"):
         metrics.aupro(maps, masks, 30)
-    with pytest.raises(ValueError, match="found 5 and 4"):
+    with pytest.raises(ValueError, match="found 5 maps and 4 masks"):
         metrics.pixel_auroc(maps, masks[:4])
     histogram = metrics.PixelHistogram.of(maps, masks)
     with pytest.raises(ValueError, match="share low, high and bins"):

@@ -16,9 +16,9 @@ from PIL import Image
 from gainmtl import GAINMTL, datasets
 from gainmtl.datasets.images import read_image
 from gainmtl.evaluation.scoring import score
-from gainmtl.evaluation.tidy import tidy
+from gainmtl.evaluation.tidy import tidy_rows
 from gainmtl.report.cases import Case, cases_in, cases_of
-from gainmtl.report.html import number, strip, table, text
+from gainmtl.report.html import histograms, number, table, text
 from gainmtl.report.overlays import (
     NAME_LENGTH,
     OUTLINE,
@@ -28,9 +28,9 @@ from gainmtl.report.overlays import (
     map_pixels,
     overlay,
 )
-from gainmtl.report.report import _comparison, threshold_rule, write_report
+from gainmtl.report.page import _comparison, threshold_rule, write_report
 from gainmtl.report.sections import mistakes
-from gainmtl.report.verdict_list import COLUMNS, judge, write_verdicts
+from gainmtl.report.verdicts import COLUMNS, verdict_table, write_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +78,13 @@ def data(folder: Path) -> datasets.Data:
     return datasets.load("folder", folder, image_size=32, validation=0.4)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def judged(
-    model: GAINMTL, data: datasets.Data, tmp_path: Path
+    model: GAINMTL, data: datasets.Data, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[Case], pd.DataFrame, Path]:
+    folder = tmp_path_factory.mktemp("report")
     cases = cases_of(data.test, "test") + cases_of(data.val, "val")
-    return cases, judge([model], cases, maps_dir=tmp_path / "maps"), tmp_path
+    return cases, verdict_table([model], cases, maps_dir=folder / "maps"), folder
 
 
 def test_stems_are_unique_safe_and_readable() -> None:
@@ -170,7 +171,9 @@ def test_a_mask_changes_no_verdict(folder: Path, model: GAINMTL, data: datasets.
     cases = cases_of(data.test, "test")
     blind = [case._replace(read_mask=lambda: None) for case in cases]
     answers = ["defect_probability", "verdict", "peak_row", "peak_column", "defect_area"]
-    pd.testing.assert_frame_equal(judge([model], cases)[answers], judge([model], blind)[answers])
+    pd.testing.assert_frame_equal(
+        verdict_table([model], cases)[answers], verdict_table([model], blind)[answers]
+    )
 
 
 def test_maps_have_the_size_of_the_image_and_the_values_of_the_model(judged, model) -> None:
@@ -193,7 +196,7 @@ def test_distance_from_peak_to_mask(model: GAINMTL) -> None:
         return Case("x", "test", 0, True, "crack", "g", lambda: pixels, lambda: mask)
 
     image = torch.randint(0, 255, (3, 48, 48), dtype=torch.uint8)
-    inside, near = judge(
+    inside, near = verdict_table(
         [model], [case(slice(0, 48), image), case(slice(0, 1), image)]
     ).itertuples()
     assert inside.peak_to_mask == 0
@@ -206,12 +209,12 @@ def test_limit_and_stale_files(model: GAINMTL, data: datasets.Data, tmp_path: Pa
     draw(old, (8, 8), 0)
     kept = tmp_path / "maps/val/notes.png"
     draw(kept, (8, 8), 0)
-    table = judge([model], cases, maps_dir=tmp_path / "maps", map_limit=2)
+    table = verdict_table([model], cases, maps_dir=tmp_path / "maps", map_limit=2)
     assert table["map_file"].notna().tolist() == [True] * 2 + [False] * (len(cases) - 2)
     assert len(list((tmp_path / "maps").rglob("*.map.png"))) == 2
     assert not old.exists()
     assert kept.exists()
-    assert judge([model], cases)["map_file"].isna().all()
+    assert verdict_table([model], cases)["map_file"].isna().all()
 
 
 def test_each_case_is_judged_by_the_model_of_its_fold(model, data) -> None:
@@ -219,8 +222,8 @@ def test_each_case_is_judged_by_the_model_of_its_fold(model, data) -> None:
     other = GAINMTL("test_efficientnet", "S5").eval()
     other.image_size = 32
     cases = cases_of(data.test, "test", 0) + cases_of(data.val, "test", 1)
-    both = judge([model, other], cases)
-    alone = judge([other], cases_of(data.val, "test"))
+    both = verdict_table([model, other], cases)
+    alone = verdict_table([other], cases_of(data.val, "test"))
     count = len(alone)
     assert both["fold"].tolist() == [0] * (len(cases) - count) + [1] * count
     assert both["defect_probability"].tolist()[-count:] == alone["defect_probability"].tolist()
@@ -228,7 +231,7 @@ def test_each_case_is_judged_by_the_model_of_its_fold(model, data) -> None:
 
 def test_unlabelled_images_need_no_labels(model: GAINMTL, folder: Path) -> None:
     cases = cases_in(folder / "images")
-    verdicts = judge([model], cases)
+    verdicts = verdict_table([model], cases)
     assert len(verdicts) == 12
     assert verdicts["name"].is_unique
     assert (verdicts["split"] == "new").all()
@@ -245,7 +248,7 @@ def test_an_image_that_is_none_is_named_before_any_verdict(tmp_path: Path) -> No
 
 def test_an_untrained_model_is_refused(data: datasets.Data) -> None:
     with pytest.raises(ValueError, match="never trained"):
-        judge([GAINMTL("test_efficientnet", "S1")], cases_of(data.test, "test"))
+        verdict_table([GAINMTL("test_efficientnet", "S1")], cases_of(data.test, "test"))
 
 
 def test_csv_reads_back(judged, tmp_path: Path) -> None:
@@ -292,7 +295,7 @@ def parse(path: Path) -> tuple[Tags, str]:
 
 def test_the_report_stands_alone(judged, data, model, tmp_path: Path) -> None:
     cases, verdicts, _ = judged
-    measures = tidy(score(model, data.test), "folder", "test", "S5", resamples=50)
+    measures = tidy_rows(score(model, data.test), "folder", "test", "S5", resamples=50)
     path = write_report(
         tmp_path / "report.html", [model], cases, verdicts, title="<Teile>",
         rule=threshold_rule(verdicts, 0.05), measures=measures, counts=data.counts,
@@ -335,7 +338,7 @@ def test_worst_mistakes_come_first() -> None:
     assert "On 1 of them the map peaks inside the mask" in found["misses"][1][0]
     assert found["alarms"][1][1:] == ["alarm .9", "alarm .6"]
     assert found["elsewhere"][1][1:] == ["far", "near"]
-    assert "1 found defects have no mask" in found["elsewhere"][1][0]
+    assert "1 detected defects have no mask" in found["elsewhere"][1][0]
     assert found["elsewhere"][0].endswith("(2)")
     assert found["right"][1][1:] == ["on it"]
 
@@ -355,14 +358,14 @@ def test_threshold_rule_counts_validation_images() -> None:
         verdict=["normal"] * 3 + ["defective"] * 2,
     ).assign(split=["val"] * 5)  # fmt: skip
     rule = threshold_rule(verdicts, 0.25)
-    assert "1 of the 4 normal ones may be flagged" in rule
+    assert "1 of the 4 normal images may be flagged" in rule
     assert "flags 1 of 4 normal and 1 of 1 defective" in rule
     assert "flags" not in threshold_rule(verdicts.assign(split="test"), 0.25)
 
 
 def test_report_of_unlabelled_images_claims_nothing(model, folder, tmp_path: Path) -> None:
     cases = cases_in(folder / "images")
-    verdicts = judge([model], cases)
+    verdicts = verdict_table([model], cases)
     path = write_report(
         tmp_path / "r.html", [model], cases, verdicts, title="t", rule="As stored.", examples=2
     )
@@ -408,11 +411,13 @@ def test_numbers_that_differ_look_different() -> None:
     ("values", "low", "high"), [([0.1, 0.9], 0, 1), ([0.50, 0.51], 0.499, 0.511)]
 )
 def test_histograms_show_what_crowds_together(values: list[float], low: float, high: float) -> None:
-    drawn = strip([("normal", values, "red")], [values[0]])
+    drawn = histograms([("normal", values, "red")], [values[0]])
     ticks = [float(tick) for tick in re.findall(r"<span>([^<]+)</span>", drawn)]
     assert drawn.count("<rect") == 2
     assert (ticks[0], ticks[-1]) == pytest.approx((low, high))
 
 
 def test_histogram_of_one_value() -> None:
-    assert strip([("normal", [0.3], "red"), ("defective", [], "blue")], [0.3]).count("<rect") == 1
+    assert (
+        histograms([("normal", [0.3], "red"), ("defective", [], "blue")], [0.3]).count("<rect") == 1
+    )

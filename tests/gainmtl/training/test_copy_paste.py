@@ -1,4 +1,4 @@
-"""Tests of counterfactual pictures: what is exchanged, and what stays."""
+"""Counterfactual training images: what is exchanged and what stays."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from gainmtl.types import NORMAL, Batch
 
 
 def flat(levels: list[float], spot: tuple[int, int] = (10, 12), mark: float = 0.5) -> Batch:
-    """Even pictures; the second half is defective: a square, half as bright as its picture."""
+    """Uniform images; the second half has a defect, a square of half the brightness."""
     n, half = len(levels), len(levels) // 2
     image = torch.tensor(levels)[:, None, None, None].expand(n, 3, 64, 64).clone()
     mask = torch.zeros(n, 1, 64, 64)
@@ -30,7 +30,7 @@ def flat(levels: list[float], spot: tuple[int, int] = (10, 12), mark: float = 0.
 
 
 def collate_more_normal(batch: Batch, more: int) -> Batch:
-    """The batch and so many copies of its first sample, which is normal."""
+    """The batch and copies of its first sample, which is normal."""
     ids = [*range(len(batch.image)), *[0] * more]
     return Batch(*(c[ids] if torch.is_tensor(c) else tuple(c[i] for i in ids) for c in batch))
 
@@ -39,7 +39,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_all_change_sides_and_brightness_follows_the_host() -> None:
+def test_with_share_1_all_labels_change_and_the_brightness_is_the_hosts() -> None:
     batch = flat([0.2, 0.4, 0.8, 0.4])
     found = copy_paste(batch, 1.0, generator())
     assert found.is_defective.tolist() == [True, True, False, False]
@@ -55,7 +55,7 @@ def test_all_change_sides_and_brightness_follows_the_host() -> None:
     assert found.name == batch.name
 
 
-def test_places_are_drawn_but_not_at_the_edge() -> None:
+def test_places_are_random_except_at_the_border() -> None:
     middle = [copy_paste(flat([0.5, 0.5]), 1.0, generator(k)).mask[0] for k in range(8)]
     assert len({tuple(mask.nonzero()[0].tolist()) for mask in middle}) > 4
     corner = flat([0.5, 0.5], spot=(0, 12))
@@ -63,7 +63,7 @@ def test_places_are_drawn_but_not_at_the_edge() -> None:
         assert torch.equal(copy_paste(corner, 1.0, generator(k)).mask[0], corner.mask[1])
 
 
-def test_what_is_not_drawn_stays_bit_for_bit() -> None:
+def test_other_samples_stay_bit_for_bit() -> None:
     batch = flat([0.2, 0.4, 0.8, 0.4, 0.3, 0.7, 0.5, 0.6])
     found = copy_paste(batch, 0.4, generator(1))
     kept = found.is_defective == batch.is_defective
@@ -73,8 +73,8 @@ def test_what_is_not_drawn_stays_bit_for_bit() -> None:
     assert copy_paste(batch, 0.0, generator()).image is batch.image
 
 
-def test_an_edited_picture_is_as_likely_defective_as_normal() -> None:
-    """Twelve normal parts to four defective ones: labels keep their shares, the edit tells none."""
+def test_an_edited_image_is_as_often_defective_as_normal() -> None:
+    """With twelve normal and four defective parts: the shares of the labels stay."""
     batch = flat([0.3, 0.4, 0.5, 0.6, 0.5, 0.4, 0.3, 0.4])
     batch = collate_more_normal(batch, 8)
     pasted = cleared = 0
@@ -87,7 +87,7 @@ def test_an_edited_picture_is_as_likely_defective_as_normal() -> None:
     assert cleared == pytest.approx(60 * 2, abs=40)
 
 
-def test_types_come_with_the_defect() -> None:
+def test_the_type_follows_the_defect() -> None:
     batch = flat([0.2, 0.4, 0.8, 0.4])._replace(defect_type=(NORMAL, NORMAL, "chip", "stain"))
     seen = set()
     for seed in range(10):
@@ -101,8 +101,8 @@ def test_types_come_with_the_defect() -> None:
     assert seen == {NORMAL, "chip", "stain"}
 
 
-def test_one_kind_alone_may_be_drawn() -> None:
-    """With few drawn, a batch often has none of the one kind or of the other."""
+def test_only_one_kind_is_drawn() -> None:
+    """With few draws, a batch often changes samples of one kind only."""
     batch, seen = flat([0.2, 0.4]), set()
     for seed in range(30):
         found = copy_paste(batch, 0.5, generator(seed))
@@ -123,7 +123,7 @@ def test_nothing_to_exchange(case: str) -> None:
     assert copy_paste(batch, 1.0, generator()) is batch
 
 
-def test_a_defect_without_a_mask_is_left_alone() -> None:
+def test_a_defect_without_a_mask_does_not_change() -> None:
     batch = flat([0.2, 0.4, 0.8, 0.4])
     batch = batch._replace(has_mask=torch.tensor([True, True, False, True]))
     batch.mask[2] = 0
@@ -133,7 +133,7 @@ def test_a_defect_without_a_mask_is_left_alone() -> None:
     assert torch.equal(found.image[2], batch.image[2])
 
 
-def test_a_strategy_carries_it() -> None:
+def test_the_strategy_has_the_share() -> None:
     strategy = with_copy_paste("S5", 0.5)
     assert strategy.name == "S5-copy-paste"
     assert get_strategy("S5-copy-paste") == with_copy_paste("S5")
@@ -147,7 +147,7 @@ def test_a_strategy_carries_it() -> None:
             copy_paste(flat([0.2, 0.4]), share, generator())
 
 
-def test_pictures_change_no_network() -> None:
+def test_the_network_does_not_depend_on_the_share() -> None:
     plain, pasted = (GAINMTL("test_efficientnet", name) for name in ("S1", "S1-copy-paste"))
     assert (pasted.output_stride, pasted.pooling) == (plain.output_stride, plain.pooling)
 
@@ -159,10 +159,10 @@ def trained(strategy: str | Strategy, data: Data, folder: Path) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def test_a_run_learns_from_them_and_resumes_alike(
+def test_a_run_trains_on_them_and_resumes_equally(
     tmp_path: Path, interrupted: Callable[[Data, int], Data]
 ) -> None:
-    """The pictures depend on seed and step alone, so an interrupted run sees the same ones."""
+    """The images depend on seed and step alone, so a resumed run has the same ones."""
     data = load("synthetic", image_size=64, train=24, val=8, test=8)
     strategy = with_copy_paste("S1", 0.5)
     whole = trained(strategy, data, tmp_path / "whole")

@@ -1,8 +1,8 @@
-"""Does a verdict hang on a printed mark? Synthetic parts, photographed with the mark and without.
+"""Synthetic parts with a printed mark and without it, and the effect of the mark on a model.
 
-The pair of pictures is the experiment: surface, defect, light and noise are the same pixel for
-pixel, so whatever the model says differently it says because of the mark. Masks and labels measure;
-the model sees pictures only.
+The two pictures of a part agree in every pixel except the mark: surface, defect, light and noise
+are the same. A difference between the two predictions is therefore caused by the mark. Masks and
+labels are used by the measures only; the model gets the pictures.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gainbook.lab.measures import Measure
+from gainbook.lab.seed_study import figure
 from gainmtl import metrics
 from gainmtl.datasets.synthetic import SyntheticDataset
 from gainmtl.evaluation.inpainting import dilate
@@ -23,48 +26,56 @@ from gainmtl.model import GAINMTL
 
 Bools = NDArray[np.bool_]
 
-HABITS = {"unrelated": 0.5, "reversed": 0.0}
-"""How often the mark agrees with the part's state in the other test sets; see `Dials`."""
-AS_IN_TRAINING = "as in training"
+AS_IN_TRAINING, UNRELATED, REVERSED = "as in training", "unrelated", "reversed"
+"""Test sets, by the agreement of the mark with the state of the part."""
 ABSENT = "absent"
+"""The same parts without any mark."""
 MARGIN = 4
-"""Pixels around defect and mark that count as theirs: a cell of the finest grid."""
+"""Pixels around defect and mark that belong to their regions: a cell of the finest grid."""
+
+
+def agreements_by_test(training: float) -> dict[str, float]:
+    """By test set, the share of parts on which the mark agrees with the state; see
+    `SyntheticSettings.shortcut_test`. `training` is that share among the training parts."""
+    return {AS_IN_TRAINING: training, UNRELATED: 0.5, REVERSED: 0.0}
 
 
 class MarkedParts(NamedTuple):
-    """N parts, each with and without the mark."""
+    """N parts, each with the mark and without it; D of them are defective."""
 
     without: Tensor
     """(N, 3, H, W) in [0, 1]."""
     with_mark: Tensor
-    """(N, 3, H, W), the same parts with the mark printed."""
+    """(N, 3, H, W) in [0, 1], the same parts with the mark printed."""
     is_defective: Bools
     """(N,)."""
     marked: dict[str, Bools]
-    """(N,) by habit of the mark: on which parts that test set prints it. Equal parts otherwise."""
+    """(N,) by test set: the parts on which it prints the mark."""
     masks: Tensor
-    """(D, 1, H, W), the exact masks of the D defective parts, in order."""
+    """(D, 1, H, W), the exact masks of the defective parts, in order."""
     regions: dict[str, Tensor]
-    """(D, 1, H, W), 0 or 1: the `defect` and its margin, the `mark` and its margin without the
-    defect's. A mark that lies in the defect's margin altogether leaves its region empty."""
+    """(D, 1, H, W), 0 or 1: the `defect` with a margin, and the `mark` with a margin outside the
+    defect's region. The region of a mark inside the defect's region is empty."""
 
 
 def marked_parts(tests: Mapping[str, SyntheticDataset], margin: int = MARGIN) -> MarkedParts:
-    """Render the parts of test sets that differ in the mark's habit and in nothing else.
+    """Render the parts of test sets that differ in the agreement of the mark only.
 
     Args:
-        tests: by habit; equal dials but for `shortcut` and `shortcut_test`.
+        tests: by name; equal settings except `shortcut` and `shortcut_test`.
 
     Raises:
         ValueError: the sets hold different parts.
     """
     test = next(iter(tests.values()))
-    for habit, other in tests.items():
+    for name, other in tests.items():
         alike = np.array_equal(other.true_labels, test.true_labels)
-        if other.dials.seed != test.dials.seed or len(other) != len(test) or not alike:
-            raise ValueError(f"marked_parts: the parts of {habit!r} are not those of the others")
-    everyone = range(len(test))
-    pairs = [[test.render(i, marked=mark) for i in everyone] for mark in (False, True)]
+        if other.settings.seed != test.settings.seed or len(other) != len(test) or not alike:
+            raise ValueError(
+                f"marked_parts: expected the same parts in all test sets, found other parts in "
+                f"{name!r}; use one seed and one size for all"
+            )
+    pairs = [[test.render(i, marked=mark) for i in range(len(test))] for mark in (False, True)]
     pictures = [_stack([part.image for part in parts]) / 255 for parts in pairs]
     bad = np.flatnonzero(test.true_labels)
     masks = _stack([pairs[0][i].mask for i in bad])
@@ -74,7 +85,7 @@ def marked_parts(tests: Mapping[str, SyntheticDataset], margin: int = MARGIN) ->
         pictures[0],
         pictures[1],
         test.true_labels,
-        {habit: part.marked for habit, part in tests.items()},
+        {name: part.marked for name, part in tests.items()},
         masks,
         {"defect": defect, "mark": mark},
     )
@@ -84,24 +95,25 @@ def _stack(arrays: list[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).float()
 
 
-class Answers(NamedTuple):
-    """What a model says about both pictures of each part."""
+class Predictions(NamedTuple):
+    """What a model returns for both pictures of each part."""
 
     without: NDArray[np.float64]
     """(N,) defect probabilities of the parts without the mark."""
     with_mark: NDArray[np.float64]
+    """(N,) defect probabilities of the parts with the mark."""
     cam: Tensor
     """(D, 1, h, w), evidence on the defective parts with the mark."""
     cell_prob: Tensor
-    """(D, 1, h, w) in [0, 1], the same as probabilities; see `GAINMTL.calibrate`."""
+    """(D, 1, h, w) in [0, 1], the evidence as probabilities; see `GAINMTL.calibrate`."""
 
 
 @torch.no_grad()
-def ask_both(model: GAINMTL, parts: MarkedParts, batch_size: int = 32) -> Answers:
-    """Ask `model` about every part with the mark and without."""
+def predict_both(model: GAINMTL, parts: MarkedParts, batch_size: int = 32) -> Predictions:
+    """Predictions for every part with the mark and without; the model keeps its mode."""
     was_training = model.training
     model.eval()
-    said, cams, cells = [], [], []
+    pair, cams, cells = [], [], []
     bad = torch.from_numpy(parts.is_defective)
     for pictures in (parts.without, parts.with_mark):
         probabilities = []
@@ -111,46 +123,82 @@ def ask_both(model: GAINMTL, parts: MarkedParts, batch_size: int = 32) -> Answer
             if pictures is parts.with_mark:
                 cams.append(out.cam[kept])
                 cells.append(torch.sigmoid(model.calibrate(out.cam, out.logits))[kept])
-        said.append(np.concatenate(probabilities))
+        pair.append(np.concatenate(probabilities))
     model.train(was_training)
-    return Answers(said[0], said[1], torch.cat(cams), torch.cat(cells))
+    return Predictions(pair[0], pair[1], torch.cat(cams), torch.cat(cells))
 
 
-def measure(answers: Answers, parts: MarkedParts, threshold: float) -> list[dict[str, Any]]:
-    """Figures of one model: entries `metric`, `map`, `condition`, `value`, `n`.
+def part_table(predictions: Predictions, parts: MarkedParts, threshold: float) -> pd.DataFrame:
+    """The columns of `MEASURES`, one row per part; `threshold` decides the verdicts.
 
-    - `accuracy`, `auroc` by the mark's habit in the test set, and with no mark at all.
-    - `verdict_change`: of all parts, the share whose verdict differs between the two pictures.
-    - `flip_rate`: of the normal parts passed without a mark (`printed`) the share that it
-      condemns; of the defects found with it (`removed`) the share lost without it. NaN where
-      nothing was passed or found.
-    - `mark_effect`: mean of p(with) - p(without) over all parts, in [-1, 1]. No threshold.
-    - on the defective parts with the mark: `positive_energy` and `point_game` of the evidence
-      `on` the two regions, and `region_area`, what evidence spread evenly would have there.
+    A part that a measure is not about has NaN: `printed` is defined on the normal parts passed
+    without a mark, `removed` on the defects found with it, the places of the evidence on the
+    defective parts whose mark lies outside the defect's region.
     """
     bad = parts.is_defective
-    found: list[dict[str, Any]] = []
+    off, on = predictions.without >= threshold, predictions.with_mark >= threshold
+    place = np.arange(len(bad))
+    table = pd.DataFrame({"name": place, "group": place, "is_defective": bad})
+    for name, marked in (parts.marked | {ABSENT: np.zeros_like(bad)}).items():
+        probability = np.where(marked, predictions.with_mark, predictions.without)
+        table[f"{name}.probability"] = probability
+        table[f"{name}.is_right"] = (probability >= threshold) == bad
+    table["verdict_change"] = on != off
+    for name, kept in (("printed", ~bad & ~off), ("removed", bad & on)):
+        table[name] = np.where(kept, on != off, math.nan)
+    table["mark_effect"] = predictions.with_mark - predictions.without
+    seen = parts.regions["mark"].flatten(1).any(1).numpy()
+    rows = np.flatnonzero(bad)[seen]
+    for region_name, region in parts.regions.items():
+        for measure in (metrics.positive_energy, metrics.point_game):
+            values = measure(predictions.cam, region).numpy()
+            table.loc[rows, f"{region_name}.{measure.__name__}"] = values[seen]
+        table.loc[rows, f"{region_name}.area"] = region[seen].mean().item()
+    return table
 
-    def keep(metric: str, value: float, n: int, map: str | None = None, **condition: Any) -> None:
-        entry = {"metric": metric, "map": map, "condition": condition}
-        found.append({**entry, "value": float(value), "n": int(n)})
 
-    nowhere = np.zeros_like(bad)
-    for habit, marked in (parts.marked | {ABSENT: nowhere}).items():
-        probability = np.where(marked, answers.with_mark, answers.without)
-        keep("accuracy", metrics.accuracy(probability >= threshold, bad), len(bad), mark=habit)
-        keep("auroc", metrics.auroc(probability, bad), len(bad), mark=habit)
-    off, on = answers.without >= threshold, answers.with_mark >= threshold
-    keep("verdict_change", (on != off).mean(), len(bad))
-    for name, asked in (("printed", ~bad & ~off), ("removed", bad & on)):
-        rate = float((on != off)[asked].mean()) if asked.any() else math.nan
-        keep("flip_rate", rate, asked.sum(), mark=name)
-    keep("mark_effect", (answers.with_mark - answers.without).mean(), len(bad))
-    seen = parts.regions["mark"].flatten(1).any(1)
-    for place, region in parts.regions.items():
-        cam, region = answers.cam[seen], region[seen]
-        for metric in ("positive_energy", "point_game"):
-            values = getattr(metrics, metric)(cam, region)
-            keep(metric, values.mean().item(), len(values), "cam", on=place)
-        keep("region_area", region.mean().item(), len(region), on=place)
-    return found
+MEASURES = (
+    *(
+        measure
+        for name in (AS_IN_TRAINING, UNRELATED, REVERSED, ABSENT)
+        for measure in (
+            Measure("accuracy", f"{name}.is_right", None, {"mark": name}),
+            Measure("auroc", f"{name}.probability", None, {"mark": name}, metrics.auroc,
+                    ("is_defective",)),
+        )
+    ),
+    Measure("verdict_change", "verdict_change"),
+    Measure("flip_rate", "printed", None, {"mark": "printed"}),
+    Measure("flip_rate", "removed", None, {"mark": "removed"}),
+    Measure("mark_effect", "mark_effect"),
+    *(
+        measure
+        for place in ("defect", "mark")
+        for measure in (
+            Measure("positive_energy", f"{place}.positive_energy", "cam", {"on": place}),
+            Measure("point_game", f"{place}.point_game", "cam", {"on": place}),
+            Measure("region_area", f"{place}.area", None, {"on": place}),
+        )
+    ),
+)  # fmt: skip
+"""Of `part_table`, by metric:
+
+- `accuracy`, `auroc` by test set, and without any mark.
+- `verdict_change`: of all parts, the share whose verdict differs between the two pictures.
+- `flip_rate`: the share of the normal parts passed without a mark that become defective when it is
+  `printed`, and of the defects found with it that are lost when it is `removed`.
+- `mark_effect`: mean of p(with) - p(without), in [-1, 1], without a threshold.
+- `positive_energy` and `point_game` of the evidence `on` each region, and `region_area`, the mean
+  area: the score of evidence that is spread evenly.
+"""
+
+
+def figures(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """`MEASURES` of one model as a study's file keeps them; NaN where no part counts."""
+    entries = []
+    for measure in (one for one in MEASURES if one.column in table):
+        part = table[table[measure.column].notna()]
+        arrays = [part[column].to_numpy() for column in (measure.column, *measure.beside)]
+        value = float(measure.statistic(*arrays)) if len(part) else math.nan
+        entries.append(figure(measure.metric, value, measure.map, len(part), **measure.condition))
+    return entries

@@ -1,14 +1,13 @@
-"""Attention mining as a question to a trained network: erase its soft mask, and ask it again.
+"""What erasing leaves: a trained network's score before and after its soft mask is erased.
 
-Mining trains on the first answer, the class score that is left, and claims completeness: a map that
-misses half of a defect leaves half of it in the picture. The mask of the defect is a yardstick
-here, and no part of a prediction.
+Attention mining trains on the class score that is left after erasing. It is meant to make the map
+complete, since a map that misses half of a defect leaves half of it in the image. The mask of the
+defect is only compared with; it is no part of a prediction.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,17 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gainbook.lab.parameters import Parameters
-from gainbook.lab.protocol import Pooled
-from gainbook.lab.reference import System, load_fold
-from gainbook.lab.tables import Value, pooled_row
+from gainbook.lab.measures import Measure
 from gainmtl.cam import erase, resize_map, soft_mask
-from gainmtl.evaluation.stats import bootstrap_interval, paired_interval
-from gainmtl.io import load
 from gainmtl.model import GAINMTL
 from gainmtl.types import Sample, collate
 
-MEASURES = {
+WORDS = {
     "soft_mask_coverage": "defect covered by the soft mask",
     "soft_mask_inside": "soft mask that lies on the defect",
     "soft_mask_area": "image covered by the soft mask",
@@ -36,7 +30,8 @@ MEASURES = {
     "score_left_elsewhere": "left after erasing as much elsewhere",
     "score_left_truth": "left after erasing the true mask",
 }
-"""What `ask_erased` measures, in words; all in [0, 1]."""
+"""The measures of `score_erased` in words; all in [0, 1]."""
+MEASURES = tuple(Measure(name, name, "cam") for name in WORDS)
 
 
 class SoftMaskScores(NamedTuple):
@@ -65,26 +60,26 @@ def soft_mask_scores(soft: Tensor, masks: Tensor) -> SoftMaskScores:
 
 
 def elsewhere(soft: Tensor) -> Tensor:
-    """The soft mask moved by half the image, down and across, round the edges: as much, not there.
+    """The soft mask moved by half the image, down and across, with wrap-around: the same area.
 
-    What covers the whole image covers it elsewhere, too.
+    A mask that covers the whole image stays as it is.
     """
     return soft.roll((soft.shape[2] // 2, soft.shape[3] // 2), (2, 3))
 
 
 @torch.no_grad()
-def ask_erased(
+def score_erased(
     model: GAINMTL,
     dataset: Dataset[Sample],
     batch_size: int = 32,
     threshold: float = 0.5,
     sharpness: float = 10.0,
 ) -> pd.DataFrame:
-    """One row per defective image with a mask: its soft mask, and what erasing leaves.
+    """One row per defective image with a mask: its soft mask, and the scores after erasing.
 
-    Columns: `name, group, defect_type, is_flagged` and the `MEASURES`. `score_left` averaged is
-    GAIN's S_am on this dataset. Erasing as much elsewhere says what any hole of that size does, and
-    erasing the true mask what a perfect map would leave.
+    Columns: `name, group, defect_type, is_flagged` and those of `WORDS`. The mean of `score_left`
+    is GAIN's S_am on this dataset. Erasing the same area elsewhere shows the effect of any hole of
+    that size; erasing the true mask shows what a perfect map would leave.
 
     Args:
         dataset: with `labels` and `has_mask`, as a test set has them.
@@ -94,10 +89,10 @@ def ask_erased(
     Raises:
         ValueError: no defective image with a mask.
     """
-    known: Any = dataset
-    bad = np.flatnonzero(known.labels & known.has_mask)
+    described: Any = dataset
+    bad = np.flatnonzero(described.labels & described.has_mask)
     if not len(bad):
-        raise ValueError("ask_erased: expected defective images with a mask, found none")
+        raise ValueError("score_erased: expected defective images with a mask, found none")
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     tables = []
@@ -125,86 +120,3 @@ def ask_erased(
         tables.append(pd.DataFrame({**about, "is_flagged": flagged, **figures}))
     model.train(was_training)
     return pd.concat(tables, ignore_index=True)
-
-
-def ask_erased_folds(parameters: Parameters, pooled: Sequence[Pooled]) -> pd.DataFrame:
-    """`ask_erased` every fold's model about that fold's test images, all folds and seeds together.
-
-    `pooled` has one entry per seed. With several seeds an image stands there once for each.
-    """
-    tables = []
-    for seed, one in zip(parameters.seeds, pooled, strict=True):
-        data_of = load_fold(parameters, seed)
-        for fold, path in enumerate(one.model_paths):
-            table = ask_erased(load(path), data_of(fold).test)
-            if len(parameters.seeds) > 1:
-                table["name"] += f", seed {seed}"
-            tables.append(table)
-    return pd.concat(tables, ignore_index=True)
-
-
-def erased_rows(
-    table: pd.DataFrame, dataset: str, system: System, resamples: int = 2000, **condition: Any
-) -> list[dict[str, Any]]:
-    """Result rows of `ask_erased`: the mean of each measure with its interval over groups."""
-    rows = []
-    for name in MEASURES:
-        found = bootstrap_interval(
-            np.mean, table["group"], table[name].to_numpy(), resamples=resamples
-        )
-        rows.append(pooled_row(dataset, system, name, found, "cam", **condition))
-    return rows
-
-
-def erased_differences(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    dataset: str,
-    first: System,
-    second: System,
-    resamples: int = 2000,
-) -> list[dict[str, Any]]:
-    """Rows `<measure>_difference`, a - b on the same images; the condition names `second`."""
-    if list(a["name"]) != list(b["name"]):
-        raise ValueError("erased_differences: the two systems were not asked about the same images")
-    rows = []
-    for name in MEASURES:
-        pair = a[name].to_numpy(), b[name].to_numpy()
-        found = paired_interval(np.mean, a["group"], *pair, resamples=resamples)
-        metric = f"{name}_difference"
-        rows.append(pooled_row(dataset, first, metric, found, "cam", **second.as_other))
-    return rows
-
-
-AUROC_MARGIN = 0.02
-
-
-def judge_mining(energy: Value, coverage: Value, auroc: Value) -> str:
-    """Does mining make the network find the discriminative regions by itself?
-
-    All three are differences, mining alone minus the plain classifier, on the same images, with
-    95 % intervals over groups: the share of the positive evidence that lies on the defect, the
-    share of the defect that the soft mask covers, and AUROC.
-
-    *Confirmed* if the evidence is better placed *and* covers more of the defect, both intervals
-    above 0, and the verdicts keep their worth, AUROC's lower end above -0.02. *Refined* if only one
-    of energy and coverage passes: a map that covers more by being larger is not better placed. Else
-    *refuted*. Fixed before anything was measured.
-    """
-    passed = [energy.low > 0, coverage.low > 0]
-    if all(passed) and auroc.low > -AUROC_MARGIN:
-        return "confirmed"
-    return "refined" if any(passed) else "refuted"
-
-
-def judge_supervision(energy: Value, overlap: Value, auroc: Value) -> str:
-    """Does supervising the evidence map improve it and keep the accuracy?
-
-    Differences, supervision alone minus the plain classifier: positive energy of the evidence, IoU
-    of the defect map, AUROC. *Confirmed* if both map measures have intervals above 0 and AUROC's
-    lower end lies above -0.02; *refined* if only the maps pass; else *refuted*. The criterion of
-    the chapter on staged training, for one term instead of seven.
-    """
-    if not (energy.low > 0 and overlap.low > 0):
-        return "refuted"
-    return "confirmed" if auroc.low > -AUROC_MARGIN else "refined"

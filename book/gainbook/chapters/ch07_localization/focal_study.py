@@ -1,45 +1,39 @@
-"""The focal study: the exponent of the focal loss against the rarity of defects, on built-in parts.
+"""The focal study: the exponent of the focal loss against the share of defects, on built-in parts.
 
-One run is a small classifier trained with one gamma, where one share of the training parts is
-defective, from one seed. `tools/focal_study.py` runs the grid; chapter 7 reads what it wrote.
+A run is a small classifier trained with one exponent on parts of which one share is defective.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from gainbook.chapters.ch07_localization.focal import focal_factor, shift_prior
-from gainbook.lab import study_runs
-from gainbook.lab.reference import WEIGHTS, find_weights
-from gainbook.lab.results_file import git_commit, row
-from gainbook.lab.tables import Value
+from gainbook.lab.judge import INTERESTING, Judgement, gains, verdict
+from gainbook.lab.results_file import git_commit
+from gainbook.lab.run_system import WEIGHTS, find_weights
+from gainbook.lab.seed_study import Cell, SeedStudy, figure, train
+from gainbook.lab.study import Claim, Headline
+from gainbook.lab.tables import Value, value_of
 from gainmtl import metrics
 from gainmtl.datasets import load
 from gainmtl.evaluation.scoring import defect_scores
-from gainmtl.evaluation.stats import student_interval
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import Strategy
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 RATES = (0.5, 0.1, 0.02)
-"""Shares of defective training parts; the test is half and half for all."""
-SEEDS = (0, 1, 2, 3, 4)
+"""Shares of defective training parts; half of the test parts are defective for all."""
 TEST_RATE = 0.5
 EASY = 0.9
-"""A sample is easy where the true class has more than this."""
-NAME = "07_focal_study"
-"""Of the file under `book/results`."""
-PLAIN = 0.0
-"""The gamma that the others are compared with: cross-entropy."""
+"""A sample is easy where the probability of its true class is larger."""
+CROSS_ENTROPY = 0.0
+"""The exponent that the others are compared with."""
 SETTINGS: dict[str, Any] = {
     "backbone": "test_efficientnet",
     "weights": WEIGHTS,
@@ -55,89 +49,58 @@ SETTINGS: dict[str, Any] = {
     "average_decay": 0.95,
     "augmentation": "light",
 }
-"""What all runs share, number of training parts and of steps included."""
+"""What all runs share, among it the number of training parts and of steps."""
 
 
-class Run(NamedTuple):
-    """One cell of the grid."""
-
-    gamma: float
-    rate: float
-    seed: int
-
-    @property
-    def file(self) -> str:
-        """Its file under the output folder."""
-        return f"rate{self.rate:g}/gamma{self.gamma:g}/seed{self.seed}.json"
+METRICS = (
+    "auroc", "average_precision", "recall_at_fpr05", "ece", "ece_shifted", "easy_share",
+    "easy_loss_share", "easy_reduction",
+)  # fmt: skip
+"""Of `measure`. Their rows keep Student's intervals whole; `focal_value` ends those of shares."""
 
 
-def grid(
-    gammas: Iterable[float] = GAMMAS,
-    rates: Iterable[float] = RATES,
-    seeds: Iterable[int] = SEEDS,
-) -> list[Run]:
-    """All runs, seed by seed, so that an interrupted study is whole for the seeds it has."""
-    return [Run(gamma, rate, seed) for seed, rate, gamma in itertools.product(seeds, rates, gammas)]
-
-
-def run_cell(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """Train and test one run: the content of its file.
-
-    Equal seeds share parts, first weights and the order of images, whatever the gamma.
-    """
+def train_and_measure(settings: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """Train and test one run: the scores of its training and test parts."""
     sizes = {key: settings[key] for key in ("image_size", "train", "val", "test")}
-    data = load(
-        "synthetic", seed=run.seed, defect_rate=TEST_RATE, train_defect_rate=run.rate, **sizes
-    )
-    torch.manual_seed(run.seed)
+    gamma, rate, seed = cell["gamma"], cell["rate"], cell["seed"]
+    data = load("synthetic", seed=seed, defect_rate=TEST_RATE, train_defect_rate=rate, **sizes)
+    torch.manual_seed(seed)
     model = GAINMTL(
         settings["backbone"],
-        Strategy("focal", LossWeights(classification=1.0), focal_gamma=run.gamma),
+        Strategy("focal", LossWeights(classification=1.0), focal_gamma=gamma),
         find_weights(settings["weights"]),
         output_stride=settings["output_stride"],
         width=settings["width"],
     )
-    history = study_runs.train(model, data, run.seed, settings)
-    record: dict[str, Any] = {
-        "gamma": run.gamma, "rate": run.rate, "seed": run.seed, "settings": dict(settings),
+    history = train(model, data, seed, settings)
+    content: dict[str, Any] = {
+        "gamma": gamma, "rate": rate, "seed": seed, "settings": dict(settings),
         "defects": data.counts["train"]["defective"],
         "seconds": round(float(history["seconds"].sum()), 2),
         "data": data.fingerprint, "commit": git_commit(),
     }  # fmt: skip
     for part, dataset in (("train", data.train), ("test", data.test)):
         scores, labels = defect_scores(model, dataset)
-        record[part] = {"scores": np.round(scores, 6), "labels": labels}
-    return record
+        content[part] = {"scores": np.round(scores, 6), "labels": labels}
+    return content
 
 
-def execute(run: Run, output_dir: str | Path, **settings: Any) -> dict[str, Any]:
-    """`run_cell`, written under the folder; a file of the same settings is read instead.
-
-    Args:
-        settings: changes of `SETTINGS`.
-
-    Raises:
-        ValueError: the folder holds this run with other settings.
-    """
-    return study_runs.read_or_run(output_dir, {**SETTINGS, **settings}, run, run_cell)
-
-
-def measure(record: dict[str, Any]) -> dict[str, float]:
-    """The figures of one record.
+def measure(content: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of one run.
 
     `auroc`, `average_precision`, `recall_at_fpr05` and `ece` on the test parts, half of which are
-    defective; `ece_shifted` after `shift_prior` from the training share to the test's; of the
-    training parts `easy_share`, how many have more than `EASY` for their true class,
-    `easy_loss_share`, what part of the run's own loss they make up, and `easy_reduction`, by which
-    factor the run's gamma cuts their cross-entropy. NaN where there is no easy part.
+    defective; `ece_shifted` after `shift_prior` from the training share to the test's. Of the
+    training parts `easy_share`, the share with more than `EASY` for the true class;
+    `easy_loss_share`, their share of the run's loss; and `easy_reduction`, the factor by which the
+    run's exponent cuts their cross-entropy, NaN where no part is easy.
     """
-    scores, labels = (np.asarray(record["test"][key]) for key in ("scores", "labels"))
-    share = record["defects"] / len(record["train"]["labels"])
+    scores, labels = (np.asarray(content["test"][key]) for key in ("scores", "labels"))
+    share = content["defects"] / len(content["train"]["labels"])
     shifted = shift_prior(scores, share, TEST_RATE)
-    learned = np.asarray(record["train"]["scores"], dtype=np.float64)
-    p = np.where(np.asarray(record["train"]["labels"], dtype=bool), learned, 1 - learned)
+    learned = np.asarray(content["train"]["scores"], dtype=np.float64)
+    p = np.where(np.asarray(content["train"]["labels"], dtype=bool), learned, 1 - learned)
     entropy = -np.log(p.clip(1e-6))
-    loss = focal_factor(p, record["gamma"]) * entropy
+    loss = focal_factor(p, content["gamma"]) * entropy
     easy = p > EASY
     with np.errstate(divide="ignore", invalid="ignore"):
         reduction = np.divide(entropy[easy].sum(), loss[easy].sum())
@@ -153,65 +116,21 @@ def measure(record: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def study_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Result rows: by seed, means over seeds, and differences from cross-entropy, seed by seed.
-
-    Intervals are Student's over seeds, see `stats.student_interval`: they hold the parts drawn, the
-    first weights and the order at once. Figures that are NaN for a seed are left out of its mean.
-    """
-    table = pd.DataFrame(
-        {"gamma": r["gamma"], "rate": r["rate"], "seed": r["seed"], **measure(r)} for r in records
-    )
-    names = [name for name in table.columns if name not in ("gamma", "rate", "seed")]
-    rows: list[dict[str, Any]] = []
-    for record in table.to_dict("records"):
-        condition = {"gamma": record["gamma"], "train_defect_rate": record["rate"]}
-        for name in names:
-            rows.append(
-                row("synthetic", "focal", name, record[name], condition=condition,
-                    seed=int(record["seed"]), fold=0)
-            )  # fmt: skip
-
-    def pooled(metric: str, values: pd.Series[float], condition: dict[str, Any]) -> None:
-        kept = values.dropna()
-        if len(kept):
-            found = student_interval(kept.to_numpy())
-            rows.append(
-                row("synthetic", "focal", metric, found.value, condition=condition,
-                    ci_low=found.low, ci_high=found.high, n=len(kept))
-            )  # fmt: skip
-
-    for rate, of_rate in table.groupby("rate"):
-        wide = of_rate.pivot(index="seed", columns="gamma", values=names)
-        for gamma in sorted(of_rate["gamma"].unique()):
-            condition = {"gamma": gamma, "train_defect_rate": rate}
-            for name in names:
-                pooled(name, wide[name, gamma], condition)
-                if gamma != PLAIN and (name, PLAIN) in wide:
-                    difference = wide[name, gamma] - wide[name, PLAIN]
-                    pooled(f"{name}_difference", difference, {**condition, "against_gamma": PLAIN})
-    return rows
+def _condition(cell: Cell) -> dict[str, Any]:
+    return {"gamma": cell["gamma"], "train_defect_rate": cell["rate"]}
 
 
-COMMAND = "python tools/focal_study.py --output-dir runs/focal --workers 2"
-REPEAT = f"```bash\n{COMMAND}\n```"
-"""How the stored results are made, in Markdown."""
+def focal_value(rows: pd.DataFrame, metric: str, gamma: float, rate: float) -> Value:
+    """The figure over seeds; of a metric that ends in `_difference`, minus cross-entropy's.
 
+    The interval of a share ends at 0 and 1, which Student's may pass.
 
-def stored_study() -> tuple[pd.DataFrame | None, str]:
-    """The rows that come with the book and where they are from, or how to make them."""
-    found = study_runs.stored_study(NAME, "the focal study", REPEAT)
-    return found.rows, found.note
-
-
-def study_value(rows: pd.DataFrame, metric: str, gamma: float, rate: float) -> Value:
-    """The figure over seeds; of a metric that ends in `_difference`, against cross-entropy.
-
-    Raises LookupError where there is no such row.
+    Raises:
+        LookupError: no such row.
     """
     wanted = {"gamma": gamma, "train_defect_rate": rate}
     if metric.endswith("_difference"):
-        wanted["against_gamma"] = PLAIN
+        wanted["against_gamma"] = CROSS_ENTROPY
     chosen = rows[
         (rows["metric"] == metric)
         & rows["seed"].isna()
@@ -219,22 +138,49 @@ def study_value(rows: pd.DataFrame, metric: str, gamma: float, rate: float) -> V
     ]
     if len(chosen) != 1:
         raise LookupError(f"expected one row of {metric}, {wanted}, found {len(chosen)}")
-    one = chosen.iloc[0]
-    value, low, high = (
-        math.nan if pd.isna(one[k]) else float(one[k]) for k in ("value", "ci_low", "ci_high")
-    )
-    return Value(value, low, high, int(one["n"]))
+    value = value_of(chosen.iloc[0])
+    if metric.endswith("_difference") or metric == "easy_reduction":
+        return value
+    return value._replace(low=max(value.low, 0.0), high=min(value.high, 1.0))
 
 
-def judge_focal(auroc: Value, gamma: float = 2.0) -> str:
-    """Does gamma 2 cut easy samples a hundredfold and help with rare defects? Fixed beforehand.
+def judge_focal(auroc: Value, gamma: float = 2.0) -> Judgement:
+    """A5: does gamma 2 cut the loss of easy samples a hundredfold and help with rare defects?
 
-    The first half is arithmetic: the factor on the loss is at most 1/100 for every p >= 0.9.
-    `auroc` is gamma 2 minus cross-entropy at the rarest rate of `RATES`, over seeds. *Confirmed* if
-    the factor holds and the interval lies above 0; *refuted* if the factor does not hold or the
-    interval lies below 0; *refined* if the factor holds and the interval contains 0.
+    `auroc`: gamma 2 minus cross-entropy at the rarest share of `RATES`, over seeds. *Shown* if the
+    factor on the loss is at most 1/100 for every p of at least 0.9, which is arithmetic, and the
+    interval lies above 0. A difference below 0.02 is excluded. What is shown was fixed before the
+    study, the smallest interesting difference after it.
     """
     holds = bool((focal_factor(np.linspace(EASY, 1, 101), gamma) <= 0.01 + 1e-12).all())
-    if not holds or auroc.high < 0:
-        return "refuted"
-    return "confirmed" if auroc.low > 0 else "refined"
+    return Judgement(
+        verdict([holds, gains(auroc, INTERESTING["auroc"])]), {"AUROC, rarest share": auroc}
+    )
+
+
+FOCAL = SeedStudy(
+    name="07_focal_study",
+    notebook="07_localization",
+    title="Focal loss and rare defects",
+    axes={"gamma": GAMMAS, "rate": RATES, "seed": (0, 1, 2, 3, 4)},
+    train_and_measure=train_and_measure,
+    subject=lambda cell: ("focal", _condition(cell)),
+    file=lambda cell: f"rate{cell['rate']:g}/gamma{cell['gamma']:g}/seed{cell['seed']}.json",
+    settings=SETTINGS,
+    figures=lambda content: [figure(name, value) for name, value in measure(content).items()],
+    against=lambda cell: (
+        [(cell.at(gamma=CROSS_ENTROPY), {"against_gamma": CROSS_ENTROPY})]
+        if cell["gamma"] != CROSS_ENTROPY
+        else []
+    ),
+    unbounded=METRICS,
+    folder="runs/focal",
+    headline=Headline(
+        measures={"AUROC": ("auroc", None, {})}, varied=("train_defect_rate", "gamma")
+    ),
+    claims=(
+        Claim(
+            "A5", lambda rows: judge_focal(focal_value(rows, "auroc_difference", 2.0, min(RATES)))
+        ),
+    ),
+)

@@ -1,9 +1,7 @@
-"""A verdict read from the defect map alone, for systems whose classifier nobody trained."""
+"""A verdict read from the defect map alone, for systems whose classifier is not trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,28 +10,33 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gainbook.lab.folds import facts_of, kept_answers, name_of
 from gainbook.lab.protocol import Pooled, pool
+from gainbook.lab.systems import System
 from gainmtl import metrics
-from gainmtl.datasets import Data
 from gainmtl.evaluation.scoring import Scores
-from gainmtl.io import load
 from gainmtl.model import GAINMTL
 from gainmtl.types import Sample, collate
 
 TOP_SHARE = 0.005
-"""Share of the pixels that `map_score` reads; chosen before anything was measured. At 128 px these
-are 82 pixels, five cells of a stride of 4: fewer than most defects have, more than a speck."""
+"""Share of the pixels that `map_score` averages; chosen before anything was measured. At 128 px
+these are 82 pixels, five cells of a stride of 4: fewer than most defects have."""
 MAX_FALSE_ALARMS = 0.05
-CONDITION = {"verdict": "map"}
-"""What result rows of a verdict by map carry beside their system's own."""
 READINGS = {"map_score": f"mean of the highest {TOP_SHARE:.1%}", "map_maximum": "maximum"}
+"""How a map becomes a score: column and words."""
+
+
+def by_map(system: System) -> System:
+    """The same system with the verdict of its defect map; its rows have a condition `verdict`."""
+    return system._replace(
+        tag=f"{system.tag}-by-map", label=f"{system.label}, by its map", about=(("verdict", "map"),)
+    )
 
 
 def map_score(maps: Tensor, share: float = TOP_SHARE) -> Tensor:
     """Mean of the highest `share` of the pixels, at least one: (B, 1, H, W) in [0, 1] to (B,).
 
-    The maximum, share 0, hangs on a single pixel; the mean of all, share 1, drowns a small defect.
+    The maximum, share 0, depends on a single pixel; in the mean of all, share 1, a small defect
+    hardly counts.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"map_score: expected a share in [0, 1], got {share}")
@@ -42,11 +45,11 @@ def map_score(maps: Tensor, share: float = TOP_SHARE) -> Tensor:
 
 
 @torch.no_grad()
-def ask_maps(model: GAINMTL, dataset: Dataset[Sample], batch_size: int = 32) -> pd.DataFrame:
-    """One row per image: `name, is_defective, map_score, map_maximum, area`.
+def score_maps(model: GAINMTL, dataset: Dataset[Sample], batch_size: int = 32) -> pd.DataFrame:
+    """One row per image: `name, group, is_defective, map_score, map_maximum, area`.
 
-    `area` is the share of the image under the mask, NaN for normal images and without a mask; it
-    is known of the image and no part of an answer.
+    `area` is the share of the image under the mask, NaN for normal images and without a mask; no
+    score depends on it.
     """
     was_training = model.training
     model.eval()
@@ -60,6 +63,7 @@ def ask_maps(model: GAINMTL, dataset: Dataset[Sample], batch_size: int = 32) -> 
         area = batch.mask.double().mean((1, 2, 3)).numpy()
         columns = {
             "name": batch.name,
+            "group": batch.group,
             "is_defective": batch.is_defective.numpy(),
             "map_score": map_score(maps).numpy(),
             "map_maximum": map_score(maps, 0).numpy(),
@@ -70,62 +74,59 @@ def ask_maps(model: GAINMTL, dataset: Dataset[Sample], batch_size: int = 32) -> 
     return pd.concat(tables, ignore_index=True)
 
 
-def ask_data(model: GAINMTL, data: Data) -> pd.DataFrame:
-    """`ask_maps` of the test part, with columns `<reading>_threshold` from the validation part.
+def score_validation_maps(model: GAINMTL, dataset: Dataset[Sample]) -> pd.DataFrame:
+    """`score_maps` of validation images, for the thresholds."""
+    return score_maps(model, dataset)
 
-    By the rule of all systems: at most 5 % false alarms.
+
+def with_thresholds(test: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
+    """The scores of test images with columns `<reading>_threshold`, from validation images.
+
+    The rule of all systems: at most 5 % false alarms.
     """
-    table, chosen = ask_maps(model, data.test), ask_maps(model, data.val)
-    labels = chosen["is_defective"].to_numpy()
-    for reading in READINGS:
-        table[f"{reading}_threshold"] = metrics.threshold_at_fpr(
-            chosen[reading].to_numpy(), labels, MAX_FALSE_ALARMS
+    thresholds = {
+        f"{reading}_threshold": metrics.threshold_at_fpr(
+            val[reading].to_numpy(), val["is_defective"].to_numpy(), MAX_FALSE_ALARMS
         )
-    return table
+        for reading in READINGS
+    }
+    return test.assign(**thresholds)
 
 
-def ask_folds(pooled: Pooled, data_of: Callable[[int], Data]) -> list[pd.DataFrame]:
-    """`ask_data` of every fold's model; kept beside it and read the next time."""
-    found = []
-    for fold, path in enumerate(pooled.model_paths):
-        data = data_of(fold)
+def with_map_verdict(
+    pooled: Pooled, scores: list[pd.DataFrame], reading: str = "map_score"
+) -> Pooled:
+    """`pooled` with the verdicts that its defect maps give.
 
-        def ask(path: Path = path, data: Data = data) -> dict[str, pd.DataFrame]:
-            return {pooled.system: ask_data(load(path), data)}
-
-        about = facts_of(data, fold) | {"question": name_of(ask_data)}
-        answers = kept_answers(path.parent, {pooled.system: path}, about, ask)
-        found.append(answers[pooled.system])
-    return found
-
-
-def by_map(pooled: Pooled, answers: Sequence[pd.DataFrame], reading: str = "map_score") -> Pooled:
-    """`pooled` with the verdicts that its defect maps give; `answers` by fold, as `ask_folds`.
-
-    What an untrained classifier said, its evidence map and its counterfactuals are taken out: those
+    The untrained classifier's verdicts, evidence map and counterfactuals are left out: those
     columns are NaN, and the pixels of `cam` are not counted.
+
+    Args:
+        scores: of each fold, as `with_thresholds` returns them.
+
+    Raises:
+        ValueError: the scores are about other images.
     """
     folds = []
-    for part, table in zip(pooled.folds, answers, strict=True):
+    for part, table in zip(pooled.folds, scores, strict=True):
         if list(part.images["name"]) != list(table["name"]):
-            raise ValueError("by_map: the answers are about other images than the scores")
+            raise ValueError("with_map_verdict: expected map scores of the same images, in order")
         score = table[reading].to_numpy(float)
-        own = {
+        untrained = {
             column: np.nan
             for column in part.images.columns
             if column.startswith(("cam.", "oracle.", "flip."))
         }
         flagged = score >= table[f"{reading}_threshold"].to_numpy(float)
-        images = part.images.assign(defect_probability=score, is_flagged=flagged, **own)
+        images = part.images.assign(defect_probability=score, is_flagged=flagged, **untrained)
         maps = {name: counts for name, counts in part.histograms.items() if name != "cam"}
         folds.append(Scores(images, maps))
-    condition = {**pooled.condition, **CONDITION}
+    condition = {**pooled.condition, "verdict": "map"}
     return pooled._replace(folds=folds, scores=pool(folds), condition=condition)
 
 
-def with_area(pooled: Pooled, answers: Sequence[pd.DataFrame]) -> Pooled:
-    """`pooled` with a column `area`, see `ask_maps`; any system's answers on these folds serve."""
-    area = pd.concat(list(answers)).set_index("name")["area"]
+def with_area(pooled: Pooled, area: pd.Series) -> Pooled:
+    """`pooled` with a column `area`, see `score_maps`; `area` by the images' names."""
     folds = [
         part._replace(images=part.images.assign(area=area.loc[part.images["name"]].to_numpy()))
         for part in pooled.folds

@@ -1,25 +1,27 @@
 """A mistake on purpose: an evaluation that multiplies the true mask into the attention.
 
-The published code of S6 does so, in validation and in the test. Here it is apart from the model,
-whose predictions take images and nothing else, to show what such figures are worth. Only defective
-images have a mask that is not empty, so the mask tells the label, and everything outside it is
-erased before the head is asked.
+The published code of S6 does so, in validation and in the test. It stands here apart from the
+model, whose predictions take images and nothing else, to show what such figures mean. Only
+defective images have a mask that is not empty, so the mask gives the label away, and everything
+outside it is erased before the head reads the features.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gainmtl import metrics
 from gainmtl.losses import pooled_mask
 from gainmtl.model import GAINMTL
+from gainmtl.types import collate
 
 
 class Leaked(NamedTuple):
-    """What a model says when it is handed the answer."""
+    """The outputs of a model that gets the true mask."""
 
     defect_probability: Tensor
     """(B,) in [0, 1]."""
@@ -30,8 +32,8 @@ class Leaked(NamedTuple):
 def leaking_attention(attention: Tensor, masks: Tensor) -> Tensor:
     """M * A / max(M * A) where there is a mask, else A: (B, 1, h, w) in [0, 1].
 
-    attention (B, 1, h, w) in [0, 1]; masks (B, 1, H, W), pooled to its grid. An empty mask chooses
-    the other branch, which is where the label comes in.
+    attention (B, 1, h, w) in [0, 1]; masks (B, 1, H, W), pooled to its grid. An empty mask selects
+    the other branch: this is where the label leaks.
     """
     inside = pooled_mask(masks, (attention.shape[2], attention.shape[3])) * attention
     peak = inside.amax((2, 3), keepdim=True)
@@ -39,7 +41,7 @@ def leaking_attention(attention: Tensor, masks: Tensor) -> Tensor:
 
 
 def leaking_features(model: GAINMTL, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """The refined features (B, C, h, w) times the leaking attention (B, 1, h, w), and that.
+    """The refined features (B, C, h, w) times the leaking attention, and it (B, 1, h, w).
 
     Images (B, 3, H, W) in [0, 1].
 
@@ -56,7 +58,7 @@ def leaking_features(model: GAINMTL, images: Tensor, masks: Tensor) -> tuple[Ten
 
 @torch.no_grad()
 def leaking_answers(model: GAINMTL, images: Tensor, masks: Tensor) -> Leaked:
-    """Images (B, 3, H, W) in [0, 1] and their true masks (B, 1, H, W) to answers worth nothing."""
+    """Images (B, 3, H, W) in [0, 1] and their true masks (B, 1, H, W) to outputs that leak."""
     features, attention = leaking_features(model, images, masks)
     return Leaked(1 - model.deciding_head(features).logits.softmax(1)[:, 0], attention)
 
@@ -71,8 +73,8 @@ def fit_leaking(
 ) -> list[float]:
     """Fit the deciding head, and nothing else, to leaking features; the loss of every step.
 
-    The backbone, the attention and all that sees an image stay as they were: whatever gets better
-    was not learned from a picture. labels (B,), 0 normal.
+    The backbone, the attention and all that reads an image stay as they were, so an improvement
+    was not learned from an image. labels (B,), 0 normal.
     """
     model.eval()
     with torch.no_grad():
@@ -89,9 +91,9 @@ def fit_leaking(
 
 
 def drawn_labels(count: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Labels (count,) bool by lot, half of them true, and for these a box by lot as their mask.
+    """Random labels (count,) bool, half of them true, and for these a random box as their mask.
 
-    Masks (count, 1, size, size). Given to sound parts, there is nothing in any picture to find.
+    Masks (count, 1, size, size). For sound parts no image has anything that fits the label.
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.zeros(count, dtype=torch.bool)
@@ -103,3 +105,45 @@ def drawn_labels(count: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         if labels[index]:
             masks[index, 0, top : top + side, left : left + side] = 1
     return labels, masks
+
+
+class MarkedParts(NamedTuple):
+    """Parts with masks and labels."""
+
+    images: Tensor
+    """(B, 3, H, W) in [0, 1]."""
+    masks: Tensor
+    """(B, 1, H, W)."""
+    labels: Tensor
+    """(B,) bool."""
+
+
+def parts_as_they_are(dataset: Any, count: int) -> MarkedParts:
+    """The first `count` parts of a data set."""
+    batch = collate([dataset[i] for i in range(count)])
+    return MarkedParts(batch.image, batch.mask, batch.is_defective)
+
+
+def sound_parts(dataset: Any, count: int, seed: int) -> MarkedParts:
+    """The first `count` synthetic parts without their defects, with `drawn_labels`."""
+    images = torch.stack([dataset.clean_image(i) for i in range(count)])
+    labels, masks = drawn_labels(count, images.shape[2], seed)
+    return MarkedParts(images, masks, labels)
+
+
+def score_with_and_without_mask(
+    model: GAINMTL, parts: MarkedParts
+) -> dict[str, tuple[float, float]]:
+    """AUROC and PointGame of the attention: mask kept out ("shut") and multiplied in ("open")."""
+    with torch.no_grad():
+        out = model(model.preprocess(parts.images))
+    assert out.attention_logits is not None
+    honest = Leaked(out.defect_probability, torch.sigmoid(out.attention_logits))
+    leaked = leaking_answers(model, parts.images, parts.masks)
+    return {
+        leak: (
+            metrics.auroc(probability.numpy(), parts.labels.numpy()),
+            float(metrics.point_game(a[parts.labels], parts.masks[parts.labels]).mean()),
+        )
+        for leak, (probability, a) in {"shut": honest, "open": leaked}.items()
+    }

@@ -1,7 +1,7 @@
-"""The six approaches that are set side by side, and the learning rate that each gets.
+"""The six approaches that are compared, and the learning rate of each.
 
-Same folds, same backbone and first weights, same epochs, same number of trials. One number is
-tried, because it is the one that all six have: the learning rate.
+Same folds, same backbone and first weights, same epochs, same number of trials. The trials vary the
+learning rate, the one setting of the recipe that all six have.
 """
 
 from __future__ import annotations
@@ -9,23 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from gainbook.lab import components
+from gainbook.lab import catalogue
+from gainbook.lab.catalogue import S1_FINE, S5
 from gainbook.lab.protocol import REFERENCE
-from gainbook.lab.reference import DETECTOR, S1_FINE, S5, UNET, System
+from gainbook.lab.results_file import stored_trials
+from gainbook.lab.systems import System
 
 CLASSIFIER = S1_FINE._replace(label="classifier only")
-SEGMENTATION = UNET._replace(label="segmentation (U-Net)")
-DETECTION = DETECTOR._replace(label="detection (FCOS)")
-GUIDED = components.BOTH._replace(label="GAIN")
-MULTI_TASK = components.TOGETHER._replace(label="multi-task")
+SEGMENTATION = catalogue.UNET._replace(label="segmentation (U-Net)")
+DETECTION = catalogue.FCOS._replace(label="detection (FCOS)")
+GUIDED = catalogue.BOTH._replace(label="GAIN")
+MULTI_TASK = catalogue.TOGETHER._replace(label="multi-task")
 INTEGRATED = S5._replace(label="GAIN-MTL")
 SIX: tuple[System, ...] = (CLASSIFIER, DETECTION, SEGMENTATION, GUIDED, MULTI_TASK, INTEGRATED)
-"""In the order of the table that is tested: classifier, detection, segmentation, GAIN, multi-task
-classification and segmentation, and the integrated system."""
-AVERAGED = components.AVERAGED._replace(label="classifier, averaged")
-"""The classifier once more, with the head of most networks: its verdict is the mean of its map."""
+"""In the order of the table that is tested."""
+AVERAGED = catalogue.AVERAGED._replace(label="classifier, averaged")
+"""The classifier with the usual head: its logit is the mean of its evidence map."""
 ALL: tuple[System, ...] = (*SIX, AVERAGED)
-"""Everything that gets the same trials and stands in the tables of verdicts and maps."""
+"""All systems that get the trials and a line in the tables."""
+LIVE: tuple[System, ...] = (
+    CLASSIFIER,
+    DETECTION._replace(options=(("width", 32), ("convolutions", 1))),
+    SEGMENTATION._replace(options=(("decoder", (64, 32, 16, 16, 8)),)),
+    *SIX[3:],
+)
+"""The six with a smaller detector and a smaller U-Net, for the live part."""
 
 _RATE: float = REFERENCE["learning_rate"]
 RATES: dict[str, dict[str, Any]] = {
@@ -33,35 +41,46 @@ RATES: dict[str, dict[str, Any]] = {
     "rate-half": {"learning_rate": _RATE / 2},
     "rate-double": {"learning_rate": _RATE * 2},
 }
-"""The trials of each, on the training part of one fold; see `tools/tune.py`."""
+"""The trials of each system, on the training part of one fold; see `tools/tune.py`."""
 NOTICEABLE = 0.02
-"""By how much AUROC must grow for another rate than the reference's. One inner fold holds a few
-dozen defective images; less than this is chance."""
+"""Smallest gain in AUROC for which another rate replaces the reference rate. One inner fold holds a
+few dozen defective images; smaller gains are noise."""
 
 
-class Needs(NamedTuple):
-    """What people must draw before a system can be trained."""
+class Labels(NamedTuple):
+    """Labels that the training of a system needs."""
 
-    labels: str
-    """Per image."""
-    places: str
-    """Per defect."""
+    image: str
+    defect: str
 
 
-NEEDS: dict[str, Needs] = {
-    CLASSIFIER.tag: Needs("defective or not", "nothing"),
-    DETECTION.tag: Needs("follows from the boxes", "a box"),
-    SEGMENTATION.tag: Needs("follows from the masks", "a mask"),
-    GUIDED.tag: Needs("defective or not", "a mask, for some of them"),
-    MULTI_TASK.tag: Needs("defective or not", "a mask"),
-    INTEGRATED.tag: Needs("defective or not", "a mask"),
+NEEDS: dict[str, Labels] = {
+    CLASSIFIER.tag: Labels("defective or not", "nothing"),
+    DETECTION.tag: Labels("follows from the boxes", "a box"),
+    SEGMENTATION.tag: Labels("follows from the masks", "a mask"),
+    GUIDED.tag: Labels("defective or not", "a mask, for some of them"),
+    MULTI_TASK.tag: Labels("defective or not", "a mask"),
+    INTEGRATED.tag: Labels("defective or not", "a mask"),
 }
+"""By tag of `SIX`."""
+
+
+def at_rate(system: System, trial: str) -> System:
+    """`system` at the learning rate of a trial; in its own folder if the rate differs."""
+    if trial == "reference":
+        return system
+    return system._replace(
+        tag=f"{system.tag}-{trial}",
+        recipe=trial,
+        changes=(*system.changes, *RATES[trial].items()),
+    )
 
 
 def choose_rate(aurocs: Mapping[str, float]) -> str:
-    """The trial of `RATES` to use, of what they scored; `"reference"` unless another is better.
+    """The trial whose rate is used, from the AUROC of each trial.
 
-    Another is taken if it is the best and its AUROC exceeds the reference rate's by `NOTICEABLE`.
+    The best trial if its AUROC exceeds that of the reference rate by `NOTICEABLE`, otherwise
+    `"reference"`.
     """
     best = max(aurocs, key=lambda name: aurocs[name], default="reference")
     base = aurocs.get("reference")
@@ -69,20 +88,22 @@ def choose_rate(aurocs: Mapping[str, float]) -> str:
 
 
 def tuned(system: System, trials: Iterable[Mapping[str, Any]]) -> System:
-    """`system` with the rate that its trials chose, in a folder of its own if it is another one.
+    """`system` at the rate that its trials chose.
 
-    `trials` are the entries of `tools/tune.py`; those of other systems are not read.
+    Args:
+        trials: entries of `tools/tune.py`; those of other systems are ignored.
     """
     aurocs = {
         str(entry["trial"]): float(entry["figures"]["auroc"][0])
         for entry in trials
         if entry["system"] == system.tag and entry["trial"] in RATES
     }
-    chosen = choose_rate(aurocs)
-    if chosen == "reference":
-        return system
-    return system._replace(
-        tag=f"{system.tag}-{chosen}",
-        recipe=chosen,
-        changes=(*system.changes, *RATES[chosen].items()),
-    )
+    return at_rate(system, choose_rate(aurocs))
+
+
+TRIALS = stored_trials("tuning_six")
+"""The learning rates that were tried on training images of the first fold."""
+SEVEN = tuple(tuned(system, TRIALS) for system in ALL)
+"""`ALL` at the rates that the trials chose."""
+TUNED: Mapping[str, System] = {base.tag: system for base, system in zip(ALL, SEVEN, strict=True)}
+"""`SEVEN` by the tag at the reference rate."""

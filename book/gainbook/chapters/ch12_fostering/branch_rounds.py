@@ -1,132 +1,125 @@
-"""How long an attention branch network is trained: until its verdict is level with the plain one's.
+"""The training length of the attention branch network: until it is level with the plain one.
 
-A map of a network that has not learned its task says nothing about the method. The attention branch
-network begins with a new classifier in its middle, so the recipe of all may be too short for it. It
-is trained for one, two, three times the epochs, afresh each time, because the learning rate falls
-over the whole run; the first that is *level* on validation data is the one that is compared.
+Fostering is tested on a network that has learned its task. The attention branch network starts with
+a new classifier in its middle, so the common number of epochs may be too small for it. It is
+trained for one, two, three times the epochs, from the start each time, because the learning rate
+falls over the whole run. The first round that is *level* on validation data is compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from gainbook.chapters.ch12_fostering.fostered import BRANCH, branch
+from gainbook.chapters.ch12_fostering.systems import BRANCH, branch
+from gainbook.lab.folds import VALIDATION, ask_folds
 from gainbook.lab.parameters import Parameters
 from gainbook.lab.protocol import Pooled
-from gainbook.lab.reference import System, is_finished, load_fold, run
 from gainbook.lab.results_file import reference, row
-from gainbook.lab.tables import Value
+from gainbook.lab.run_system import is_finished, run
+from gainbook.lab.systems import System
+from gainbook.lab.tables import Value, value_of
 from gainmtl import metrics
-from gainmtl.evaluation.scoring import defect_scores
 from gainmtl.evaluation.stats import PairedInterval, paired_interval
-from gainmtl.io import load
 
 METRIC = "validation_auroc_difference"
 
 
-class Settled(NamedTuple):
-    """Which round is compared, and why."""
+class Rounds(NamedTuple):
+    """The rounds that were run, and which one is compared."""
 
-    round: int
-    tried: dict[int, Value]
-    """By round, AUROC on validation data minus the plain network's; empty where none was run."""
+    number: int
+    """The round that is compared."""
+    differences: dict[int, Value]
+    """By round, the validation AUROC minus the plain network's; empty where none was run."""
     rows: list[dict[str, Any]]
     """Result rows of these; empty where stored ones were read."""
     epochs: int
-    """Of one round."""
+    """Epochs of one round."""
 
     @property
     def level(self) -> bool:
-        """Whether the last round tried is; false where none was run."""
-        return bool(self.tried) and is_level(self.tried[max(self.tried)])
+        """Whether the last round is level; false where none was run."""
+        return bool(self.differences) and is_level(self.differences[max(self.differences)])
+
+
+class Round(NamedTuple):
+    """One stored round."""
+
+    number: int
+    epochs: int | None
+    """Epochs of one round; `None` for the first, whose system does not name them."""
+    difference: Value
+    """The validation AUROC minus the plain network's."""
 
 
 def is_level(difference: Value | PairedInterval) -> bool:
-    """Whether the interval of AUROC minus the plain network's does not lie below 0."""
+    """Whether the interval of a difference does not lie below 0."""
     return bool(difference.high >= 0)
 
 
 def validation_difference(
-    parameters: Parameters, first: list[Pooled], second: list[Pooled], resamples: int = 2000
+    parameters: Parameters,
+    first: Sequence[Pooled],
+    second: Sequence[Pooled],
+    resamples: int = 2000,
 ) -> PairedInterval:
     """AUROC of first minus second on the validation images of all folds and seeds.
 
-    Each image is judged by the models that did not train on it, of its own fold and seed; groups
-    are drawn whole, in whichever folds they validate.
+    Each image is scored by the models of its fold and seed, which did not train on it. Groups are
+    resampled whole, over all folds in which they are validation images.
     """
-    groups: list[str] = []
-    scores: tuple[list[Any], list[Any]] = ([], [])
-    labels: list[Any] = []
-    for seed, *pair in zip(parameters.seeds, first, second, strict=True):
-        data_of = load_fold(parameters, seed)
-        for fold, paths in enumerate(zip(*(one.model_paths for one in pair), strict=True)):
-            val: Any = data_of(fold).val
-            for kept, path in zip(scores, paths, strict=True):
-                said, true = defect_scores(load(path), val)
-                kept.append(said)
-            groups += list(val.groups)
-            labels.append(true)
-    a, b = (np.concatenate(kept) for kept in scores)
-    return paired_interval(
-        metrics.auroc, groups, a, b, [np.concatenate(labels)], resamples=resamples
-    )
+    tables = ask_folds(parameters, {"first": first, "second": second}, VALIDATION)
+    a, b = (tables[name]["defect_probability"].to_numpy() for name in ("first", "second"))
+    labels, groups = (tables["first"][key].to_numpy() for key in ("is_defective", "group"))
+    return paired_interval(metrics.auroc, groups, a, b, [labels], resamples=resamples)
 
 
-def settle(parameters: Parameters, plain: System, rounds: int, more: bool = False) -> Settled:
-    """The first round that is level with `plain`, else the last of `rounds`.
+def run_rounds(parameters: Parameters, plain: System, rounds: int, more: bool = False) -> Rounds:
+    """Train the attention branch network round by round until it is level with `plain`.
 
-    Rounds are trained with `more`, else only those are asked that are there. With
-    `dataset="synthetic"` the chapter's stored rows are read.
+    With `dataset="synthetic"` the chapter's stored rows are read.
+
+    Args:
+        rounds: most rounds.
+        more: whether missing rounds are trained; otherwise only finished ones are read.
     """
     p = parameters
-    tried: dict[int, Value] = {}
-    rows: list[dict[str, Any]] = []
     if p.dataset == "synthetic":
         try:
             stored = reference(p.notebook)
         except FileNotFoundError:
-            return Settled(1, {}, [], p.epochs)
-        tried = {one.number: one.difference for one in rounds_of(stored.rows)}
-        return Settled(max(tried, default=1), tried, [], int(stored.parameters["epochs"]))
+            return Rounds(1, {}, [], p.epochs)
+        differences = {one.number: one.difference for one in stored_rounds(stored.rows)}
+        epochs = int(stored.parameters["epochs"])
+        return Rounds(max(differences, default=1), differences, [], epochs)
+    differences, rows = {}, []
     for number in range(1, rounds + 1):
         system = branch(number, p.epochs)
         if not (more or (is_finished(p, system) and is_finished(p, plain))):
             break
-        found = validation_difference(p, run(p, system), run(p, plain))
-        tried[number] = Value(found.value, found.low, found.high, found.n)
+        gap = validation_difference(p, run(p, system), run(p, plain))
+        differences[number] = Value(gap.value, gap.low, gap.high, gap.n)
         rows.append(
             row(
-                p.dataset, system.name, METRIC, found.value, split="val",
-                condition={**system.condition, **plain.as_other, "round": number},
-                **found.ends,
+                p.dataset, system.name, METRIC, gap.value, split="val",
+                condition={**system.condition, **plain.as_other, "round": number}, **gap.ends,
             )
         )  # fmt: skip
-        if is_level(found):
+        if is_level(gap):
             break
-    return Settled(max(tried, default=1), tried, rows, p.epochs)
+    return Rounds(max(differences, default=1), differences, rows, p.epochs)
 
 
-class Round(NamedTuple):
-    """A round that was run."""
-
-    number: int
-    epochs: int | None
-    """Of one round; `None` where the first is all there is, whose length names no system."""
-    difference: Value
-    """AUROC on validation data minus the plain network's."""
-
-
-def rounds_of(rows: pd.DataFrame) -> list[Round]:
-    """The rounds that result rows tell of, first to last."""
+def stored_rounds(rows: pd.DataFrame) -> list[Round]:
+    """The rounds in result rows, first to last."""
     chosen = rows[(rows["metric"] == METRIC) & (rows["system"] == BRANCH.name)]
-    found = []
-    for one in chosen.itertuples():
-        about = dict(one.condition)
-        number = int(about["round"])
-        value = Value(one.value, one.ci_low, one.ci_high, int(one.n))
-        total = about.get("epochs")
-        found.append(Round(number, None if total is None else int(total) // number, value))
-    return sorted(found, key=lambda one: one.number)
+    rounds = []
+    for record in chosen.to_dict("records"):
+        condition = dict(record["condition"])
+        number, total = int(condition["round"]), condition.get("epochs")
+        epochs = None if total is None else int(total) // number
+        rounds.append(Round(number, epochs, value_of(record)))
+    return sorted(rounds, key=lambda one: one.number)

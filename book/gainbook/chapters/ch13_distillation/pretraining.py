@@ -1,4 +1,4 @@
-"""Pretrain a backbone on pictures by formula: a stream of batches, a checkpoint every epoch."""
+"""Pretraining of a backbone on pictures by formula, resumable after every epoch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gainmtl.datasets.formulas import draw_systems, formula_batch
+from gainmtl.datasets.synthetic.fractals import draw_systems, fractal_batch
 from gainmtl.files import atomic_path, plain, read_json, write_json
 
 MEAN = STD = (0.5, 0.5, 0.5)
 HELD_OUT = 10**9
-"""Batches from this number on are for measuring and never trained on."""
+"""Number of the first batch that is only measured and never trained on."""
 
 
 class Pretraining(NamedTuple):
-    """Everything that decides a pretraining run."""
+    """The settings of a pretraining run."""
 
     backbone: str
     classes: int = 200
@@ -39,7 +39,7 @@ class Pretraining(NamedTuple):
     label_smoothing: float = 0.1
     seed: int = 0
     precision: str = "32-true"
-    """Or "bf16-mixed". "16-mixed" would need its loss scaled and is not offered."""
+    """"32-true" or "bf16-mixed". "16-mixed" would need a scaled loss."""
 
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -50,15 +50,15 @@ def pretrain(
 ) -> pd.DataFrame:
     """Train and write `path` (.safetensors) and the `.json` that `weights=<path>` reads.
 
-    After every epoch a checkpoint is written beside it; started again it goes on from there, on a
-    CPU to the same bits. `keep_half` stores the result in half precision, half the bytes.
+    A checkpoint is written after every epoch, and a restarted run continues from it, on a CPU with
+    the same bits. `keep_half` stores the result in half precision, which halves the bytes.
 
     Returns:
         One row per epoch: `epoch`, `loss`, `accuracy` on held-out pictures of the same classes,
         `seconds`.
 
     Raises:
-        ValueError: the checkpoint there is of another plan, or a precision not in `PRECISIONS`.
+        ValueError: the checkpoint is of another plan, or a precision not in `PRECISIONS`.
         FloatingPointError: the loss became NaN or infinite.
     """
     if plan.precision not in PRECISIONS:
@@ -82,7 +82,7 @@ def pretrain(
     history = _resume(checkpoint, plan, model, optimizer)
 
     def batch(number: int) -> tuple[Tensor, Tensor]:
-        images, labels = formula_batch(systems, plan.image_size, plan.batch_size, plan.seed, number)
+        images, labels = fractal_batch(systems, plan.image_size, plan.batch_size, plan.seed, number)
         return _normalised(images, device), labels.to(device)
 
     while len(history) < plan.epochs:
@@ -102,8 +102,8 @@ def pretrain(
             )
             if not torch.isfinite(loss):
                 raise FloatingPointError(
-                    f"pretrain: the loss became non-finite in epoch {epoch + 1}; lower "
-                    f"learning_rate. The checkpoint before it is kept in {checkpoint}"
+                    f"pretrain: expected a finite loss, found {float(loss)} in epoch {epoch + 1}; "
+                    f"lower learning_rate. {checkpoint} has the state before this epoch"
                 )
             optimizer.zero_grad()
             loss.backward()
@@ -138,16 +138,22 @@ def pretrain(
     return pd.DataFrame(history)
 
 
-def pretrained_on(weights: str | Path | None) -> dict[str, Any]:
-    """What the `.json` beside weights of `pretrain` says of them; nothing for other weights.
+def pretraining_card(weights: str | Path | None) -> dict[str, Any]:
+    """The description of weights made by `pretrain`, from their `.json`; empty for other weights.
 
-    The plan's fields, and `accuracy`, the share of held-out pictures told right.
+    The plan's fields, and `accuracy`, the share of held-out pictures that are classified correctly.
     """
-    card = None if weights is None else Path(weights).with_suffix(".json")
-    if card is None or not card.is_file():
+    path = None if weights is None else Path(weights).with_suffix(".json")
+    if path is None or not path.is_file():
         return {}
-    found = read_json(card).get("trained_on", {})
-    return dict(found) if found.get("images") == "formulas" else {}
+    card = read_json(path).get("trained_on", {})
+    return dict(card) if card.get("images") == "formulas" else {}
+
+
+def pretraining_task(weights: str | Path | None) -> tuple[Any, ...]:
+    """The pictures that the accuracy of weights refers to; empty without a card."""
+    card = pretraining_card(weights)
+    return tuple(card[key] for key in ("classes", "image_size", "seed")) if card else ()
 
 
 def rate_at(step: int, total: int) -> float:
@@ -184,10 +190,11 @@ def _resume(path: Path, plan: Pretraining, model: Any, optimizer: Any) -> list[d
     with safe_open(path, framework="pt") as stored:
         meta = json.loads(stored.metadata()["run"])
         tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-    # Of a run from before there was a choice.
+    # Old checkpoints have no precision.
     if {"precision": "32-true", **meta["plan"]} != plain(plan._asdict()):
         raise ValueError(
-            f"pretrain: {path.name} is of another plan, {meta['plan']}; delete it to start over"
+            f"pretrain: expected the plan {plain(plan._asdict())}, found {path.name} of another "
+            f"plan, {meta['plan']}; delete it to start over"
         )
     model.load_state_dict(
         {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
@@ -197,7 +204,7 @@ def _resume(path: Path, plan: Pretraining, model: Any, optimizer: Any) -> list[d
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
-            if value.ndim:  # keep the memory layout of the parameter it belongs to
+            if value.ndim:  # keep the memory layout of its parameter
                 value = torch.empty_like(parameters[int(index)]).copy_(value)
             state["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(state)

@@ -1,27 +1,35 @@
-"""What a run on somebody's own images asks for: its parameters, its data, its threshold."""
+"""A run on one's own images: its parameters, data, models, threshold and report."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from lightning_fabric import Fabric
+from PIL import Image
 
 from gainbook.lab.parameters import Parameters, Rule
+from gainbook.lab.protocol import cross_validate
+from gainbook.lab.run_system import find_weights
 from gainmtl import metrics
 from gainmtl.datasets import Data, ImageDataset, load
 from gainmtl.datasets.layouts import LAYOUTS, read_records
-from gainmtl.evaluation.scoring import defect_scores
+from gainmtl.evaluation.prediction import predict
+from gainmtl.evaluation.scoring import Scores, defect_scores
+from gainmtl.io import load as load_model
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import get_strategy
 
 TEST_PARTS = 5
-"""A set without a split of its own is tested on one of so many parts, or on one of as many as it
-has defective groups where those are fewer."""
+"""Number of parts of a set without a split of its own, one of which is the test; fewer where it has
+fewer defective groups."""
 
 SYNTHETIC: dict[str, Any] = {"train": 160, "val": 48, "test": 80}
-"""Images of the built-in set, when the notebook is only looked at."""
+"""Number of images of the built-in set, the notebook's default."""
 
 RULES: dict[str, Any] = {
     "batch_size": Rule(int, 2, 100_000),
@@ -36,13 +44,12 @@ RULES: dict[str, Any] = {
     "map_limit": Rule(int, 0, 10_000_000),
     "examples": Rule(int, 0, 1000),
 }
-"""The parameters that only this notebook has; and no step is possible on a batch of one."""
+"""The parameters that only this notebook has. A batch of one image has no batch statistics."""
 
 
 def is_labelled(chosen: Parameters) -> bool:
-    """Whether there is a labelled set to test on, beside a folder that is only judged."""
-    only_judges = chosen.checkpoint and chosen.predict_root and chosen.data_root is None
-    return not only_judges
+    """Whether the run has a labelled set, or only a folder of images to classify."""
+    return not (chosen.checkpoint and chosen.predict_root and chosen.data_root is None)
 
 
 def check_choices(chosen: Parameters) -> None:
@@ -61,7 +68,7 @@ def check_choices(chosen: Parameters) -> None:
         )
     if chosen.predict_root is not None and not chosen.checkpoint and chosen.dataset == "synthetic":
         problems.append(
-            "predict_root: a model of synthetic parts can't judge real ones; add -p checkpoint "
+            "predict_root: a model of synthetic parts can't classify real ones; add -p checkpoint "
             "with a saved model, or a labelled set to train on (dataset and data_root)"
         )
     if chosen.checkpoint and chosen.folds > 1:
@@ -72,7 +79,7 @@ def check_choices(chosen: Parameters) -> None:
     if chosen.checkpoint and Path(chosen.checkpoint).suffix != ".safetensors":
         problems.append(
             f"checkpoint: expected the .safetensors file of a saved model, found "
-            f"{Path(chosen.checkpoint).name!r}; pickled files are never opened, for they can run "
+            f"{Path(chosen.checkpoint).name!r}; pickled files are never opened, since they can run "
             "code. Save a model with gainmtl.save."
         )
     output = Path(chosen.output_dir).resolve()
@@ -80,8 +87,8 @@ def check_choices(chosen: Parameters) -> None:
     for name, folder in (("predict_root", chosen.predict_root), ("data_root", images)):
         if folder is not None and output.is_relative_to(Path(folder).resolve()):
             problems.append(
-                f"output_dir: lies in the images of {name}, so that the next run would take the "
-                "maps for images; choose a folder outside"
+                f"output_dir: lies in the images of {name}, where the next run would read the maps "
+                "as images; choose a folder outside"
             )
     if problems:
         raise ValueError(
@@ -91,19 +98,19 @@ def check_choices(chosen: Parameters) -> None:
 
 
 def parts_of(chosen: Parameters) -> int:
-    """How many parts a set is cut into: `folds`, or for a single one by the defects it has."""
+    """Number of parts of the set: `folds`; of a single fold, limited by its defective groups."""
     if chosen.folds > 1:
         return int(chosen.folds)
     if chosen.dataset not in LAYOUTS or chosen.data_root is None:
-        return TEST_PARTS  # built in, or `load` says what is missing
+        return TEST_PARTS  # built in, or `load` raises the error
     records = read_records(chosen.dataset, chosen.data_root, chosen.category)
     return max(2, min(TEST_PARTS, len({r.group for r in records if r.is_defective})))
 
 
 def load_fold(chosen: Parameters, fold: int = 0, model: GAINMTL | None = None) -> Data:
-    """The labelled data of one fold, every image decoded once where memory allows.
+    """The labelled data of one fold; every image is decoded once where memory allows.
 
-    Size and resizing are those of `model`, where a trained one is given.
+    Size and resizing are those of a trained `model`, if there is one.
 
     Raises:
         ValueError, FileNotFoundError: as `datasets.load`; and a validation part without a normal
@@ -142,6 +149,96 @@ def choose_threshold(model: GAINMTL, data: Data, max_false_alarms: float = 0.05)
     return model.threshold
 
 
+def train_folds(chosen: Parameters, data: Data) -> tuple[list[Any], list[Data], list[Scores]]:
+    """Train and test a model per fold: the models, the folds' data and the test scores.
+
+    `data` is the first fold's. Finished folds under `output_dir` are read.
+    """
+    p = chosen
+    pooled = cross_validate(
+        lambda: GAINMTL(p.backbone, p.strategy, find_weights(p.weights)),
+        lambda fold: load_fold(p, fold) if fold else data,
+        p.output_dir, p.folds, p.seeds[0], epochs=p.epochs, batch_size=p.batch_size,
+        learning_rate=p.learning_rate, max_false_alarms=p.max_false_alarms,
+        accelerator=p.accelerator, devices=p.devices, precision=p.precision, progress=False,
+    )  # fmt: skip
+    models = [load_model(path).to(device_of(p.accelerator)) for path in pooled.model_paths]
+    folds = [data, *(load_fold(p, fold) for fold in range(1, p.folds))]
+    return models, folds, pooled.folds
+
+
 def device_of(accelerator: str) -> Any:
-    """The torch device that an accelerator's name means on this machine."""
+    """The torch device of an accelerator's name on this machine."""
     return Fabric(accelerator=accelerator, devices=1).device
+
+
+def wrong_places(verdicts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Test defects that are found and have a mask, and those of them whose map peaks elsewhere."""
+    located = verdicts[
+        (verdicts["outcome"] == "hit")
+        & (verdicts["split"] == "test")
+        & verdicts["peak_to_mask"].notna()
+    ]
+    return located, located[located["peak_to_mask"] > 0]
+
+
+def telling_examples(verdicts: pd.DataFrame, count: int = 6) -> pd.DataFrame:
+    """Rows with an overlay: wrong places first, then wrong verdicts, then right ones."""
+    located, elsewhere = wrong_places(verdicts)
+    wrong = verdicts[
+        (verdicts["split"] == "test") & verdicts["outcome"].isin(["miss", "false alarm"])
+    ]
+    rows = pd.concat([elsewhere.nlargest(4, "peak_to_mask"), wrong.head(4), located, verdicts])
+    return rows[rows["overlay_file"].notna()].drop_duplicates("name").head(count)
+
+
+def flagged_by_gamma(
+    model: GAINMTL, dataset: Any, gammas: Sequence[float], limit: int = 32
+) -> pd.DataFrame:
+    """Share of flagged images after `x ** gamma`: columns `series`, `x` (gamma), `value`.
+
+    At most `limit` images of each kind.
+    """
+    lines = []
+    for kind, series in ((True, "defects found"), (False, "false alarms")):
+        chosen = [i for i, bad in enumerate(dataset.labels) if bad == kind][:limit]
+        if not chosen:
+            continue
+        images = torch.stack([dataset[i].image for i in chosen])
+        for gamma in gammas:
+            verdict = predict(model, images**gamma).table["verdict"]
+            lines.append((series, gamma, float((verdict == "defective").mean())))
+    return pd.DataFrame(lines, columns=["series", "x", "value"])
+
+
+FOLDER_FAULTS = ("one class", "mask size", "mask name", "damaged")
+
+
+def broken_folder(root: Path, fault: str) -> Path:
+    """Write a folder of 16 grey images with one of the `FOLDER_FAULTS`."""
+    for kind in ["normal"] if fault == "one class" else ["normal", "defective"]:
+        (root / "images" / kind).mkdir(parents=True)
+        for k in range(8):
+            Image.new("L", (32, 32), 100 + k).save(root / "images" / kind / f"{k}.png")
+    (root / "masks").mkdir()
+    size = (30, 32) if fault == "mask size" else (32, 32)
+    name = "defective 0.png" if fault == "mask name" else "0.png"
+    Image.new("L", size, 255).save(root / "masks" / name)
+    if fault == "damaged":
+        (root / "images/normal/3.png").write_bytes(b"no image")
+    return root
+
+
+def report_facts(
+    model: GAINMTL, data: Data | None, facts: Mapping[str, Any], images: int
+) -> dict[str, str]:
+    """The provenance lines of the report; `images` is the number of images without labels."""
+    return {
+        "model": f"{model.strategy.name} on {model.backbone.name}, "
+                 f"{model.image_size} px, {model.resize}",
+        "data": data.report() if data is not None else f"{images} unlabelled images",
+        "data fingerprint": facts["data_fingerprint"] or "–",
+        "commit": facts["git_commit"] or "–",
+        "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
+        "command": facts["command"],
+    }  # fmt: skip

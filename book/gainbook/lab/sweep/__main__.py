@@ -1,7 +1,7 @@
 """Many runs: `python -m gainbook.lab.sweep grid.yaml [--scheduler ADDRESS]`.
 
 Runs a grid of notebooks (see `grid`) on Dask distributed, one process per run, and keeps each
-result the moment it is there. A second start does what is missing. A failed run is reported with
+result as soon as it is written. A second start runs what is missing. A failed run is reported with
 its traceback and takes no other down. `--collect table.csv` writes all rows as one tidy table.
 """
 
@@ -187,7 +187,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="runs at a time on this machine")
     parser.add_argument("--threads", type=int, help="threads of one run")
     parser.add_argument("--again", action="store_true", help="run what is outdated again, too")
-    parser.add_argument("--list", action="store_true", help="say what there is and run nothing")
+    parser.add_argument(
+        "--list", action="store_true", help="list the state of every run and run nothing"
+    )
     parser.add_argument("--collect", metavar="TABLE.csv", help="write one tidy table at the end")
     arguments = parser.parse_args(argv)
     for name in ("workers", "threads"):

@@ -1,4 +1,4 @@
-"""A grid of notebook runs: what a YAML file asks for, as a list of runs with folders of their own.
+"""A grid of notebook runs: a YAML file as a list of runs, each with a folder of its own.
 
 ::
 

@@ -37,8 +37,8 @@ def digest(notebook: str | Path) -> str:
 def run(folder: str | Path) -> bool:
     """Execute the run that `folder/run.json` describes; whether it ended well.
 
-    `done.json` is written last and says that the results are whole; an error leaves `error.txt`
-    with the traceback, and the notebook as far as it came.
+    `done.json` is written last: where it exists, the results are complete. An error leaves
+    `error.txt` with the traceback, and the notebook as far as it ran.
     """
     folder = Path(folder)
     described = read_json(folder / RUN)

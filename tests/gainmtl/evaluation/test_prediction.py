@@ -1,0 +1,158 @@
+"""Predictions on tensors, folders and lists of files, with maps at each image's own size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gainmtl.evaluation.prediction import Predictions, predict
+from gainmtl.model import GAINMTL
+
+SIZES = {"a.png": (64, 64), "sub/b.jpg": (100, 40), "z.bmp": (33, 70)}  # height, width
+
+
+@pytest.fixture(scope="module")
+def model() -> GAINMTL:
+    torch.manual_seed(0)
+    model = GAINMTL("test_efficientnet", "S5", width=16)
+    model.train()
+    model(torch.randn(4, 3, 64, 64))
+    model.image_size = 64
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("parts")
+    generator = np.random.default_rng(0)
+    for name, (height, width) in SIZES.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels if name != "z.bmp" else pixels[..., 0]).save(root / name)
+    (root / "notes.txt").write_text("not an image")
+    return root
+
+
+def image_of(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None].float() / 255
+
+
+def test_tensor(model: GAINMTL) -> None:
+    images = torch.rand(5, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    found = predict(model, images, batch_size=2)
+    with torch.no_grad():
+        out = model(model.preprocess(images))
+    assert found.table["name"].tolist() == [f"image {i}" for i in range(5)]
+    np.testing.assert_allclose(
+        found.table["defect_probability"], out.defect_probability.numpy(), atol=1e-5
+    )
+    for index, (defect_map, cam) in enumerate(zip(found.defect_maps, found.cams, strict=True)):
+        assert defect_map.shape == cam.shape == (64, 96)
+        np.testing.assert_allclose(defect_map, out.defect_map[index, 0].numpy(), atol=1e-5)
+
+
+def test_table(model: GAINMTL, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    scores = predict(model, images).table["defect_probability"]
+    monkeypatch.setattr(model, "threshold", float(scores.sort_values().iloc[2]))
+    table, defect_maps, _ = predict(model, images)
+    assert (table["verdict"] == "defective").sum() == 4
+    assert (
+        (table["defect_probability"] >= model.threshold) == (table["verdict"] == "defective")
+    ).all()
+    for row, defect_map in zip(table.itertuples(), defect_maps, strict=True):
+        assert row.peak == defect_map.max() == defect_map[row.peak_row, row.peak_column]
+        assert row.defect_area == pytest.approx((defect_map >= 0.5).mean())
+        assert row.threshold == model.threshold
+
+
+def test_folder(model: GAINMTL, folder: Path) -> None:
+    found: Predictions = predict(model, folder, batch_size=2)
+    assert found.table["name"].tolist() == sorted(SIZES)
+    for name, defect_map, cam in zip(
+        found.table["name"], found.defect_maps, found.cams, strict=True
+    ):
+        assert defect_map.shape == cam.shape == SIZES[name]
+        assert 0 <= defect_map.min() <= defect_map.max() <= 1
+    same_size = predict(model, image_of(folder / "a.png"))
+    row = found.table.set_index("name").loc["a.png"]
+    assert row["defect_probability"] == pytest.approx(
+        same_size.table["defect_probability"][0], abs=1e-5
+    )
+    np.testing.assert_allclose(found.defect_maps[0], same_size.defect_maps[0], atol=1e-4)
+
+
+def test_folder_by_name_and_list_of_files(model: GAINMTL, folder: Path) -> None:
+    expected = predict(model, folder).table
+    by_name = predict(model, f"{folder}/").table
+    assert by_name.equals(expected)
+    files = predict(model, [folder / "z.bmp", folder / "sub" / "b.jpg"]).table
+    assert files["name"].tolist() == ["z.bmp", "b.jpg"]
+    np.testing.assert_allclose(
+        files["defect_probability"], expected["defect_probability"].to_numpy()[[2, 1]], atol=1e-5
+    )
+
+
+def test_padding_keeps_the_maps_in_place(
+    folder: Path, model: GAINMTL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "resize", "pad")
+    found = predict(model, folder)
+    assert [m.shape for m in found.defect_maps] == [SIZES[name] for name in sorted(SIZES)]
+    monkeypatch.setattr(model, "resize", "squash")
+    assert not np.allclose(
+        predict(model, folder).table["defect_probability"], found.table["defect_probability"]
+    )
+
+
+def test_prediction_does_not_change_the_model(model: GAINMTL) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    predict(model, torch.rand(2, 3, 64, 64))
+    assert model.training
+    model.eval()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_strategy_without_a_localization_head(folder: Path) -> None:
+    torch.manual_seed(0)
+    model = GAINMTL("test_efficientnet", "S1")
+    model.image_size = 64
+    found = predict(model, folder)
+    assert [m.shape for m in found.defect_maps] == [SIZES[name] for name in sorted(SIZES)]
+
+
+def test_no_such_folder(model: GAINMTL, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"):
+        predict(model, tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=tmp_path.name):
+        predict(model, tmp_path)
+
+
+def test_unreadable_file(model: GAINMTL, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG but no more")
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        predict(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(1, 64, 64), r"expected images \(B, 3, H, W\), got \(1, 64, 64\)"),
+        (torch.zeros(2, 1, 64, 64), r"got \(2, 1, 64, 64\); repeat a grey channel"),
+        (torch.full((1, 3, 64, 64), 255.0), r"values in \[0, 1\], got 255 to 255; don't"),
+        (torch.full((1, 3, 64, 64), float("nan")), r"values in \[0, 1\]"),
+    ],
+)
+def test_impossible_tensors(model: GAINMTL, images: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        predict(model, images)
+
+
+def test_an_untrained_model(folder: Path) -> None:
+    with pytest.raises(ValueError, match="got one without image_size; call gainmtl.fit"):
+        predict(GAINMTL("test_efficientnet", "S1"), folder)

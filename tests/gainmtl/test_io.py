@@ -1,0 +1,132 @@
+"""Saving and loading: round trips, and one clear error for a bad file."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gainmtl.anomaly.memory_bank import MemoryBank
+from gainmtl.anomaly.reverse_distillation import ReverseDistillation
+from gainmtl.io import load, save, strategy_from_dict, strategy_to_dict
+from gainmtl.model import GAINMTL
+from gainmtl.strategies import STRATEGIES, get_strategy
+
+BACKBONE = "test_efficientnet"
+
+
+def used(strategy: str = "S5", **arguments: object) -> GAINMTL:
+    """A model whose settings all differ from their defaults."""
+    torch.manual_seed(0)
+    model = GAINMTL(BACKBONE, strategy, dropout=0.3, width=24, **arguments)  # type: ignore[arg-type]
+    model.train()
+    model(torch.randn(4, 3, 64, 64))
+    model.normal_features.update(torch.randn(2, 24, 4, 4), torch.tensor([True, False]))
+    model.threshold, model.image_size, model.resize = 0.123456789, 96, "pad"
+    model.backbone.mean, model.backbone.std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    return model.eval()
+
+
+@pytest.mark.parametrize("strategy", ["S2", "S5", "S6", "S5-no-mining"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_round_trip(strategy: str, layout: torch.memory_format, tmp_path: Path) -> None:
+    model = used(strategy, pooling="topk", output_stride=8).to(memory_format=layout)
+    path = save(model, tmp_path / "model")
+    assert path == tmp_path / "model.safetensors"
+    other = load(path).to(memory_format=layout)
+    assert not other.training
+    assert (other.threshold, other.image_size, other.resize) == (0.123456789, 96, "pad")
+    assert (other.strategy, other.config) == (model.strategy, model.config)
+    images = torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        ours, theirs = model(model.preprocess(images)), other(other.preprocess(images))
+    for name, value in ours._asdict().items():
+        found = getattr(theirs, name)
+        assert (found is None) if value is None else torch.equal(found, value), name
+    assert torch.equal(model.normal_features.mean, other.normal_features.mean)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_classes_and_changed_weights_are_restored(tmp_path: Path) -> None:
+    model = GAINMTL(BACKBONE, num_classes=3, classes=("normal", "crack", "stain"))
+    other = load(save(model.with_weights(mining=0.7), tmp_path / "m.safetensors"))
+    assert other.classes == ("normal", "crack", "stain")
+    assert other.strategy.weights.mining == 0.7
+
+
+def test_create_kwargs_are_restored(tmp_path: Path) -> None:
+    model = GAINMTL(BACKBONE, "S1", create_kwargs={"output_stride": 16})
+    assert load(save(model, tmp_path / "m")).backbone.last_stride == 16
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, "S5-no-mining-no-consistency"])
+def test_strategies_round_trip_through_json(name: str) -> None:
+    strategy = get_strategy(name)
+    assert strategy_from_dict(json.loads(json.dumps(strategy_to_dict(strategy)))) == strategy
+
+
+def test_saving_over_a_model_replaces_it(tmp_path: Path) -> None:
+    path = save(used("S1", output_stride=4), tmp_path / "m")
+    save(used("S2"), path)
+    assert load(path).strategy.name == "S2"
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*absent\.safetensors"):
+        load(tmp_path / "absent")
+    path = save(used(), tmp_path / "m")
+    path.with_suffix(".json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"m\.json.*both written by gainmtl\.save"):
+        load(path)
+
+
+def test_json_of_another_format(tmp_path: Path) -> None:
+    path = save(used(), tmp_path / "m")
+    for text in ("[1]", '{"format": 99}', "{}", "no JSON", '{"config": {}, "format": 3}'):
+        path.with_suffix(".json").write_text(text)
+        with pytest.raises(ValueError, match=r"m\.json is not a model description of format 3"):
+            load(path)
+
+
+def test_json_without_an_entry(tmp_path: Path) -> None:
+    path = save(used(), tmp_path / "m")
+    stored = json.loads(path.with_suffix(".json").read_text())
+    for key in ("model", "strategy", "threshold"):
+        partial = {name: value for name, value in stored.items() if name != key}
+        path.with_suffix(".json").write_text(json.dumps(partial))
+        with pytest.raises(ValueError, match=r"m\.json is missing or wrong"):
+            load(path)
+
+
+@pytest.mark.parametrize("cls", [MemoryBank, ReverseDistillation])
+def test_an_anomaly_detector(cls: type, tmp_path: Path) -> None:
+    detector = cls(BACKBONE)
+    detector.image_size, detector.resize = 64, "pad"
+    path = save(detector, tmp_path / "d", seconds=1.5)
+    other = load(path)
+    assert type(other) is cls
+    assert not other.training
+    assert (other.image_size, other.resize, other.config) == (64, "pad", detector.config)
+    assert math.isnan(other.threshold)
+    for name, value in detector.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+    stored = json.loads(path.with_suffix(".json").read_text())
+    assert (stored["format"], stored["facts"]) == (1, {"seconds": 1.5})
+
+
+def test_tensors_of_another_model(tmp_path: Path) -> None:
+    path = save(used(), tmp_path / "m")
+    save_file({k: v for k, v in load_file(path).items() if "head" not in k}, path)
+    with pytest.raises(ValueError, match=r"tensors of m\.safetensors don't fit its \.json"):
+        load(path)
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    path = save(used(), tmp_path / "m")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"tensors of m\.safetensors don't fit"):
+        load(path)

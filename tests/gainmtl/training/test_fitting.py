@@ -1,0 +1,437 @@
+"""Training: resumed runs equal uninterrupted ones, schedules apply, errors are clear."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import Dataset
+
+import gainmtl
+from gainmtl import losses, metrics
+from gainmtl.datasets import Data, load
+from gainmtl.evaluation.scoring import defect_scores
+from gainmtl.model import GAINMTL
+from gainmtl.training.checkpoint import CHECKPOINT
+from gainmtl.training.fitting import fit
+from gainmtl.training.recipe import Recipe
+from gainmtl.training.run import MODEL
+from gainmtl.types import Sample
+
+EPOCHS, IMAGES, BATCH = 3, 20, 8  # three steps an epoch
+STEPS = 3
+
+
+def make_data(**settings: Any) -> Data:
+    return load("synthetic", image_size=64, train=IMAGES, val=12, test=4, **settings)
+
+
+def build(strategy: str = "S5") -> GAINMTL:
+    torch.manual_seed(0)
+    return GAINMTL("test_efficientnet", strategy, width=16)
+
+
+def run(
+    model: GAINMTL, data: Data, output_dir: Path | None = None, **arguments: Any
+) -> pd.DataFrame:
+    recipe: dict[str, Any] = {
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "seed": 3,
+        "accelerator": "cpu",
+        "progress": False,
+    }
+    return fit(model, data, output_dir=output_dir, **recipe | arguments)
+
+
+class Watched(Dataset[Sample]):
+    """A dataset that calls `event` at its n-th read, and may change samples."""
+
+    def __init__(self, dataset: Any, after: int, event: Callable[[Sample], Sample]) -> None:
+        self.dataset, self.after, self.event, self.reads = dataset, after, event, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        self.reads += 1
+        sample = self.dataset[index]
+        return self.event(sample) if self.reads > self.after else sample
+
+
+def watched(data: Data, after: int, event: Callable[[Sample], Sample]) -> Data:
+    return dataclasses.replace(data, train=Watched(data.train, after, event))
+
+
+def interrupt(sample: Sample) -> Sample:
+    raise KeyboardInterrupt
+
+
+def kill(*_: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Run(NamedTuple):
+    model: GAINMTL
+    history: pd.DataFrame
+    folder: Path
+
+
+def assert_same(model: GAINMTL, history: pd.DataFrame, expected: Run) -> None:
+    for name, value in expected.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert model.threshold == expected.model.threshold
+    columns = [c for c in expected.history.columns if c != "seconds"]
+    pd.testing.assert_frame_equal(history[columns], expected.history[columns], check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return make_data()
+
+
+@pytest.fixture(scope="module")
+def whole(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An uninterrupted run."""
+    folder, model = tmp_path_factory.mktemp("whole"), build()
+    return Run(model, run(model, data, folder), folder)
+
+
+def test_a_run_writes_the_model_and_a_checkpoint(data: Data, whole: Run) -> None:
+    assert sorted(p.name for p in whole.folder.iterdir()) == [
+        CHECKPOINT,
+        "model.json",
+        MODEL,
+    ]
+    stored = gainmtl.load(whole.folder / MODEL)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(stored.state_dict()[name], value), name
+    assert (stored.threshold, stored.image_size) == (whole.model.threshold, 64)
+    assert not whole.model.training
+    moved = [
+        not torch.equal(a, b)
+        for a, b in zip(whole.model.parameters(), build().parameters(), strict=True)
+    ]
+    assert all(moved)
+
+
+@pytest.mark.parametrize("reads", [5, IMAGES, IMAGES + 13, 2 * IMAGES, 3 * IMAGES - 1])
+def test_an_interrupted_run_continues(reads: int, data: Data, whole: Run, tmp_path: Path) -> None:
+    """Interrupted in each epoch, and between two epochs."""
+    with pytest.raises(KeyboardInterrupt):
+        run(build(), watched(data, reads, interrupt), tmp_path)
+    done = min(reads // IMAGES, EPOCHS)
+    assert (tmp_path / CHECKPOINT).is_file() is (done > 0)
+    torch.manual_seed(999)  # where the global random state stands is no part of a run
+    model, counted = build(), Watched(data.train, 10**9, interrupt)
+    torch.rand(7)
+    history = run(model, dataclasses.replace(data, train=counted), tmp_path)
+    assert counted.reads == (EPOCHS - done) * IMAGES
+    assert_same(model, history, whole)
+
+
+KILLED = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("killed_run", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+module.run_until_killed(*sys.argv[2:])
+"""
+
+
+def run_until_killed(folder: str, moment: str, threads: str) -> None:
+    """The code of the killed process in `test_killed`."""
+    torch.set_num_threads(int(threads))
+    data = make_data()
+    if moment == "in an epoch":
+        data = watched(data, IMAGES + 13, kill)
+    else:
+        replace, calls = os.replace, []
+
+        def replace_or_kill(source: Any, target: Any) -> None:
+            calls.append(target)
+            if len(calls) == 2:
+                kill()
+            replace(source, target)
+
+        os.replace = replace_or_kill
+    run(build(), data, Path(folder))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize("moment", ["in an epoch", "while it writes a checkpoint"])
+def test_killed(moment: str, data: Data, whole: Run, tmp_path: Path) -> None:
+    root = Path(importlib.util.find_spec("gainmtl").origin).parents[1]  # type: ignore[union-attr, arg-type]
+    command = [sys.executable, "-c", KILLED, __file__, str(tmp_path), moment]
+    ended = subprocess.run([*command, str(torch.get_num_threads())], cwd=root, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    model = build()
+    assert_same(model, run(model, data, tmp_path), whole)
+
+
+def test_a_finished_run_is_read_from_its_file(
+    data: Data, whole: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GAINMTL, "training_step", interrupt)
+
+    def score(*_: Any) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr("gainmtl.training.run.defect_scores", score)
+    model = build()
+    assert_same(model, run(model, data, whole.folder), whole)
+
+
+def test_a_run_whose_model_was_not_written_is_finished(
+    data: Data, whole: Run, tmp_path: Path
+) -> None:
+    for name in (CHECKPOINT, MODEL):
+        shutil.copy(whole.folder / name, tmp_path)
+    model = build()
+    assert_same(model, run(model, data, tmp_path), whole)
+    assert (tmp_path / "model.json").read_bytes() == (whole.folder / "model.json").read_bytes()
+
+
+def test_another_seed_is_another_run(data: Data, whole: Run) -> None:
+    model = build()
+    run(model, data, epochs=1, seed=4)
+    other = build()
+    run(other, data, epochs=1, seed=3)
+    assert not torch.equal(model.head.weight, other.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changed", "named"),
+    [
+        ("S5", {"epochs": 4}, "recipe"),
+        ("S5", {"learning_rate": 1e-4}, "recipe"),
+        ("S5", {"seed": 4}, "recipe"),
+        ("S5-no-mining", {}, "strategy"),
+        ("S1", {}, "model, strategy"),
+    ],
+)
+def test_another_run_in_the_same_folder(
+    strategy: str, changed: dict[str, Any], named: str, data: Data, whole: Run
+) -> None:
+    before = (whole.folder / CHECKPOINT).read_bytes()
+    with pytest.raises(ValueError, match=f"holds a run with another {named}; give another outp"):
+        run(build(strategy), data, whole.folder, **changed)
+    assert (whole.folder / CHECKPOINT).read_bytes() == before
+
+
+def test_other_data_in_the_same_folder(whole: Run) -> None:
+    with pytest.raises(ValueError, match="holds a run with another data"):
+        run(build(), make_data(seed=1), whole.folder)
+
+
+# What is applied
+
+
+def test_history_has_the_applied_weights(whole: Run) -> None:
+    strategy, history = whole.model.strategy, whole.history
+    assert history["epoch"].tolist() == [0, 1, 2]
+    for epoch in range(EPOCHS):
+        steps = [strategy.weights_at((epoch * STEPS + i) / (EPOCHS * STEPS)) for i in range(STEPS)]
+        for term in strategy.weights.active():
+            applied = [getattr(step, term) for step in steps]
+            value, loss = history.at[epoch, f"weight_{term}"], history.at[epoch, term]
+            if any(applied):
+                assert value == pytest.approx(sum(applied) / STEPS), (epoch, term)
+                assert np.isfinite(loss)
+            else:
+                assert np.isnan(value), (epoch, term)
+                assert np.isnan(loss)
+
+
+@pytest.mark.parametrize("strategy", ["S5", "S5-no-localization"])
+def test_the_loss_is_the_scheduled_sum(
+    strategy: str, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(strategy)
+    step, backward = GAINMTL.training_step, Fabric.backward
+    seen: list[tuple[float, dict[str, Tensor]]] = []
+    summed: list[float] = []
+
+    def record(self: GAINMTL, batch: Any, progress: float = 1.0) -> dict[str, Tensor]:
+        terms = step(self, batch, progress)
+        seen.append((progress, {name: value.detach() for name, value in terms.items()}))
+        return terms
+
+    def add(self: Fabric, tensor: Tensor, *rest: Any, **more: Any) -> None:
+        summed.append(float(tensor.detach()))
+        backward(self, tensor, *rest, **more)
+
+    monkeypatch.setattr(GAINMTL, "training_step", record)
+    monkeypatch.setattr(Fabric, "backward", add)
+    run(model, data)
+    assert [progress for progress, _ in seen] == pytest.approx([i / 9 for i in range(9)])
+    for (progress, terms), total in zip(seen, summed, strict=True):
+        weights = model.strategy.weights_at(progress)
+        assert set(terms) == set(weights.active())
+        expected = sum(getattr(weights, name) * float(value) for name, value in terms.items())
+        assert total == pytest.approx(expected, rel=1e-5)
+
+
+def test_threshold_is_the_smallest_with_few_false_alarms(data: Data) -> None:
+    model = build("S1")
+    run(model, data, epochs=1, max_false_alarms=0.2)
+    scores, labels = defect_scores(model, data.val)
+    normal = scores[~labels]
+    assert (normal >= model.threshold).mean() <= 0.2
+    below = normal[normal < model.threshold].max()
+    assert (normal >= below).mean() > 0.2
+    assert model.threshold == metrics.threshold_at_fpr(scores, labels, 0.2)
+
+
+def test_frozen_layers_do_not_change(data: Data) -> None:
+    model = build("S1")
+    before = {k: v.clone() for k, v in model.backbone.timm.state_dict().items()}
+    run(model, data, epochs=1, freeze_stride=4)
+    after = model.backbone.timm.state_dict()
+    for name, value in before.items():
+        early = name.startswith(("conv_stem", "bn1", "blocks.0.", "blocks.1."))
+        if value.dtype.is_floating_point:
+            assert torch.equal(value, after[name]) is early, name
+
+
+def test_without_averaging_the_last_weights_are_the_result(data: Data, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    model = build("S1")
+    run(model, data, tmp_path, epochs=1, average_decay=0.0)
+    stored = load_file(tmp_path / CHECKPOINT)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, stored[f"model.{name}"]), name
+
+
+def test_mixed_precision(data: Data) -> None:
+    history = run(build("S6"), data, epochs=2, precision="bf16-mixed")
+    assert np.isfinite(history["attended_classification"]).all()
+
+
+def test_precision_is_part_of_the_identity(data: Data, tmp_path: Path) -> None:
+    run(build(), data, tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="holds a run with another precision"):
+        run(build(), data, tmp_path, epochs=1, precision="bf16-mixed")
+
+
+def test_initial_weights_are_part_of_the_identity(data: Data, tmp_path: Path) -> None:
+    model = build()
+    run(model, data, tmp_path, epochs=1)
+    run(model, data, tmp_path, epochs=1)  # trained meanwhile, but begun from the same
+    other = build()
+    other.backbone.initial_weights = "sha256:0"
+    with pytest.raises(ValueError, match="holds a run with another initial_weights"):
+        run(other, data, tmp_path, epochs=1)
+
+
+# Bad input
+
+
+def test_half_precision_weights(data: Data) -> None:
+    with pytest.raises(ValueError, match="one of 32-true, 16-mixed, bf16-mixed, got 'bf16-true'"):
+        run(build(), data, epochs=1, precision="bf16-true")
+
+
+def test_one_class_only() -> None:
+    with pytest.raises(ValueError, match="training set holds 0 defective and 20 normal images"):
+        run(build(), make_data(train_defect_rate=0.0))
+
+
+def test_validation_without_normal_images(data: Data) -> None:
+    counts = data.counts | {"val": data.counts["val"] | {"normal": 0}}
+    with pytest.raises(ValueError, match="validation set holds no normal image; the threshold"):
+        run(build(), dataclasses.replace(data, counts=counts))
+
+
+def test_unknown_arguments(data: Data) -> None:
+    with pytest.raises(ValueError, match=r"unknown arguments \['learning_rat'\]; a recipe has"):
+        run(build(), data, learning_rat=1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"backbone_rate": -1.0},
+        {"average_decay": 1.0},
+        {"clip_norm": 0.0},
+        {"max_false_alarms": 1.0},
+    ],
+)
+def test_impossible_values(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"impossible value of {next(iter(wrong))}="):
+        Recipe(**wrong)
+
+
+def test_unknown_augmentation(data: Data) -> None:
+    with pytest.raises(ValueError, match=r"augmentation to be one of .*'wild'"):
+        run(build(), data, augmentation="wild")
+
+
+def test_a_term_that_is_not_finite(
+    data: Data, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(losses, "mining_loss", lambda logits: logits.sum() * torch.nan)
+        with pytest.raises(FloatingPointError) as caught:
+            run(build(), data, tmp_path)
+    message = str(caught.value)
+    assert "in epoch 2, step 1 (terms: mining)" in message
+    assert f"the checkpoint after epoch 1 is kept in {tmp_path / CHECKPOINT}" in message
+    model = build()
+    assert_same(model, run(model, data, tmp_path), whole)
+
+
+def test_images_that_are_not_finite(data: Data) -> None:
+    broken = watched(data, 0, lambda sample: sample._replace(image=sample.image * torch.nan))
+    with pytest.raises(FloatingPointError, match="no checkpoint was written yet") as caught:
+        run(build("S2"), broken)
+    assert "(terms: classification, cam_guidance)" in str(caught.value)
+
+
+# What it is for
+
+
+def test_s5_does_not_collapse() -> None:
+    """It separates the classes, predicts both, and its threshold is between their scores."""
+    settings = {"textures": ("ceramic",), "defect_size": 1.5, "defect_contrast": 2.0}
+    data = load("synthetic", image_size=64, train=128, val=48, test=96, **settings)
+    model = build("S5")
+    fit(
+        model,
+        data,
+        epochs=6,
+        batch_size=8,
+        learning_rate=5e-3,
+        backbone_rate=1.0,
+        average_decay=0.9,
+        augmentation="light",
+        accelerator="cpu",
+        progress=False,
+    )
+    scores, labels = defect_scores(model, data.test)
+    assert metrics.auroc(scores, labels) > 0.8
+    assert scores.std() > 0.05
+    assert 0.4 < metrics.recall(scores, labels, model.threshold)
+    assert 0.2 < np.mean(scores >= model.threshold) < 0.8
