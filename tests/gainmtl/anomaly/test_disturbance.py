@@ -1,4 +1,4 @@
-"""Disturbed pictures, and the student that undoes them."""
+"""Disturbed images, and the student that learns to undo them."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def test_regions_are_small_varied_and_anywhere() -> None:
     assert set(regions.unique().tolist()) == {0.0, 1.0}
     assert float(areas.max()) <= AREA + 1e-3
     assert float(areas.std()) > 0.02
-    # Every place of the picture is met, so no place can be learned as the disturbed one.
+    # Every pixel is disturbed at least once, so no position marks disturbed images.
     assert (regions.sum(0) > 0).float().mean() > 0.9
 
 
-def test_the_region_alone_changes_and_as_the_formula_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_region_changes_by_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     region = torch.zeros(1, 32, 32)
     region[:, 8:20, 4:30] = 1
     monkeypatch.setattr("gainmtl.anomaly.disturbance.noise_region", lambda size, generator: region)
     images = 0.4 + 0.1 * torch.rand(8, 3, 32, 32, generator=generator(1))
-    found = disturb(images, 1.0, generator())
+    disturbed = disturb(images, 1.0, generator())
     near = torch.zeros(32, 32, dtype=torch.bool)
     near[7:21, 3:31] = True
-    assert torch.equal(found[..., ~near], images[..., ~near])
+    assert torch.equal(disturbed[..., ~near], images[..., ~near])
     # Inside, (x' - x) is one opacity times (c - x), and c one of three: the neighbour turned, with
     # an offset; x with a gain; either with grain.
     inside = (slice(None), slice(10, 18), slice(6, 28))
     kinds = []
     for place, image in enumerate(images):
-        change = (found[place] - image)[inside]
+        change = (disturbed[place] - image)[inside]
         flat = change.flatten()
         turned = (images[place - 1].rot90(1, (1, 2)) - image)[inside].flatten()
         ones = torch.ones_like(flat)
@@ -51,7 +51,7 @@ def test_the_region_alone_changes_and_as_the_formula_says(monkeypatch: pytest.Mo
             basis = torch.stack(columns, 1)
             fit = basis @ torch.linalg.lstsq(basis, flat[:, None]).solution
             residual[kind] = float((flat[:, None] - fit).abs().max())
-        grey = float(change.std(0).max())  # grain is alike in all channels, content is not
+        grey = float(change.std(0).max())  # grain is equal in all channels, content is not
         kinds.append(min(residual, key=residual.__getitem__) if min(residual.values()) < 1e-4
                      else "grain" if grey < 0.1 else "?")  # fmt: skip
     assert set(kinds) == {"gain", "other", "grain"}
@@ -60,17 +60,17 @@ def test_the_region_alone_changes_and_as_the_formula_says(monkeypatch: pytest.Mo
 def test_a_share_of_the_images_is_disturbed_and_a_seed_repeats_it() -> None:
     images = torch.rand(16, 3, 64, 64, generator=generator(1))
     assert torch.equal(disturb(images, 0.0, generator()), images)
-    found = disturb(images, 1.0, generator())
-    assert int((found != images).flatten(1).any(1).sum()) >= 14  # a region may be next to nothing
-    assert 0 <= float(found.min()) <= float(found.max()) <= 1
-    assert torch.equal(found, disturb(images, 1.0, generator()))
+    disturbed = disturb(images, 1.0, generator())
+    assert int((disturbed != images).flatten(1).any(1).sum()) >= 14  # a region may be almost empty
+    assert 0 <= float(disturbed.min()) <= float(disturbed.max()) <= 1
+    assert torch.equal(disturbed, disturb(images, 1.0, generator()))
     half = disturb(images, 0.5, generator(3))
     assert 2 <= int((half != images).flatten(1).any(1).sum()) <= 14
     with pytest.raises(ValueError, match="square"):
         disturb(images[..., :32], 1.0)
 
 
-def test_the_student_sees_the_disturbed_and_is_asked_for_the_undisturbed(
+def test_the_input_is_disturbed_and_the_target_is_not(
     make_batch: Callable[..., Batch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -83,24 +83,24 @@ def test_the_student_sees_the_disturbed_and_is_asked_for_the_undisturbed(
         return black
 
     monkeypatch.setattr("gainmtl.anomaly.reverse_distillation.disturb", darkened)
-    seen: list[list[Tensor]] = []
+    inputs: list[list[Tensor]] = []
     forward = model.student.forward
 
     def spy(levels: list[Tensor]) -> list[Tensor]:
-        seen.append(list(levels))
+        inputs.append(list(levels))
         return forward(levels)
 
     monkeypatch.setattr(model.student, "forward", spy)
     loss = model.training_step(batch)["distillation"]
-    wanted = model.teacher(model.preprocess(batch.image))
+    target = model.teacher(model.preprocess(batch.image))
     dark = model.teacher(model.preprocess(black))
-    for given, is_dark in zip(seen[0], dark, strict=True):
-        assert torch.allclose(given, is_dark, atol=1e-5)
-    given_back = forward(seen[0])
-    by_hand = sum(cosine_distance(t, s).mean() for t, s in zip(wanted, given_back, strict=True))
+    for level, is_dark in zip(inputs[0], dark, strict=True):
+        assert torch.allclose(level, is_dark, atol=1e-5)
+    reconstructed = forward(inputs[0])
+    by_hand = sum(cosine_distance(t, s).mean() for t, s in zip(target, reconstructed, strict=True))
     assert loss.item() == pytest.approx(torch.as_tensor(by_hand).item(), abs=1e-4)
     # On validation and test nothing is disturbed.
     model.eval()
     model.training_step(batch)
-    for given, clear in zip(seen[1], wanted, strict=True):
-        assert torch.equal(given, clear)
+    for level, clear in zip(inputs[1], target, strict=True):
+        assert torch.equal(level, clear)

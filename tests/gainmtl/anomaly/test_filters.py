@@ -1,4 +1,4 @@
-"""Even light: by hand, against SciPy, and what must not change."""
+"""Filters: flat-field correction and smoothing, against SciPy."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def surface(seed: int = 0) -> torch.Tensor:
     return (0.3 + 0.3 * grain).expand(-1, 3, -1, -1).contiguous()
 
 
-def test_it_is_the_written_formula_with_scipys_filter() -> None:
+def test_flat_field_by_its_formula_with_scipys_filter() -> None:
     images = surface()
     sigma = 4 / 48
-    for image, found in zip(images.numpy(), flat_field(images, sigma), strict=True):
+    for image, corrected in zip(images.numpy(), flat_field(images, sigma), strict=True):
         light = ndimage.gaussian_filter(image.mean(0).astype(float), 4, mode="reflect")
         ratio = image / (light + FLOOR)
-        wanted = MEAN + STD * (ratio - ratio.mean()) / (ratio.std() + FLOOR)
-        np.testing.assert_allclose(found.numpy(), wanted.clip(0, 1), atol=1e-5)
+        expected = MEAN + STD * (ratio - ratio.mean()) / (ratio.std() + FLOOR)
+        np.testing.assert_allclose(corrected.numpy(), expected.clip(0, 1), atol=1e-5)
 
 
-def test_a_lamp_at_the_side_is_taken_out_and_grain_is_kept() -> None:
+def test_a_gradient_of_light_is_removed_and_grain_is_kept() -> None:
     images = surface()
     lamp = torch.linspace(0.6, 1.4, 48)
     shaded = images * lamp
@@ -39,7 +39,7 @@ def test_a_lamp_at_the_side_is_taken_out_and_grain_is_kept() -> None:
     assert float(together) > 0.95
 
 
-def test_colours_keep_their_order_and_a_flat_picture_is_harmless() -> None:
+def test_colours_keep_their_order_and_a_black_image_gives_no_noise() -> None:
     red = surface() * torch.tensor([1.0, 0.5, 0.25])[:, None, None]
     even = flat_field(red, 0.1)
     assert (even[:, 0] > even[:, 1]).float().mean() > 0.99
@@ -47,7 +47,7 @@ def test_colours_keep_their_order_and_a_flat_picture_is_harmless() -> None:
     assert torch.allclose(flat, torch.full_like(flat, MEAN))
 
 
-def test_an_exposure_changes_next_to_nothing() -> None:
+def test_an_exposure_changes_almost_nothing() -> None:
     images = surface()
     for factor in (0.5, 1.5):
         gap = flat_field(factor * images, 0.1) - flat_field(images, 0.1)
@@ -58,14 +58,14 @@ def test_an_exposure_changes_next_to_nothing() -> None:
     assert flat_field(images.bfloat16(), 0.1).dtype == torch.float32
 
 
-def test_half_precision_around_it_changes_nothing() -> None:
+def test_autocast_changes_nothing() -> None:
     images = surface()
     with torch.autocast("cpu", torch.bfloat16):
-        found = flat_field(images, 0.1)
-    assert torch.equal(found, flat_field(images, 0.1))
+        corrected = flat_field(images, 0.1)
+    assert torch.equal(corrected, flat_field(images, 0.1))
 
 
-def test_a_detector_takes_it_or_says_what_it_takes() -> None:
+def test_a_detector_applies_it_and_checks_its_width() -> None:
     images = surface()
     plain = MemoryBank("test_efficientnet", size=1, candidates=1)
     even = MemoryBank("test_efficientnet", size=1, candidates=1, flat_field=0.1)
@@ -85,5 +85,5 @@ def test_smoothing_matrix_is_resizing_and_scipys_filter() -> None:
     assert np.abs(ours[0, 0].numpy() - theirs).max() < 1e-5
 
 
-def test_a_kernel_wider_than_the_picture_still_sums_to_one() -> None:
+def test_a_kernel_wider_than_the_image_still_sums_to_one() -> None:
     assert torch.allclose(smoothing_matrix(2, 8, 4.0).sum(1), torch.ones(8), atol=1e-5)

@@ -264,13 +264,13 @@ def test_features_are_cached_if_they_fit(data: Data) -> None:
     kept = cache_features(levels_of, part, 8, exactly)
     assert kept is not None
     assert kept.gib == exactly
-    wanted = [part[i] for i in (13, 2, 7)]
-    fine, coarse = kept.levels([sample.name for sample in wanted])
-    assert torch.equal(fine, torch.stack([sample.image for sample in wanted]))
+    samples = [part[i] for i in (13, 2, 7)]
+    fine, coarse = kept.levels([sample.name for sample in samples])
+    assert torch.equal(fine, torch.stack([sample.image for sample in samples]))
     assert torch.equal(coarse, fine[:, :1, ::2, ::2])
     assert fine.is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(KeyError):
-        kept.levels(["nobody"])
+        kept.levels(["unknown"])
     twice = torch.utils.data.Subset(part, [1, 1])  # type: ignore[arg-type]
     assert cache_features(levels_of, twice, 8, 1.0) is None
     with pytest.raises(ValueError, match="2 images have 1 names"):

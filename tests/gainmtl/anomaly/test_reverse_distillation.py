@@ -32,7 +32,7 @@ def count(module: torch.nn.Module) -> float:
 
 
 @pytest.mark.parametrize("backbone", SMALL)
-def test_the_student_gives_back_the_teachers_shapes(backbone: str) -> None:
+def test_the_students_levels_have_the_teachers_shapes(backbone: str) -> None:
     model = ReverseDistillation(backbone).eval()
     with torch.no_grad():
         teachers, students = model.teacher_and_student(torch.randn(2, 3, 64, 64))
@@ -113,7 +113,7 @@ def test_masks_and_labels_reach_neither_loss_nor_map(make_batch: Callable[..., B
         assert model.training_step(batch) == model.training_step(other)
 
 
-def test_stage4_is_the_backbones_own_and_frozen_unless_asked() -> None:
+def test_stage4_is_the_backbones_own_and_frozen_by_default() -> None:
     torch.manual_seed(0)
     model = ReverseDistillation("test_convnext", fusion=False, embedding="stage4")
     torch.manual_seed(0)
@@ -141,7 +141,7 @@ def test_losses_by_hand() -> None:
     assert squared_loss([t, t], [s, s]).item() == pytest.approx(2 * 1.5)
 
 
-def test_the_map_is_made_of_the_losss_own_distance() -> None:
+def test_the_map_uses_the_distance_of_the_loss() -> None:
     torch.manual_seed(0)
     model = ReverseDistillation("test_resnet", features="standardized", loss="squared").eval()
     images = torch.randn(2, 3, 64, 64)
@@ -150,7 +150,7 @@ def test_the_map_is_made_of_the_losss_own_distance() -> None:
         assert torch.equal(model.level_maps(images)[1], squared_distance(t[1], s[1]))
 
 
-def test_a_neighbourhood_is_averaged_inside_the_picture_alone() -> None:
+def test_a_neighbourhood_is_averaged_inside_the_image_only() -> None:
     torch.manual_seed(0)
     images = torch.randn(1, 3, 32, 32)
     plain = Teacher("test_resnet", strides=(4, 8))
@@ -163,7 +163,7 @@ def test_a_neighbourhood_is_averaged_inside_the_picture_alone() -> None:
         Teacher("test_resnet", neighborhood=2)
 
 
-def test_balanced_levels_speak_alike_on_normal_images() -> None:
+def test_balanced_levels_have_one_scale_on_normal_images() -> None:
     torch.manual_seed(0)
     images = torch.rand(6, 3, 64, 64)
     plain = ReverseDistillation("test_resnet", loss="squared").eval()
@@ -178,8 +178,8 @@ def test_balanced_levels_speak_alike_on_normal_images() -> None:
         assert torch.equal(plain(plain.preprocess(images)).level_maps[0], levels[0])
     for place, level in enumerate(levels):
         assert model.level_center[place] == pytest.approx(level.mean().item(), rel=1e-5)
-        found = level.std(correction=0).item()
-        assert model.level_spread[place] == pytest.approx(found, rel=1e-5)
+        spread = level.std(correction=0).item()
+        assert model.level_spread[place] == pytest.approx(spread, rel=1e-5)
     # Three levels of mean 0 each, enlarged with corners aligned: far from the sum of distances.
     assert abs(out.anomaly_map.mean()) < 0.5
     total = sum(
@@ -247,15 +247,15 @@ def test_level_statistics_are_of_one_network_for_all_kinds() -> None:
     torch.manual_seed(3)
     images = torch.rand(4, 3, 64, 64)
     torch.manual_seed(0)
-    found = level_statistics("test_convnext", None, images)
-    assert {kind for kind, _ in found} == {"raw", "norm", "standardized", "scaled"}
+    statistics = level_statistics("test_convnext", None, images)
+    assert {kind for kind, _ in statistics} == {"raw", "norm", "standardized", "scaled"}
     torch.manual_seed(0)
     teacher = Teacher("test_convnext", None, "scaled")
     mean, std = (torch.tensor(v)[:, None, None] for v in (teacher.mean, teacher.std))
     seen = (images - mean) / std
     teacher.fit_statistics([seen])
     for stride, level in zip(teacher.strides, teacher(seen), strict=True):
-        assert found["scaled", stride] == feature_statistics(level)
+        assert statistics["scaled", stride] == feature_statistics(level)
     # A ResNet's stages begin with no normalisation: three kinds, and the attempt changes nothing.
     torch.manual_seed(0)
     three = level_statistics("test_resnet", None, images)
@@ -266,17 +266,17 @@ def test_level_statistics_are_of_one_network_for_all_kinds() -> None:
 
 
 def test_feature_statistics_by_hand() -> None:
-    # Two channels alike strong, opposite places: participation 1, cosines are 1 and -1.
+    # Two equally strong channels, opposite features: participation 1, cosines are 1 and -1.
     level = torch.tensor([[[[1.0, -1.0]], [[1.0, -1.0]]]])
-    found = feature_statistics(level)
-    assert found.participation == pytest.approx(1)
-    assert found.outlier_share == pytest.approx(0.5)
-    assert found.mean_cosine == pytest.approx(-1)
-    # One channel does all: 1 / C.
-    loud = torch.zeros(1, 4, 2, 2)
-    loud[:, 2] = 5
-    assert feature_statistics(loud).participation == pytest.approx(0.25)
-    assert feature_statistics(loud).mean_cosine == pytest.approx(1)
+    statistics = feature_statistics(level)
+    assert statistics.participation == pytest.approx(1)
+    assert statistics.outlier_share == pytest.approx(0.5)
+    assert statistics.mean_cosine == pytest.approx(-1)
+    # Only one channel is not zero: 1 / C.
+    single = torch.zeros(1, 4, 2, 2)
+    single[:, 2] = 5
+    assert feature_statistics(single).participation == pytest.approx(0.25)
+    assert feature_statistics(single).mean_cosine == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -293,12 +293,12 @@ def test_every_switch_trains(options: dict[str, Any], make_batch: Callable[..., 
     model = ReverseDistillation("test_convnext", **options)
     loss = model.training_step(make_batch((0, 1)))["distillation"]
     loss.backward()
-    wanted = [p for p in model.parameters() if p.requires_grad]
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in wanted)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
 
 
 @pytest.mark.parametrize("decoder", ["resnet", "convnext", "light"])
-def test_a_code_of_so_many_channels(decoder: str) -> None:
+def test_code_channels(decoder: str) -> None:
     model = ReverseDistillation("test_resnet", decoder=decoder, code_channels=5).eval()
     images = torch.randn(2, 3, 64, 64)
     teachers, students = model.teacher_and_student(images)
@@ -308,7 +308,7 @@ def test_a_code_of_so_many_channels(decoder: str) -> None:
     again.load_state_dict(model.state_dict())
 
 
-def test_stages_that_are_not_wanted_never_run() -> None:
+def test_unused_stages_never_run() -> None:
     model = ReverseDistillation("resnet18").eval()
     assert [len(getattr(model.teacher.network, f"layer{i}")) for i in (1, 2, 3, 4)] == [2, 2, 2, 0]
     counted = Counted(model.teacher)
@@ -317,7 +317,7 @@ def test_stages_that_are_not_wanted_never_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"features": "cooked"}, "raw, norm, standardized, scaled"),
         ({"embedding": "none"}, "embedding"),
@@ -328,8 +328,8 @@ def test_stages_that_are_not_wanted_never_run() -> None:
         ({"strides": (4,)}, "at least two"),
     ],
 )
-def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ReverseDistillation("test_resnet", **options)
 
 

@@ -39,7 +39,7 @@ def test_a_peer_finds_the_same_line(separable: bool) -> None:
 def test_order_is_kept_or_nothing_done() -> None:
     assert fit_platt([3.0, 2.0, 1.0, 0.0], [0, 0, 1, 1]) == IDENTITY  # the wrong way round
     assert fit_platt([1.0, 2.0], [1, 1]) == IDENTITY  # one class
-    assert fit_platt([2.0, 2.0, 2.0], [0, 1, 1]) == IDENTITY  # says nothing
+    assert fit_platt([2.0, 2.0, 2.0], [0, 1, 1]) == IDENTITY  # equal scores
     assert IDENTITY([0.0]) == pytest.approx([0.5])
 
 

@@ -1,4 +1,4 @@
-"""The synthetic images: every defect shows, masks tell the truth, nothing else moves."""
+"""Rendering: every defect is visible, masks are exact, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_mask_is_where_the_image_differs_from_its_clean_counterpart(defect: str)
     for part, texture in enumerate(TEXTURES):
         scene = PLAIN._replace(part=part, texture=texture, defect=defect, size=128)
         rendering = render(scene)
-        # Undo quantisation and noise, as far as the pixels tell: relative change with its bounds.
+        # Undo quantisation and noise, as far as possible: relative change with its bounds.
         image, clean = rendering.image.astype(float), rendering.clean.astype(float)
         smooth = np.maximum(clean, 1)
         change = np.abs(image - clean)

@@ -1,4 +1,4 @@
-"""The synthetic data sets: the same everywhere, and every dial does its work."""
+"""The synthetic parts: reproducible, and every setting has its effect."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_pickle_keeps_the_content_and_drops_the_cache() -> None:
     assert digest(copy, list(range(8))) == before
 
 
-def test_fingerprint_follows_every_dial() -> None:
+def test_fingerprint_depends_on_every_setting() -> None:
     changes = [
         {},
         {"seed": 1},

@@ -1,4 +1,4 @@
-"""Verdicts, maps and the report: what a reader of the three files may rely on."""
+"""The verdict table, the map files and the report page."""
 
 from __future__ import annotations
 

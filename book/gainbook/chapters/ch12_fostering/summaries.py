@@ -24,7 +24,7 @@ SHAPES: dict[str, Measured] = {
     "cd": ("cam_dispersion", "cam", _VERDICT),
     "vanished": ("cam_vanished", "cam", _VERDICT),
 }
-WORTH: dict[str, Measured] = {
+QUALITY: dict[str, Measured] = {
     "positive energy": ("positive_energy", "cam", _VERDICT),
     "PointGame": ("point_game", "cam", {}),
     "pixel AP of an image": ("pixel_precision", "cam", {}),
@@ -34,7 +34,7 @@ WORTH: dict[str, Measured] = {
 }
 DRAWN: dict[str, Measured] = {
     title: figure
-    for title, figure in (VERDICT | SHAPES | WORTH).items()
+    for title, figure in (VERDICT | SHAPES | QUALITY).items()
     if title not in ("calibration error", "vanished", "pixel AP of an image", "deletion")
 }
 """The panels of the figures over the weight."""
@@ -42,7 +42,7 @@ EXTRA: dict[str, Measured] = {
     **VERDICT,
     **SHAPES,
     "left out": ("fostering_vanished", None, {}),
-    **{title: WORTH[title] for title in ("positive energy", "PointGame", "ROAD")},
+    **{title: QUALITY[title] for title in ("positive energy", "PointGame", "ROAD")},
     "right type": ("type_accuracy", None, {}),
     "macro F1": ("macro_f1", None, {}),
 }

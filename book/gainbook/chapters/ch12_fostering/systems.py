@@ -27,7 +27,7 @@ GENTLE = 1.0
 """The weight beside the chosen one where maps pool by log-mean-exp, those with masks among them:
 they are sharp before fostering, and the weight is chosen for `AVERAGED`."""
 SHARP = PLAIN._replace(label="plain, log-mean-exp")
-"""`PLAIN` under a label that tells it from `AVERAGED`."""
+"""`PLAIN` under a label that distinguishes it from `AVERAGED`."""
 BRANCH = System(
     "attention-branch-stride4",
     ATTENTION_BRANCH,

@@ -10,7 +10,7 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from torch import Tensor
 
 from gainmtl import metrics
-from gainmtl.metrics.faithfulness import impute, pixel_ranks
+from gainmtl.metrics.faithfulness import FAITHFULNESS, impute, pixel_ranks
 
 
 def brightness(images: Tensor) -> Tensor:
@@ -123,6 +123,20 @@ def test_a_large_hole_is_filled_smoothly() -> None:
     noisy = impute(ramp, removed, 0.01, torch.Generator().manual_seed(0)) - ramp
     assert float(noisy[..., 2:-2, 2:-2].std()) == pytest.approx(0.01, rel=0.1)
     assert not noisy[..., :2].any()
+
+
+def test_three_scores_of_the_same_maps() -> None:
+    torch.manual_seed(0)
+    images, maps = torch.rand(2, 3, 16, 16), torch.rand(2, 1, 4, 4)
+    scores = metrics.faithfulness_scores(brightness, images, maps, steps=4)
+    assert tuple(scores) == FAITHFULNESS
+    deletion = metrics.deletion_curve(brightness, images, maps, steps=4)
+    insertion = metrics.insertion_curve(brightness, images, maps, steps=4)
+    road = metrics.road(brightness, images, maps, shares=(0.1, 0.3, 0.5, 0.7, 0.9))
+    for value, expected in zip(
+        scores.values(), (deletion.area, insertion.area, road.combined), strict=True
+    ):
+        assert torch.equal(value, expected)
 
 
 def test_mistakes_are_named() -> None:

@@ -55,7 +55,7 @@ FAINT = torch.tensor([[[[3.0, 1.0], [1.0, 1.0]]]])  # mean 1.5: one active cell 
 )
 def test_by_hand(name: str, maps: Tensor, expected: float) -> None:
     assert float(MEASURES[name](maps)) == pytest.approx(expected, abs=1e-6)
-    # Scale says nothing, and what is negative does not count.
+    # Scale has no effect, and negative cells do not count.
     assert float(MEASURES[name](1e-30 * maps)) == pytest.approx(expected, abs=1e-6)
     shown = torch.where(maps > 0, maps, torch.full_like(maps, -7.0))
     assert float(MEASURES[name](shown)) == pytest.approx(expected, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Pictures by formula: a known fractal, and streams that repeat."""
+"""Fractals: a known one, and reproducible batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_three_maps_half_way_to_a_corner_draw_sierpinskis_triangle() -> None:
     for scale, dx, dy in ((1, 0, 0), (0.5, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5)):
         u, v = (x - dx) / scale, (y - dy) / scale
         assert not ((u < 0.49) & (v < 0.49) & (u + v > 0.51) & (u > 0) & (v > 0)).any()
-    # Each map is used alike often: so are the three halves of the triangle.
+    # Each map is used equally often, and so are the three halves of the triangle.
     assert abs((x > 0.5).mean() - 1 / 3) < 0.02
 
 
@@ -50,7 +50,7 @@ def test_a_batch_is_a_function_of_seed_and_number() -> None:
     assert images.std((1, 2, 3)).min() > 0.01
 
 
-def test_about_half_of_the_pictures_are_bright_on_black() -> None:
+def test_about_half_of_the_images_are_bright_on_black() -> None:
     images, _ = fractal_batch(draw_systems(4), 32, 80, 0, 0)
     spread = (images.amax(1) - images.amin(1)).amax((1, 2))
     empty = (images == 0).float().mean((1, 2, 3))

@@ -1,4 +1,4 @@
-"""Agreement of maps, and maps that know nothing."""
+"""Agreement of maps, and baseline maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures of the verdict: by hand, by brute force, and against two other libraries."""
+"""Classification measures: by hand, by brute force, and against two other libraries."""
 
 from __future__ import annotations
 
@@ -197,3 +197,22 @@ def test_bad_input_names_what_was_found() -> None:
         metrics.recall_at_fpr([0.1, 0.2], [0, 1], 1.5)
     with pytest.raises(ValueError, match="from -1 to 2"):
         metrics.expected_calibration_error([-1.0, 2.0], [0, 1])
+
+
+def test_multi_class_measures_by_hand() -> None:
+    # crack: 1 hit, 1 of normal called so; normal: 1 hit; stain: missed.
+    predicted, true = ["crack", "crack", "normal", "crack"], ["crack", "normal", "normal", "stain"]
+    assert metrics.class_accuracy(predicted, true) == 0.5
+    assert metrics.macro_f1(predicted, true) == pytest.approx((2 / 4 + 2 / 3 + 0) / 3)
+    assert math.isnan(metrics.class_accuracy([], []))
+    assert math.isnan(metrics.macro_f1([], []))
+    with pytest.raises(ValueError, match="one length"):
+        metrics.macro_f1([1, 2], [1])
+
+
+def test_macro_f1_against_sklearn() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        predicted, true = rng.integers(0, 5, (2, 30))
+        expected = sklearn.metrics.f1_score(true, predicted, average="macro")
+        assert metrics.macro_f1(predicted, true) == pytest.approx(expected)
