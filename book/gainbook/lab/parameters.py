@@ -47,7 +47,7 @@ class Rule(NamedTuple):
         if value is None:
             return self.optional
         if self.choices is not None:
-            # True == 1 in Python, but "fast = 1" where "on"/"off" is asked is a mistake
+            # True == 1 in Python, but "fast = 1" where "on"/"off" is expected is a mistake
             return any(value == c and type(value) is type(c) for c in self.choices)
         allowed = (int, float) if self.kind is float else (self.kind,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and self.kind is not bool):

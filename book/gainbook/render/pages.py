@@ -68,7 +68,7 @@ def fill(text: str, book: Book) -> str:
 
 
 def minutes(seconds: float | None) -> str:
-    """`12 min`, `1.5 h`, or a dash where nobody knows."""
+    """`12 min`, `1.5 h`, or a dash where it is unknown."""
     if seconds is None:
         return "–"
     if seconds < 5400:

@@ -172,7 +172,7 @@ def curves(
         scales: matplotlib's names of the horizontal and the vertical scale, as `("log", "linear")`.
         lines: by word, values that get a dotted horizontal line.
         starts: by word, places on x that get a dotted vertical line.
-        markers: `False` tells series apart by dashes, for curves of many points.
+        markers: `False` distinguishes series by dashes, for curves of many points.
         share_x: whether all panels have the same horizontal axis.
         across: panels side by side.
         height: of one panel, inches.

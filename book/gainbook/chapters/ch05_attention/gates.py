@@ -150,4 +150,4 @@ GATE_MEASURES = (
     Measure("cell_auroc", "cam.cell_auroc", "cam", pair=""),
     Measure("contrast", "cam.contrast", "cam", pair=""),
 )
-"""Means over images; `gate` says which of the two gates a row is about."""
+"""Means over images; `gate` names the gate of a row."""

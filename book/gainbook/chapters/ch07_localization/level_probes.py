@@ -1,4 +1,4 @@
-"""What each level of a backbone's features knows: linear read-outs of *where* and of *whether*."""
+"""Linear read-outs of *where* and *whether* from each level of a backbone's features."""
 
 from __future__ import annotations
 

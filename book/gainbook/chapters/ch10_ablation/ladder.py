@@ -140,8 +140,8 @@ COPY_PASTE_PAIRS: Pairs = (
 def changes(strategy: str | Strategy, before: str | Strategy) -> list[str]:
     """The differences of `strategy` to `before` in words: terms, weights, CBAM, use of the mask.
 
-    CBAM is no term of the loss: `GAINMTL` puts it before an attention unless an option says
-    otherwise.
+    CBAM is no term of the loss: `GAINMTL` puts it before an attention unless the option
+    `refinement` differs.
     """
     new, old = get_strategy(strategy), get_strategy(before)
     words = []

@@ -76,8 +76,8 @@ def execute(run: GridRun, directory: str, threads: int) -> Outcome:
         return Outcome(run.name, True, seconds, "")
     error = folder / ERROR
     # A process that was killed leaves no traceback of its own.
-    told = (error if error.is_file() else folder / LOG).read_text("utf-8", errors="replace")
-    return Outcome(run.name, False, seconds, told.strip() or f"the process ended with {code}")
+    message = (error if error.is_file() else folder / LOG).read_text("utf-8", errors="replace")
+    return Outcome(run.name, False, seconds, message.strip() or f"the process ended with {code}")
 
 
 def default_workers() -> int:

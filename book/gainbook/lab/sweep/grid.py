@@ -99,8 +99,8 @@ def _run(notebook: str, fixed: Mapping[str, Any], varied: Mapping[str, Any], roo
     parameters = {**fixed, **varied}
     identity = json.dumps([Path(notebook).stem, plain(parameters)], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    told = "-".join(f"{name}={_short(value)}" for name, value in varied.items())
-    name = "-".join(part for part in (Path(notebook).stem, told, digest) if part)
+    varied_text = "-".join(f"{name}={_short(value)}" for name, value in varied.items())
+    name = "-".join(part for part in (Path(notebook).stem, varied_text, digest) if part)
     folder = root / name
     return GridRun(
         name, notebook, {**parameters, "output_dir": str(folder)}, dict(varied), str(folder)
