@@ -62,7 +62,7 @@ class Headline:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim of `claims.md`'s kind that a study judges from its rows."""
+    """A claim that a study judges from its rows."""
 
     id: str
     """As "A6"; the words of each claim are in `gainbook.chapters.CLAIM_WORDS`."""
@@ -159,8 +159,6 @@ class Study:
     """What the run leaves in its output folder."""
     headline: Headline = dataclasses.field(default_factory=Headline)
     claims: tuple[Claim, ...] = ()
-    command_lines: str = ""
-    """What makes the results file, where it is not papermill with the profile."""
     about: Callable[[Mapping[str, Any]], str] | None = None
     """The run in a few words for the note, from its parameters, where it is not the common line."""
 
@@ -171,8 +169,6 @@ class Study:
 
     def command_with(self, more: str) -> str:
         """`command` with more parameters as they are written."""
-        if self.command_lines:
-            return f"```bash\n{self.command_lines}\n```"
         given = "".join(f" -p {key} {value}" for key, value in self.options.items())
         given += f" {more}" if more else ""
         folder = "runs/reference" if self.profile == "standard" else f"runs/{self.profile}"
@@ -276,7 +272,7 @@ def write_chapter(
         p,
         time.monotonic() - started,
         (load_fold(p, p.seeds[0])(0) if pooled else data).fingerprint,
-        {s.tag: get_strategy(s.strategy).weights.asdict() for s in systems},
+        {s.tag: get_strategy(s.strategy).weights.asdict() for s in systems} or None,
         trained_at_commits=sorted({c for runs in pooled.values() for r in runs for c in r.commits}),
         recipe={s.tag: recipe(p, s) for s in ran} or None,
         **more,

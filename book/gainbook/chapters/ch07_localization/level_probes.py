@@ -107,7 +107,7 @@ def read_whether(probe: Probe, features: Tensor) -> Tensor:
 
 
 class Known(NamedTuple):
-    """What a level's read-outs are worth on other images."""
+    """Measures of a level's read-outs on other images."""
 
     where: float
     """Pixel AP of the map, resized to the image."""
