@@ -38,8 +38,12 @@ def to_float32(values: Tensor) -> Tensor:
 
 
 def batch_to_float32(batch: Batch) -> Batch:
-    """A batch with image and mask in float32: Fabric halves them on the way to several devices."""
-    return batch._replace(image=to_float32(batch.image), mask=to_float32(batch.mask))
+    """A batch with its images in float32: Fabric halves them on the way to several devices."""
+    return batch._replace(
+        image=to_float32(batch.image),
+        mask=to_float32(batch.mask),
+        twin=None if batch.twin is None else to_float32(batch.twin),
+    )
 
 
 def no_autocast(values: Tensor) -> AbstractContextManager[Any]:

@@ -34,6 +34,10 @@ class Sample(NamedTuple):
     """Images of one physical part share a group; folds never split it."""
     name: str
     """Unique within the dataset: the path relative to its root, if it has a root."""
+    twin: Tensor | None = None
+    """(3, H, W) float32 in [0, 1]: a picture of the same place without the defect, aligned with
+    `image`. A normal sample's twin is another picture of it, or the same one. `None` if the set
+    has no such pictures."""
 
 
 class Batch(NamedTuple):
@@ -48,11 +52,14 @@ class Batch(NamedTuple):
     defect_type: tuple[str, ...]
     group: tuple[str, ...]
     name: tuple[str, ...]
+    twin: Tensor | None = None
+    """(B, 3, H, W); `None` unless every sample has one."""
 
 
 def collate(samples: list[Sample]) -> Batch:
     """Stack samples of equal image size into a `Batch`."""
     columns = list(zip(*samples, strict=True))
+    twins = [sample.twin for sample in samples if sample.twin is not None]
     return Batch(
         image=torch.stack(columns[0]),
         is_defective=torch.tensor(columns[1], dtype=torch.bool),
@@ -61,6 +68,7 @@ def collate(samples: list[Sample]) -> Batch:
         defect_type=tuple(columns[4]),
         group=tuple(columns[5]),
         name=tuple(columns[6]),
+        twin=torch.stack(twins) if len(twins) == len(samples) else None,
     )
 
 

@@ -15,4 +15,6 @@ from gainmtl.datasets.loading import load as load
 from gainmtl.datasets.records import Record as Record
 from gainmtl.datasets.records import list_images as list_images
 from gainmtl.datasets.subsets import limit_exposures as limit_exposures
+from gainmtl.datasets.subsets import limit_labels as limit_labels
+from gainmtl.datasets.subsets import limit_test as limit_test
 from gainmtl.datasets.subsets import normal_only as normal_only

@@ -1,4 +1,4 @@
-"""Joint augmentation of image and mask: geometry for both, brightness for the image only.
+"""Joint augmentation of image, twin and mask: geometry for all, brightness for image and twin.
 
 The random numbers of a sample depend only on (seed, epoch, index). Global random states are
 neither read nor changed, so a resumed run, or one with another number of workers, gets the same
@@ -74,6 +74,7 @@ class Augment:
     """Random change of a sample; the image stays in [0, 1], the mask binary and aligned with it.
 
     Flips, one affine map (rotation, magnification, shift), then gain, gamma, contrast and noise.
+    A twin gets the same change, noise included: the two pictures differ where they did before.
     Pixels from outside the image repeat its border: black would make a frame, and a reflected dark
     rim looks like a crack on a normal part. The mask is warped bilinearly in the same way and made
     binary by `most_covered`, so that small defects survive. The affine map is skipped if it moves
@@ -96,36 +97,37 @@ class Augment:
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         """The augmented sample; all random numbers come from the CPU `generator`."""
-        from torchvision import tv_tensors  # on demand: it takes a second
-        from torchvision.transforms.v2 import functional as F
+        from torchvision.transforms.v2 import functional as F  # on demand: it takes a second
 
         s = self.strength
         flip_x, flip_y, *draws = torch.rand(10, generator=generator).tolist()
-        image: Tensor = tv_tensors.Image(sample.image)
-        mask: Tensor = tv_tensors.Mask(sample.mask)
-        if s.flips and flip_x < 0.5:
-            image, mask = F.horizontal_flip(image), F.horizontal_flip(mask)
-        if s.flips and flip_y < 0.5:
-            image, mask = F.vertical_flip(image), F.vertical_flip(mask)
-        image, mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
+        mask = sample.mask
+        photos = torch.stack([p for p in (sample.image, sample.twin) if p is not None])
+        axes = [axis for axis, u in ((-1, flip_x), (-2, flip_y)) if s.flips and u < 0.5]
+        if axes:
+            photos, mask = photos.flip(axes), mask.flip(axes)
         if s.rotation or s.shift or s.scale != 1:
-            image, mask = self._warp(image, mask, draws[:4])
+            photos, mask = self._warp(photos, mask, draws[:4])
         gain, gamma, contrast = (
             _log_uniform(u, *bounds)
             for u, bounds in zip(draws[4:7], (s.gain, s.gamma, s.contrast), strict=True)
         )
         if gain != 1:
-            image = F.adjust_brightness(image, gain)
+            photos = F.adjust_brightness(photos, gain)
         if gamma != 1:
-            image = F.adjust_gamma(image, gamma)
+            photos = F.adjust_gamma(photos, gamma)
         if contrast != 1:
-            image = F.adjust_contrast(image, contrast)
+            # The image's mean for both: with its own mean the twin would differ everywhere.
+            mean = F.rgb_to_grayscale(photos[:1]).mean()
+            photos = photos.mul(contrast).add_(mean, alpha=1 - contrast).clamp_(0, 1)
         if s.noise:
-            grain = torch.randn(1, *image.shape[1:], generator=generator)
-            image = (image + grain * (draws[7] * s.noise)).clamp_(0, 1)
-        return sample._replace(image=image, mask=mask)
+            grain = torch.randn(1, *photos.shape[2:], generator=generator)
+            photos = (photos + grain * (draws[7] * s.noise)).clamp_(0, 1)
+        twin = None if sample.twin is None else photos[1]
+        return sample._replace(image=photos[0], mask=mask, twin=twin)
 
-    def _warp(self, image: Tensor, mask: Tensor, draws: Sequence[float]) -> tuple[Tensor, Tensor]:
+    def _warp(self, photos: Tensor, mask: Tensor, draws: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Photos (n, 3, H, W) and mask (1, H, W), moved alike."""
         s = self.strength
         angle = math.radians(s.rotation * (2 * draws[0] - 1))
         magnification = _log_uniform(draws[1], 1 / s.scale, s.scale)
@@ -134,17 +136,17 @@ class Augment:
         # From output to input, both in [-1, 1]: undo the shift, then rotation and scale.
         theta = torch.tensor([[[cos, sin, -cos * dx - sin * dy], [-sin, cos, sin * dx - cos * dy]]])
         marked = bool(mask.any())
-        planes = torch.cat([image, mask] if marked else [image])[None]
+        planes = torch.cat([*photos, mask] if marked else [*photos])[None]
         grid = nn_functional.affine_grid(theta, list(planes.shape), align_corners=False)
         warped = nn_functional.grid_sample(
             planes, grid, padding_mode="border", align_corners=False
         )[0]
-        moved = warped[:3].clamp(0, 1)
+        moved = warped[: 3 * len(photos)].clamp(0, 1).view_as(photos)
         if not marked:
             return moved, mask
-        coverage = warped[3:].clamp(0, 1)
+        coverage = warped[3 * len(photos) :].clamp(0, 1)
         if coverage.sum() < 0.5 * magnification**2 * mask.sum():
-            return image, mask
+            return photos, mask
         return moved, most_covered(coverage).to(mask.dtype)
 
 

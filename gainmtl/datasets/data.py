@@ -56,7 +56,7 @@ class Data:
     folds: int
     """Number of different test sets; 1 for an official split."""
     split: str
-    """"official", "folds", "leaking" or, for built-in data, "drawn"."""
+    """"official", "folds", "designs", "leaking" or, for built-in data, "drawn"."""
     counts: dict[str, dict[str, int]]
     """Per split the numbers of images, normal, defective, defective_without_mask, empty_masks and
     groups, as in `counts["train"]["defective"]`."""

@@ -126,7 +126,7 @@ def _has_empty_mask(record: Record, above: int | None) -> bool:
     return mask_is_empty(record.image, record.mask, above)
 
 
-def fits_in_memory(images: int, image_size: int) -> bool:
+def fits_in_memory(images: int, image_size: int, bytes_per_pixel: float = 4) -> bool:
     """Whether `images` decoded images (three channels and a mask) take at most `CACHE_SHARE`.
 
     If the system does not report its free memory, 4 GiB are assumed.
@@ -135,4 +135,4 @@ def fits_in_memory(images: int, image_size: int) -> bool:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         free = 4 << 30
-    return images * 4 * image_size**2 <= CACHE_SHARE * free
+    return images * bytes_per_pixel * image_size**2 <= CACHE_SHARE * free

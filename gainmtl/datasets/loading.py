@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gainmtl.datasets import deep_pcb
+from gainmtl.datasets.checks import did_you_mean
 from gainmtl.datasets.data import Data, counts_of
 from gainmtl.datasets.image_dataset import ImageDataset, fits_in_memory
 from gainmtl.datasets.layouts import LAYOUTS, read_records
-from gainmtl.datasets.records import Record, fingerprint
-from gainmtl.datasets.splits import assign_folds, split_validation
+from gainmtl.datasets.records import check_both_kinds, fingerprint
+from gainmtl.datasets.splits import add_validation, assign_folds, official_parts
 
-NAMES = ("synthetic", *LAYOUTS)
-SPLITS = ("auto", "official", "folds", "leaking")
+NAMES = ("synthetic", *LAYOUTS, "deep-pcb")
+SPLITS = ("auto", "official", "folds", "designs", "leaking")
 
 
 def load(
@@ -38,7 +38,8 @@ def load(
     """Read the set `name` and return its training, validation and test parts.
 
     Args:
-        name: "synthetic", or a layout: "folder", "mvtec", "visa", "magnetic-tile", "voc2012".
+        name: "synthetic", "deep-pcb", or a layout: "folder", "mvtec", "visa", "magnetic-tile",
+            "voc2012".
         root: the folder of the set; `None` for "synthetic".
         image_size: side of the square that images are resized to, in pixels.
         fold: the fold that is tested, 0 … `folds` - 1.
@@ -49,10 +50,12 @@ def load(
         category: a category of "mvtec" or "visa"; the class of "voc2012", against the rest.
         split: "official" takes the split of the set, which has one fold. "folds" pools all images
             and makes folds by group. "auto" takes the official split if there is one, else folds.
-            "leaking" makes folds by image and ignores groups, to demonstrate leakage.
+            "designs" is of "deep-pcb": folds by board design. "leaking" makes folds by image and
+            ignores groups, to demonstrate leakage.
         cache: keep decoded images in memory; "auto": if they take at most a quarter of the free
             memory.
-        settings: of "synthetic"; see `SyntheticSettings`.
+        settings: of "synthetic", see `SyntheticSettings`; of "deep-pcb", see `PcbSettings`, as in
+            `load("deep-pcb", root, 128, tile=128, normals="template", defective=30)`.
 
     "synthetic" is not divided into folds: each fold is drawn from its own seed.
 
@@ -62,42 +65,41 @@ def load(
             file; a mask that differs in size from its image.
     """
     if name not in NAMES:
-        near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Expected a dataset among {', '.join(NAMES)}; found {name!r}.{hint}")
+        raise ValueError(
+            f"Expected a dataset among {', '.join(NAMES)}; found {name!r}."
+            f"{did_you_mean(name, NAMES, 0.4)}"
+        )
     _check(image_size, fold, folds, seed, split, cache)
     if name == "synthetic":
         return _synthetic(root, image_size, fold, folds, seed, category, split, settings)
+    if name == "deep-pcb":
+        return deep_pcb.load(
+            root, settings, image_size=image_size, fold=fold, folds=folds, seed=seed,
+            resize=resize, validation=validation, category=category, split=split, cache=cache,
+        )  # fmt: skip
     if settings:
         raise ValueError(
             f"The dataset {name!r} has no setting {', '.join(sorted(settings))}; only "
-            "'synthetic' has further settings."
+            "'synthetic' and 'deep-pcb' have further settings."
+        )
+    if split == "designs":
+        raise ValueError(
+            f"The dataset {name!r} has no designs; only 'deep-pcb' has. Use split='folds'."
         )
     if root is None:
         raise ValueError(f"The dataset {name!r} needs a root. Expected:{LAYOUTS[name].tree}")
     records = read_records(name, root, category)
-    for kind in (False, True):
-        if not any(record.is_defective == kind for record in records):
-            raise ValueError(
-                f"Expected normal and defective images in {root}; all {len(records)} are "
-                f"{'normal' if kind else 'defective'}. Expected:{LAYOUTS[name].tree}"
-            )
-    official = records[0].split is not None
-    if split == "official" and not official:
-        raise ValueError(f"{root} has no official split; use split='folds'.")
-    used = ("official" if official else "folds") if split == "auto" else split
+    check_both_kinds(records, root, LAYOUTS[name].tree)
+    used = split
+    if split == "auto":
+        used = "official" if records[0].split is not None else "folds"
     if used == "official":
         folds = 1
-        parts = _official_parts(records, root, fold)
+        parts = official_parts(records, root, fold)
     else:
         number = assign_folds(records, folds, seed, random_split=used == "leaking")
         parts = np.where(number == fold, "test", "train")
-    if not (parts == "val").any():
-        rows = np.flatnonzero(parts == "train")
-        chosen = split_validation(
-            [records[row] for row in rows], validation, seed, random_split=used == "leaking"
-        )
-        parts[rows[chosen]] = "val"
+    add_validation(parts, records, validation, seed, random_split=used == "leaking")
     if cache == "auto":
         cache = fits_in_memory(len(records), image_size)
     above = LAYOUTS[name].mask_above
@@ -115,30 +117,6 @@ def load(
         name=name, **pieces, fingerprint=fingerprint(records, rule), image_size=image_size,
         fold=fold, folds=folds, split=used, counts=counts,
     )  # fmt: skip
-
-
-def _official_parts(records: list[Record], root: str | Path, fold: int) -> NDArray[np.str_]:
-    """(N,) "train", "val" or "test" of each record, by the official split."""
-    if fold:
-        raise ValueError(
-            f"The official split has one test set, fold 0; found fold={fold}. Use fold=0, or "
-            "split='folds' to pool all images and make folds by group."
-        )
-    parts = np.array([record.split for record in records])
-    absent = {"train", "test"} - set(parts.tolist())
-    if absent:
-        raise ValueError(
-            f"Expected images for train and test in {root}; found none for "
-            f"{' and '.join(sorted(absent))}. Add them, or use split='folds'."
-        )
-    tested = {record.group for record in records if record.split == "test"}
-    both = sorted(tested & {record.group for record in records if record.split != "test"})
-    if both:
-        raise ValueError(
-            f"{len(both)} groups are on both sides of the official split, the first is "
-            f"{both[0]!r}. Use split='folds', or correct groups.csv."
-        )
-    return parts
 
 
 def _synthetic(

@@ -40,6 +40,8 @@ class Record(NamedTuple):
     """Path relative to the root, with forward slashes; unique within the set."""
     boxes: tuple[Box, ...] | None = None
     """Boxes of a set annotated without masks: the mask is their union."""
+    twin: Path | None = None
+    """A picture of the same place without the defect, if the set has one."""
 
 
 def fingerprint(records: Sequence[Record], parameters: dict[str, Any]) -> str:
@@ -54,7 +56,8 @@ def fingerprint(records: Sequence[Record], parameters: dict[str, Any]) -> str:
             json.dumps(
                 [record.name, record.is_defective, record.defect_type, record.split, record.group,
                  _content_hash(record.image), _content_hash(record.mask),
-                 *([] if record.boxes is None else [record.boxes])]
+                 *([] if record.boxes is None else [record.boxes]),
+                 *([] if record.twin is None else [_content_hash(record.twin)])]
             ).encode()
         )  # fmt: skip
     return digest.hexdigest()
@@ -160,6 +163,16 @@ def apply_groups_file(records: list[Record], root: Path, folder: Path) -> list[R
             f"none, the first is {missing[0]}. Add rows, or remove the file for default groups."
         )
     return [record._replace(group=groups[record.name]) for record in records]
+
+
+def check_both_kinds(records: Sequence[Record], root: str | Path, tree: str) -> None:
+    """Raise `ValueError` unless there are normal and defective records; shows the layout."""
+    for kind in (False, True):
+        if not any(record.is_defective == kind for record in records):
+            raise ValueError(
+                f"Expected normal and defective images in {root}; all {len(records)} are "
+                f"{'normal' if kind else 'defective'}. Expected:{tree}"
+            )
 
 
 def no_category(category: str | None, layout: str) -> None:

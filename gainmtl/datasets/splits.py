@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +106,52 @@ def split_validation(
         steps = (np.arange(count) + rng.random()) * len(names) / count
         chosen.update(names[int(step)] for step in steps)
     return np.array([unit in chosen for unit in units], dtype=np.bool_)
+
+
+def add_validation(
+    parts: NDArray[np.str_],
+    records: Sequence[Record],
+    share: float,
+    seed: int,
+    random_split: bool = False,
+) -> None:
+    """Mark validation records among the "train" ones of `parts` (N,), unless some are marked."""
+    if not (parts == "val").any():
+        rows = np.flatnonzero(parts == "train")
+        chosen = split_validation(
+            [records[row] for row in rows.tolist()], share, seed, random_split
+        )
+        parts[rows[chosen]] = "val"
+
+
+def official_parts(records: Sequence[Record], root: str | Path, fold: int) -> NDArray[np.str_]:
+    """(N,) "train", "val" or "test" of each record, by the set's own split, `Record.split`.
+
+    Raises:
+        ValueError: no such split or no test images, a fold other than 0, or a group in both.
+    """
+    if records[0].split is None:
+        raise ValueError(f"{root} has no official split; use split='folds'.")
+    if fold:
+        raise ValueError(
+            f"There is one test set, fold 0; found fold={fold}. Use fold=0, or split='folds' to "
+            "pool all images and make folds by group."
+        )
+    parts = np.array([record.split for record in records])
+    absent = {"train", "test"} - set(parts.tolist())
+    if absent:
+        raise ValueError(
+            f"Expected images for train and test in {root}; found none for "
+            f"{' and '.join(sorted(absent))}. Add them, or use split='folds'."
+        )
+    tested = {record.group for record in records if record.split == "test"}
+    both = sorted(tested & {record.group for record in records if record.split != "test"})
+    if both:
+        raise ValueError(
+            f"{len(both)} groups are on both sides of the official split, the first is "
+            f"{both[0]!r}. Use split='folds', or correct groups.csv."
+        )
+    return parts
 
 
 def _strata(

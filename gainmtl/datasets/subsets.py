@@ -1,16 +1,18 @@
-"""Parts of a data set: normal images only, or some exposures only."""
+"""Parts of a data set: normal images only, some exposures only, a budget of labels."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections import defaultdict
 from collections.abc import Collection
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from gainmtl.datasets.checks import whole
 from gainmtl.datasets.data import Data, Described, counts_of
 from gainmtl.types import Sample
 
@@ -20,7 +22,10 @@ photograph of the tile. Result rows pooled over seeds append the seed to the nam
 
 
 class SelectedDataset(Dataset[Sample]):
-    """The samples of `dataset` at `indices` (N,), in their order; see `Described`."""
+    """The samples of `dataset` at `indices` (N,), in their order; see `Described`.
+
+    It has the `designs` and `boxes` of a `TileDataset`.
+    """
 
     def __init__(self, dataset: Dataset[Sample], indices: NDArray[np.int64]) -> None:
         described = cast(Described, dataset)
@@ -32,6 +37,9 @@ class SelectedDataset(Dataset[Sample]):
         empty = getattr(dataset, "empty_masks", np.zeros_like(described.labels))
         self.empty_masks = empty[indices]
         self.resize = getattr(dataset, "resize", "squash")
+        for name in ("designs", "boxes"):
+            if hasattr(dataset, name):
+                setattr(self, name, tuple(getattr(dataset, name)[i] for i in indices))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -99,12 +107,99 @@ def limit_exposures(data: Data, exposures: Collection[int]) -> Data:
     return _replace_parts(data, parts, f"exposures {' '.join(map(str, sorted(exposures)))}")
 
 
+def limit_labels(
+    data: Data, defective: int | None = None, normal: int | None = None, draw: int = 0
+) -> Data:
+    """`data` with a budget of labelled images for training and validation together.
+
+    The n images of a kind are divided like those of `data`, with at least one for a validation part
+    that has any, because the threshold and the choice of the epoch need labels too. Each part keeps
+    the first images of an order that `draw` seeds, so with equal `draw` the images of a smaller
+    budget are a subset of those of a larger one. Types of defects, and designs, keep about their
+    shares (`_spread`). The test part is unchanged.
+
+    Args:
+        defective: number of defective images, at least 2; None: all.
+        normal: number of normal images, at least 2; None: all.
+
+    Raises:
+        ValueError: a budget below 2 or above the number of images; a negative draw.
+    """
+    whole("draw", draw, 0, 2**31)
+    if defective is None and normal is None:
+        return data
+    kept: dict[str, list[int]] = {"train": [], "val": []}
+    for name, is_defective, count in (("defective", True, defective), ("normal", False, normal)):
+        orders = {part: _spread(getattr(data, part), is_defective, draw) for part in kept}
+        total = sum(map(len, orders.values()))
+        if count is not None:
+            count = whole(name, count, 2, total)
+            validation = _share(count, len(orders["val"]), total)
+            orders["val"] = orders["val"][:validation]
+            orders["train"] = orders["train"][: count - validation]
+        for part, order in orders.items():
+            kept[part] += order
+    parts = {
+        part: SelectedDataset(getattr(data, part), np.array(sorted(rows), dtype=np.int64))
+        for part, rows in kept.items()
+    }
+    return _replace_parts(data, parts, f"labels {defective} {normal} {draw}")
+
+
+def limit_test(data: Data, images: int | None, draw: int = 0) -> Data:
+    """`data` with `images` test images, defective and normal ones by their shares; None: all.
+
+    They are the first ones of orders that `draw` seeds, so a smaller test part is a subset of a
+    larger one. Types of defects, and designs, keep about their shares (`_spread`).
+
+    Raises:
+        ValueError: less than 2 images, or more than the test part has; a negative draw.
+    """
+    whole("draw", draw, 0, 2**31)
+    if images is None:
+        return data
+    normal, defective = (_spread(data.test, label, draw) for label in (False, True))
+    total = len(normal) + len(defective)
+    count = whole("number of test images", images, 2, total)
+    bad = _share(count, len(defective), total)
+    rows = np.array(sorted(defective[:bad] + normal[: count - bad]), dtype=np.int64)
+    return _replace_parts(data, {"test": SelectedDataset(data.test, rows)}, f"test {count} {draw}")
+
+
+def _share(count: int, part: int, total: int) -> int:
+    """The share part / total of `count`, rounded; at least 1 if `part` is."""
+    return max(min(part, 1), int(count * part / total + 0.5))
+
+
+def _spread(dataset: Dataset[Sample], is_defective: bool, draw: int) -> list[int]:
+    """Indices of the images of one label, in a random order without clusters.
+
+    Image r (from 0, in random order) of the n of one type and design is at (r + u) / n, with one
+    random u per type and design: every first part of the order has all of them by their shares.
+    """
+    part: Any = dataset
+    designs = getattr(part, "designs", part.defect_types)
+    strata: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, (label, *stratum) in enumerate(
+        zip(part.labels, part.defect_types, designs, strict=True)
+    ):
+        if label == is_defective:
+            strata[tuple(stratum)].append(index)
+    rng = np.random.default_rng(draw)
+    places = {
+        rows[i]: (rank + u) / len(rows)
+        for _, rows in sorted(strata.items())
+        for u in [rng.random()]
+        for rank, i in enumerate(rng.permutation(len(rows)))
+    }
+    return sorted(places, key=lambda index: places[index])
+
+
 def _replace_parts(data: Data, parts: dict[str, SelectedDataset], rule: str) -> Data:
-    """`data` with other training and validation parts; `rule` enters the fingerprint."""
+    """`data` with other parts; `rule` enters the fingerprint."""
     return dataclasses.replace(
         data,
-        train=parts["train"],
-        val=parts["val"],
+        **parts,  # type: ignore[arg-type]
         fingerprint=f"{data.fingerprint}, {rule}",
         counts={**data.counts, **{name: counts_of(part) for name, part in parts.items()}},
     )

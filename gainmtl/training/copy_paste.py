@@ -38,7 +38,8 @@ def copy_paste(batch: Batch, share: float, generator: torch.Generator) -> Batch:
 
     Both use `inpaint`, with a donor as bright as its host, so that neither kind has visible seams
     or a brightness of its own. All other samples stay bit for bit as they are; so does a batch
-    without eligible samples of one kind.
+    without eligible samples of one kind. Twins are unchanged: a host's twin shows its place
+    without a defect before and after.
 
     Args:
         batch: images in [0, 1].

@@ -20,7 +20,7 @@ from gainmtl.fostering import layer_map
 from gainmtl.heads import LinearHead, LocalizationHead
 from gainmtl.interface import DefectModel
 from gainmtl.model import GAINMTL
-from gainmtl.precision import to_float32
+from gainmtl.precision import batch_to_float32, to_float32
 from gainmtl.strategies import foster
 from gainmtl.types import collate
 
@@ -166,6 +166,16 @@ def test_a_batch_in_half_precision(name: str, data: Data) -> None:
             terms = model.training_step(halved, progress)
         assert {value.dtype for value in terms.values()} == {torch.float32}
         assert all(torch.isfinite(value) for value in terms.values())
+
+
+def test_every_image_of_a_batch_becomes_float32(data: Data) -> None:
+    batch = collate([data.train[i]._replace(twin=data.train[i].image) for i in range(2)])
+    assert batch.twin is not None
+    image, mask, twin = (x.bfloat16() for x in (batch.image, batch.mask, batch.twin))
+    restored = batch_to_float32(batch._replace(image=image, mask=mask, twin=twin))
+    for name in ("image", "mask", "twin"):
+        assert getattr(restored, name).dtype == torch.float32
+        assert torch.allclose(getattr(restored, name), getattr(batch, name), atol=0.01)
 
 
 def test_outputs_of_baselines_are_float32(data: Data) -> None:

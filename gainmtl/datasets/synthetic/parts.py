@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gainmtl.datasets.annotation import coarsen
+from gainmtl.datasets.checks import check_settings
 from gainmtl.datasets.synthetic.plan import SPLITS, Plan, make_plan
 from gainmtl.datasets.synthetic.rendering import Rendering, Scene, render
 from gainmtl.datasets.synthetic.settings import SyntheticSettings
@@ -145,7 +146,7 @@ def make(**settings: Any) -> tuple[SyntheticDataset, SyntheticDataset, Synthetic
     Raises:
         ValueError: an unknown setting or an impossible value.
     """
-    SyntheticSettings.check_names(settings)
+    check_settings(SyntheticSettings, settings, "synthetic data")
     checked = SyntheticSettings(**settings)
     return (
         SyntheticDataset(checked, "train"),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-
-import numpy as np
+from dataclasses import dataclass
 
 from gainmtl.datasets.annotation import MASK_QUALITIES
+from gainmtl.datasets.checks import chosen, listed, number, whole
 from gainmtl.datasets.synthetic.defects import DEFECTS
 from gainmtl.datasets.synthetic.textures import TEXTURES
 
@@ -68,17 +65,17 @@ class SyntheticSettings:
             ("test", 1, 10**7),
             ("views", 1, 1000),
         ):
-            self._set(name, _whole(name, getattr(self, name), least, most))
+            self._set(name, whole(name, getattr(self, name), least, most))
         for name, known in (("textures", TEXTURES), ("defect_types", DEFECTS)):
-            self._set(name, _names(name, getattr(self, name), known))
+            self._set(name, chosen(name, getattr(self, name), known))
             if not getattr(self, name):
-                raise ValueError(f"{name}: expected at least one of {_list(known)}, got none.")
-        unseen = _names("unseen_defect_types", self.unseen_defect_types, self.defect_types)
+                raise ValueError(f"{name}: expected at least one of {listed(known)}, got none.")
+        unseen = chosen("unseen_defect_types", self.unseen_defect_types, self.defect_types)
         self._set("unseen_defect_types", unseen)
         if len(unseen) == len(self.defect_types):
             raise ValueError(
                 "unseen_defect_types: expected at least one of defect_types to stay for training,"
-                f" got all of them ({_list(unseen)}). Remove one."
+                f" got all of them ({listed(unseen)}). Remove one."
             )
         for name, low, high in (
             ("defect_rate", 0, 1),
@@ -93,59 +90,13 @@ class SyntheticSettings:
         ):
             optional = name in ("train_defect_rate", "shortcut")
             if getattr(self, name) is not None or not optional:
-                self._set(name, _number(name, getattr(self, name), low, high))
+                self._set(name, number(name, getattr(self, name), low, high))
         if self.mask_quality not in MASK_QUALITIES:
             raise ValueError(
-                f"mask_quality: expected one of {_list(MASK_QUALITIES)}, got {self.mask_quality!r}."
+                f"mask_quality: expected one of {listed(MASK_QUALITIES)}, "
+                f"got {self.mask_quality!r}."
             )
 
     def _set(self, name: str, value: object) -> None:
         # Stores NumPy numbers and lists as plain numbers and tuples; the dataclass is frozen.
         object.__setattr__(self, name, value)
-
-    @staticmethod
-    def check_names(names: Iterable[str]) -> None:
-        """Raise ValueError for a setting that does not exist; suggests the nearest name."""
-        known = [field.name for field in fields(SyntheticSettings)]
-        for name in names:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f" Did you mean {near[0]}?" if near else f" Known: {_list(known)}."
-                raise ValueError(f"synthetic data has no setting {name!r}.{hint}")
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | np.integer)
-        or not low <= value <= high
-    ):
-        raise ValueError(f"{name}: expected a whole number from {low} to {high}, got {value!r}.")
-    return int(value)
-
-
-def _number(name: str, value: object, low: float, high: float) -> float:
-    # NaN also fails the comparison.
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | np.number)
-        or not low <= value <= high
-    ):
-        raise ValueError(f"{name}: expected a number from {low} to {high}, got {value!r}.")
-    return float(value)
-
-
-def _names(name: str, value: object, known: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ValueError(f"{name}: expected a list of names, got {value!r}.")
-    chosen = tuple(value)
-    for item in chosen:
-        if item not in known:
-            raise ValueError(f"{name}: expected names among {_list(known)}, got {item!r}.")
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"{name}: expected each name once, got {_list(chosen)}.")
-    return chosen

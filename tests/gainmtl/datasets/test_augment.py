@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as nn_functional
 from torch.utils.data import DataLoader, Dataset
 
 from gainmtl.datasets.augment import PRESETS, Augment, AugmentedDataset, Strength
@@ -105,6 +106,28 @@ def test_exposure_covers_its_range() -> None:
     assert 0.5 <= min(gains) < 0.53
     assert 1.5 < max(gains) <= 1.6
     assert 0.8 < np.median(gains) < 1.0  # log-uniform: the median is sqrt(.8) = .894
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_a_twin_gets_the_same_change(preset: str) -> None:
+    twin = torch.rand(3, SIZE, SIZE, generator=_generator(1))
+    inside = _sample(0).mask.bool().expand(3, -1, -1)
+    sample = _sample(0)._replace(image=torch.where(inside, 1 - twin, twin), twin=twin)
+    for seed in range(10):
+        out = Augment(preset)(sample, _generator(seed))
+        alone = Augment(preset)(sample._replace(twin=None), _generator(seed))
+        assert out.twin is not None
+        assert alone.twin is None
+        assert torch.equal(out.image, alone.image)
+        assert torch.equal(out.mask, alone.mask)
+        # Interpolation reaches one pixel beyond the mask.
+        near = nn_functional.max_pool2d(out.mask, 3, stride=1, padding=1).bool()
+        difference = (out.image - out.twin).abs()
+        assert difference[~near.expand(3, -1, -1)].max() < 1e-6
+        assert difference[out.mask.bool().expand(3, -1, -1)].mean() > 0.05
+    same = Augment(preset)(sample._replace(twin=sample.image), _generator(0))
+    assert same.twin is not None
+    assert torch.equal(same.twin, same.image)
 
 
 def test_a_tiny_defect_survives() -> None:

@@ -151,7 +151,7 @@ def test_one_class_only(tmp_path: Path, write, kind: str) -> None:
 def test_errors_name_what_was_expected(folder_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"found 'magnetic_tiles'\. Did you mean 'magnetic-tile'"):
         datasets.load("magnetic_tiles", tmp_path)
-    with pytest.raises(ValueError, match=r"mvtec, visa, magnetic-tile, voc2012; found"):
+    with pytest.raises(ValueError, match=r"mvtec, visa, magnetic-tile, voc2012, deep-pcb; found"):
         datasets.load("q")
     with pytest.raises(ValueError, match=r"needs a root\. Expected:\s+images/"):
         datasets.load("folder")
@@ -168,7 +168,8 @@ def test_errors_name_what_was_expected(folder_set: Path, tmp_path: Path) -> None
         ({"fold": -1}, "fold to be a whole number >= 0; found -1"),
         ({"seed": 1.5}, r"seed to be a whole number >= 0; found 1\.5"),
         ({"image_size": 0}, "image_size to be a whole number >= 16; found 0"),
-        ({"split": "random"}, "auto, official, folds, leaking; found 'random'"),
+        ({"split": "random"}, "auto, official, folds, designs, leaking; found 'random'"),
+        ({"split": "designs"}, "'folder' has no designs; only 'deep-pcb' has"),
         ({"cache": "yes"}, "cache to be True, False or 'auto'; found 'yes'"),
         ({"validation": 1.0}, r"validation share in \[0, 1\)"),
         ({"resize": "crop"}, "one of squash, pad; found 'crop'"),

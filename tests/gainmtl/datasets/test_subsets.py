@@ -1,15 +1,18 @@
-"""Subsets: only normal images, or only some exposures, and an unchanged test part."""
+"""Subsets: only normal images, only some exposures, a budget of labels or of test images."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gainmtl import datasets
-from gainmtl.datasets.subsets import exposure_of, limit_exposures
+from gainmtl.datasets.subsets import _spread, exposure_of, limit_exposures, limit_labels, limit_test
 
 
 @pytest.mark.parametrize(
@@ -99,3 +102,76 @@ def test_without_a_normal_image_there_is_nothing_to_learn() -> None:
     data = datasets.load("synthetic", image_size=32, train=8, val=8, test=8, train_defect_rate=1.0)
     with pytest.raises(ValueError, match="expected normal images in the train part"):
         datasets.normal_only(data)
+
+
+def _kept(data: datasets.Data) -> dict[str, set[str]]:
+    return {part: set(getattr(data, part).names) for part in ("train", "val", "test")}
+
+
+def test_a_budget_of_labels_is_nested_and_pays_for_validation(tiles: Path) -> None:
+    data = datasets.load("magnetic-tile", tiles, image_size=16, folds=4)
+    counts = data.counts
+    total = counts["train"]["defective"] + counts["val"]["defective"]
+    smaller: dict[str, set[str]] = {"train": set(), "val": set()}
+    for n in range(2, total + 1):
+        some = limit_labels(data, defective=n)
+        found = {part: some.counts[part]["defective"] for part in ("train", "val")}
+        assert found["train"] + found["val"] == n
+        # The validation part has its share, and at least one.
+        share = counts["val"]["defective"] / total
+        assert abs(found["val"] - max(1, n * share)) <= 0.5
+        assert found["train"] >= 1
+        for part in ("train", "val"):
+            assert some.counts[part]["normal"] == counts[part]["normal"]
+            assert smaller[part] <= _kept(some)[part] <= _kept(data)[part]
+        smaller = _kept(some)
+        assert some.test is data.test
+    assert smaller == _kept(data)
+
+
+def test_draws_of_labels_differ_and_budgets_enter_the_fingerprint(tiles: Path) -> None:
+    data = datasets.load("magnetic-tile", tiles, image_size=16, folds=4)
+    assert limit_labels(data) is data
+    first, again, other = (limit_labels(data, 10, 20, draw) for draw in (0, 0, 1))
+    assert _kept(first) == _kept(again)
+    assert _kept(first) != _kept(other)
+    assert first.counts["train"]["normal"] + first.counts["val"]["normal"] == 20
+    prints = {x.fingerprint for x in (data, first, other, limit_labels(data, 10, 21))}
+    assert len(prints) == 4
+    with pytest.raises(ValueError, match="defective: expected a whole number from 2 to 90, got 91"):
+        limit_labels(data, defective=91)
+    with pytest.raises(ValueError, match="normal: expected a whole number from 2 to 90, got 1"):
+        limit_labels(data, normal=1)
+    with pytest.raises(ValueError, match="draw: expected a whole number from 0"):
+        limit_labels(data, 10, draw=-1)
+
+
+def test_a_smaller_test_part_keeps_the_shares(tiles: Path) -> None:
+    data = datasets.load("magnetic-tile", tiles, image_size=16, folds=4)
+    assert limit_test(data, None) is data
+    smaller: set[str] = set()
+    for n in range(2, len(data.test) + 1):  # type: ignore[arg-type]
+        some = limit_test(data, n)
+        assert some.counts["test"]["images"] == n
+        assert abs(some.counts["test"]["defective"] - n / 2) <= 1
+        assert smaller < _kept(some)["test"]
+        smaller = _kept(some)["test"]
+        assert some.train is data.train
+    with pytest.raises(ValueError, match="number of test images: expected a whole number from 2"):
+        limit_test(data, 1)
+
+
+@pytest.mark.parametrize("draw", range(3))
+def test_every_first_part_of_an_order_has_all_types_and_designs(draw: int) -> None:
+    kinds = [("crack", "a")] * 60 + [("crack", "b")] * 20 + [("hole", "a")] * 15 + [("x", "b")] * 5
+    types, designs = zip(*kinds, ("normal", "a"), strict=True)
+    labels = np.array([kind != "normal" for kind in types])
+    part: Any = SimpleNamespace(labels=labels, defect_types=types, designs=designs)
+    order = _spread(part, True, draw)
+    assert sorted(order) == list(range(100))
+    assert _spread(part, False, draw) == [100]
+    shares = {kind: count / 100 for kind, count in Counter(kinds).items()}
+    for n in range(1, 101):
+        found = Counter(kinds[index] for index in order[:n])
+        assert all(abs(found[kind] - n * share) <= 2 for kind, share in shares.items())
+    assert order != _spread(part, True, draw + 1)

@@ -307,7 +307,7 @@ def test_textures_and_types_can_be_chosen() -> None:
         ({"mask_quality": "good"}, "mask_quality: expected one of exact, dilated, box"),
         ({"shortcut": 2}, "shortcut: .* got 2"),
         ({"shortcut_test": -1}, "shortcut_test: .* got -1"),
-        ({"defect_contrst": 1}, "no setting 'defect_contrst'. Did you mean defect_contrast"),
+        ({"defect_contrst": 1}, "no setting 'defect_contrst'. Did you mean 'defect_contrast'"),
         ({"zzz": 1}, "no setting 'zzz'. Known: image_size"),
     ],
 )

@@ -32,7 +32,8 @@ def flat(levels: list[float], spot: tuple[int, int] = (10, 12), mark: float = 0.
 def collate_more_normal(batch: Batch, more: int) -> Batch:
     """The batch and copies of its first sample, which is normal."""
     ids = [*range(len(batch.image)), *[0] * more]
-    return Batch(*(c[ids] if torch.is_tensor(c) else tuple(c[i] for i in ids) for c in batch))
+    columns = [c[ids] if torch.is_tensor(c) else tuple(c[i] for i in ids) for c in batch[:-1]]
+    return Batch(*columns)
 
 
 def generator(seed: int = 0) -> torch.Generator:
