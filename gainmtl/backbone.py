@@ -14,7 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gainmtl.packaged_weights import PACKAGES, find_package, load_packaged
+
 IMAGENET = "imagenet"
+PACKAGE = "package"
 
 
 class Features(NamedTuple):
@@ -31,14 +34,17 @@ class Backbone(nn.Module):
 
     Args:
         name: a timm model name (`timm.list_models()`).
-        weights: `None` (random), `"imagenet"` (timm's own, from the hub), or the path of a
+        weights: `None` (random), `"imagenet"` (timm's own, from the hub), `"package"` (ImageNet
+            weights from an installed package, see `gainmtl.packaged_weights`), or the path of a
             `.safetensors` file; a `.json` of the same stem may hold `create_kwargs`, `mean`
             and `std`.
         create_kwargs: extra arguments of `timm.create_model`; they replace those of the `.json`.
 
     Raises:
-        ValueError: an unknown model, a model without feature maps, or weights of another model.
+        ValueError: an unknown model, a model without feature maps or without a package, weights
+            of another model, or a package's file that is not the known one.
         FileNotFoundError: the weights file does not exist.
+        ModuleNotFoundError: the package of the weights is not installed.
         ConnectionError: the hub can't be reached.
     """
 
@@ -51,15 +57,16 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         _check_name(name)
-        path = None if weights in (None, IMAGENET) else Path(str(weights))
-        card = _read_card(path)
-        self.initial_weights = weights if path is None else _digest(path)
-        """`None` (random), `"imagenet"`, or the digest of the file; kept through training."""
+        source = _read_weights(name, weights)
+        card = source.card
+        self.initial_weights = source.identity
+        """`None` (random), `"imagenet"`, or the digest of the `.safetensors` file, which for
+        `"package"` is the converted one; kept through training."""
         self.create_kwargs: dict[str, Any] = create_kwargs or card.get("create_kwargs", {})
         # Any: the attributes of timm's models are not declared in the type `nn.Module`.
         self.timm: Any = _create(name, weights == IMAGENET, self.create_kwargs)
-        if path is not None:
-            _load_weights(self.timm, path, name)
+        if source.tensors is not None:
+            _load_weights(self.timm, source.tensors, name, source.label)
         if not hasattr(self.timm, "forward_intermediates"):
             raise ValueError(_no_maps(name))
         config: dict[str, Any] = self.timm.pretrained_cfg or {}
@@ -198,24 +205,48 @@ def _create(name: str, pretrained: bool, create_kwargs: dict[str, Any]) -> Any:
             raise ValueError(f"backbone {name!r} can't be built: {error}") from error
         raise ConnectionError(
             f"weights='imagenet': timm could not fetch the weights of {name} from the hub "
-            f"({type(error).__name__}). Use weights=<path of a .safetensors file>, or weights=None "
-            "to start from random weights."
+            f"({type(error).__name__}). Use weights=<path of a .safetensors file>, weights=None to "
+            "start from random weights, or a backbone whose weights a package ships: "
+            f"weights='package' with {', '.join(PACKAGES)}."
         ) from error
 
 
-def _read_card(path: Path | None) -> dict[str, Any]:
-    """The content of the `.json` beside a weights file, `{}` without one."""
-    if path is None:
-        return {}
+class _Weights(NamedTuple):
+    """What the argument `weights` refers to."""
+
+    label: str
+    """The name in messages."""
+    identity: str | None
+    """See `Backbone.initial_weights`."""
+    tensors: dict[str, Tensor] | None
+    """By timm's names; `None` if timm draws or fetches them."""
+    card: dict[str, Any]
+    """The content of the `.json` beside a file."""
+
+
+def _read_weights(name: str, weights: str | None) -> _Weights:
+    if weights is None or weights == IMAGENET:
+        return _Weights("timm", weights, None, {})
+    if weights == PACKAGE:
+        package = find_package(name)
+        return _Weights(package.package, f"sha256:{package.converted}", load_packaged(name), {})
+    path = Path(weights)
     if path.suffix != ".safetensors":
         raise ValueError(
-            "weights: expected None, 'imagenet' or the path of a .safetensors file, "
+            "weights: expected None, 'imagenet', 'package' or the path of a .safetensors file, "
             f"got {path.name!r}"
         )
     if not path.is_file():
         raise FileNotFoundError(f"weights: there is no file {path}; give the path of one")
-    card = path.with_suffix(".json")
-    return json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"weights: {path.name} is not a readable safetensors file: {error}"
+        ) from error
+    beside = path.with_suffix(".json")
+    card = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    return _Weights(path.name, _digest(path), tensors, card)
 
 
 def _digest(path: Path) -> str:
@@ -223,14 +254,8 @@ def _digest(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
 
 
-def _load_weights(model: Any, path: Path, name: str) -> None:
+def _load_weights(model: Any, state: dict[str, Tensor], name: str, label: str) -> None:
     """Load a timm state dict, ignoring the classifier, which is not built here."""
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"weights: {path.name} is not a readable safetensors file: {error}"
-        ) from error
     heads = {"classifier", "fc", "head"} | {str(model.pretrained_cfg.get("classifier", "fc"))}
     expected = model.state_dict()
     missing = [key for key in expected if key not in state]
@@ -239,7 +264,7 @@ def _load_weights(model: Any, path: Path, name: str) -> None:
     if missing or wrong or extra:
         first = (missing + wrong + extra)[0]
         raise ValueError(
-            f"weights: {path.name} does not fit backbone {name!r}: {len(missing)} tensors missing, "
+            f"weights: {label} does not fit backbone {name!r}: {len(missing)} tensors missing, "
             f"{len(wrong)} of another shape, {len(extra)} unknown (first: {first}). Give the "
             "weights of this backbone, or its create_kwargs in a .json of the same stem."
         )

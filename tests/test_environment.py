@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"pytorch": "torch"}
 """conda-forge name -> PyPI name, where they differ."""
+NOT_LOCKED = {"weights"}
+"""Extras that `make` does not install: weights of more models than the book uses."""
 
 
 def read_lock() -> dict[str, str]:
@@ -25,7 +27,9 @@ def read_lock() -> dict[str, str]:
 
 def read_project() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    extras = project["optional-dependencies"]
+    groups = [extras[name] for name in sorted(set(extras) - NOT_LOCKED)]
+    groups.append(project["dependencies"])
     requirements = [Requirement(text) for group in groups for text in group]
     return [requirement for requirement in requirements if requirement.name != "gainmtl"]
 

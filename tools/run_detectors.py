@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--data-root", required=True)
     parser.add_argument("--category", help="of mvtec and visa")
     parser.add_argument("--backbone", default="mobilenetv2_100")
-    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--weights", default="imagenet", help="or package, or a file")
     parser.add_argument("--output", default="runs/anomaly")
     parser.add_argument("--systems", nargs="+", choices=known, default=[RD.tag, BANK.tag])
     parser.add_argument("--image-size", type=int, default=128)

@@ -142,7 +142,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--data-root", required=True)
-    parser.add_argument("--weights", required=True)
+    parser.add_argument("--weights", required=True, help="imagenet, package, or a file")
     parser.add_argument("--backbone", default="mobilenetv2_100")
     parser.add_argument("--output", default="runs/tuning")
     parser.add_argument("--image-size", type=int, default=128)

@@ -135,7 +135,7 @@ def test_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ConnectionError, match="from the hub") as caught:
         Backbone(SMALL, "imagenet")
-    for way_out in ("weights=<path of a .safetensors file>", "weights=None"):
+    for way_out in ("weights=<path of a .safetensors file>", "weights=None", "weights='package'"):
         assert way_out in str(caught.value)
     Backbone(SMALL)
 

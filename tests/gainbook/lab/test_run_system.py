@@ -72,7 +72,8 @@ def test_the_books_weights_are_found_from_anywhere(
     assert Path(found).is_file()
     assert Path(found).stat().st_size < 1_000_000
     assert run_system.find_weights(None) is None
-    assert run_system.find_weights("imagenet") == "imagenet"
+    for name in ("imagenet", "package"):
+        assert run_system.find_weights(name) == name
     assert run_system.find_weights("no/such.safetensors") == "no/such.safetensors"
 
 
