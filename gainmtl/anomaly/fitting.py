@@ -57,6 +57,7 @@ class DistillationRecipe(Recipe):
         super().__post_init__()
         rules = {
             "average_decay": self.average_decay == 0,
+            "keep": self.keep == "last",
             "optimizer": self.optimizer in ("adam", "adamw"),
             "schedule": self.schedule in ("cosine", "constant"),
             "betas": len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
@@ -129,6 +130,9 @@ class DistillationRun(TrainingRun):
         if train is None:
             return None, None
         return train, cache_features(levels_of, self.data.val, size, limit - train.gib)
+
+    def _watched(self) -> nn.Module:
+        return cast(ReverseDistillation, self.model).student
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         kind = torch.optim.Adam if self.settings.optimizer == "adam" else torch.optim.AdamW

@@ -13,7 +13,7 @@ from gainmtl.datasets import Data
 from gainmtl.interface import DefectModel
 from gainmtl.precision import check_precision
 from gainmtl.training.recipe import Recipe
-from gainmtl.training.run import TrainingRun
+from gainmtl.training.run import DeadNetworkError, TrainingRun
 
 
 def fit(
@@ -38,6 +38,9 @@ def fit(
     CPU the result is bit for bit that of an uninterrupted run. With "16-mixed" the loss scale
     starts again from its initial value, so a few steps may be skipped until it fits.
 
+    A network whose deep channels die (see `gainmtl.training.watch`) is reported within the first
+    steps, and the run starts again with a quarter of the learning rates.
+
     Args:
         output_dir: folder of the run; `None` writes nothing.
         accelerator, devices, precision, num_nodes: as in `lightning_fabric.Fabric`.
@@ -51,12 +54,14 @@ def fit(
     Returns:
         One row per epoch: `epoch`, `seconds`, `learning_rate`, the mean of each active loss term as
         `<term>`, its weight as `weight_<term>` (the mean over the epoch's steps), the validation
-        `auroc`, and the columns of `model.epoch_metrics`. With a probe `cosine.<a>.<b>` and
+        `auroc`, `dead_channels` (their share in the deeper half of the backbone, at the last look),
+        `restarts`, and the columns of `model.epoch_metrics`. With a probe `cosine.<a>.<b>` and
         `pull.<a>`, where defined.
 
     Raises:
         ValueError: an impossible recipe, a training set of one class, a validation set without
             normal images, or an `output_dir` with a run of other settings.
+        DeadNetworkError: the network died at every learning rate that was tried.
         FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
     """
     from lightning_fabric import Fabric  # on demand: it takes a second
@@ -86,8 +91,12 @@ def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
     epochs = run.settings.epochs
     bar = tqdm(total=epochs, initial=run.epoch, desc=name, disable=not progress)
     while run.epoch < epochs:
-        bar.set_postfix(run.train_epoch())
-        bar.update()
+        try:
+            bar.set_postfix(run.train_epoch())
+        except DeadNetworkError as died:
+            run.start_again(died)
+        bar.n = run.epoch
+        bar.refresh()
     bar.close()
     run.finish()
     return pd.DataFrame(run.history)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,19 @@ from gainmtl.training.optimization import (
     rate_factor,
     update_average,
 )
-from gainmtl.training.recipe import Recipe
+from gainmtl.training.recipe import ENOUGH, Recipe
+from gainmtl.training.watch import FLAT, Watch
 from gainmtl.types import Batch, collate
 
 MODEL = "model.safetensors"
 _SHOWN = ("attended_classification", "classification", "localization")
 """The progress bar shows the first of these terms that is active."""
+GENTLER = 0.25
+"""Factor on all learning rates when a run starts again because its network died."""
+
+
+class DeadNetworkError(RuntimeError):
+    """Most of the backbone's deep channels have one value for every image."""
 
 
 class TrainingRun:
@@ -64,6 +72,9 @@ class TrainingRun:
         self.wrapped, self.optimizer = fabric.setup(model, self._new_optimizer())
         self.wrapped.mark_forward_method("training_step")
         self.average = self._new_average()
+        self.best = self._new_best()
+        self.restarts = 0
+        self._initial = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.train_set = AugmentedDataset(data.train, Augment(settings.augmentation), settings.seed)
         self.sampler = EpochSampler(len(self.train_set), settings.seed)
         loader: DataLoader[Any] = DataLoader(
@@ -76,12 +87,21 @@ class TrainingRun:
         )
         self.loader = fabric.setup_dataloaders(loader)
         self.steps = len(self.loader)
+        # After the copies of the model, which need no watch.
+        self.watch = Watch(self._watched(), self.steps)
 
     def _prepare(self) -> None:
         """Freeze layers and statistics before the first step."""
+        self.model.backbone.freeze(self.settings.freeze_stride, self._keeps_statistics)
+
+    @property
+    def _keeps_statistics(self) -> bool:
         keep = self.settings.freeze_statistics
-        keep = self.model.backbone.is_pretrained if keep is None else keep
-        self.model.backbone.freeze(self.settings.freeze_stride, keep)
+        return bool(self.model.backbone.is_pretrained if keep is None else keep)
+
+    def _watched(self) -> nn.Module:
+        """The part of the model in which dead channels are counted."""
+        return self.model.backbone
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self._groups(), lr=self.settings.learning_rate)
@@ -90,6 +110,22 @@ class TrainingRun:
         """The model with averaged weights, the result of the run."""
         return copy.deepcopy(self.model).eval()
 
+    def _new_best(self) -> nn.Module | None:
+        """The model with the weights of the best epoch; `None` if the last epoch is kept."""
+        if self.settings.keep == "last":
+            return None
+        val: Any = self.data.val
+        groups = zip(val.groups, val.labels, strict=True)
+        found = len({group for group, is_defective in groups if is_defective})
+        if found >= ENOUGH:
+            return copy.deepcopy(self.average)
+        warnings.warn(
+            f"fit: keep='best' needs {ENOUGH} defective groups in the validation part, which has "
+            f"{found}: the last epoch is kept.",
+            stacklevel=4,
+        )
+        return None
+
     def _weights(self, progress: float) -> dict[str, float]:
         """The weight of every loss term at `progress`."""
         return self.model.strategy.weights_at(progress).asdict()
@@ -97,8 +133,11 @@ class TrainingRun:
     def _groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups of parameters."""
         s = self.settings
+        share = s.backbone_rate
+        if share is None:
+            share = 0.05 if self._keeps_statistics else 0.2
         named = self.model.named_parameters()
-        return parameter_groups(named, s.learning_rate, s.weight_decay, s.backbone_rate)
+        return parameter_groups(named, s.learning_rate, s.weight_decay, share)
 
     def _schedule(self, step: int) -> float:
         """The learning-rate factor at a step."""
@@ -124,7 +163,10 @@ class TrainingRun:
         applied: dict[str, float] = {}
         for index, batch in enumerate(self.loader):
             step = self.epoch * self.steps + index
+            self.watch.before_step(index)
             terms = self._step(batch, step)
+            if self.watch.after_step(index):
+                self._on_dead_network(index)
             weights = self._weights(self._progress(step))
             for name, value in terms.items():
                 applied[name] = applied.get(name, 0.0) + weights[name]
@@ -137,10 +179,44 @@ class TrainingRun:
         row |= self._epoch_metrics(sums) | self._conflict()
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = time.perf_counter() - start
+        if self.best is not None and row["auroc"] > max(
+            (past["auroc"] for past in self.history), default=-math.inf
+        ):
+            self.best.load_state_dict(self.average.state_dict())
         self.history.append(row)
         self.epoch += 1
         self._checkpoint()
         return self._shown(row)
+
+    def _on_dead_network(self, index: int) -> None:
+        raise DeadNetworkError(
+            f"{self.watch.dead:.0%} of the network's deeper channels have one value for every "
+            f"image at step {index + 1} of epoch {self.epoch + 1}: they are dead, the learning "
+            "rate is too high"
+        )
+
+    def start_again(self, cause: DeadNetworkError) -> None:
+        """Go back to the first weights, with a quarter of the learning rates.
+
+        Raises:
+            DeadNetworkError: the run has started again `restarts` times already.
+        """
+        rate = self.settings.learning_rate * GENTLER**self.restarts
+        if self.restarts == self.settings.restarts:
+            raise DeadNetworkError(
+                f"fit: {cause}. It was trained {self.restarts + 1} times, the last time with "
+                f"learning_rate={rate:g}. Lower learning_rate or backbone_rate."
+            ) from cause
+        warnings.warn(
+            f"fit: {cause}. Training starts again with learning_rate={rate * GENTLER:g}.",
+            stacklevel=2,
+        )
+        self.restarts += 1
+        self.epoch, self.history = 0, []
+        self.model.load_state_dict(self._initial)
+        self.average = self._new_average()
+        self.best = None if self.best is None else copy.deepcopy(self.average)
+        self.optimizer.state.clear()
 
     def _begin_epoch(self) -> None:
         """A hook for work before an epoch's first step; it counts in the epoch's time."""
@@ -148,11 +224,17 @@ class TrainingRun:
     def _validate(self) -> dict[str, float]:
         """The measures of an epoch on validation data."""
         scores, labels = defect_scores(self.average, self.data.val, self.settings.batch_size)
+        if len(set(labels.tolist())) == 2 and scores.max() - scores.min() < FLAT:
+            raise DeadNetworkError(
+                f"all {len(scores)} validation images have the same defect probability after epoch "
+                f"{self.epoch + 1}: the network is dead, the learning rate is too high"
+            )
         return {"auroc": metrics.auroc(scores, labels)}
 
     def _epoch_metrics(self, terms: Collection[str]) -> dict[str, float]:
         """Further columns of the model after an epoch with these terms."""
-        return self.model.epoch_metrics(terms)
+        own = {"dead_channels": self.watch.dead, "restarts": self.restarts}
+        return {**own, **self.model.epoch_metrics(terms)}
 
     def _conflict(self) -> dict[str, float]:
         """Cosines between the gradients of the next step's terms; empty without a probe.
@@ -186,7 +268,7 @@ class TrainingRun:
         if not torch.isfinite(loss):
             self._stop_on_nonfinite(terms, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["rate"] * self._schedule(step)
+            group["lr"] = group["rate"] * self._schedule(step) * GENTLER**self.restarts
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         self.fabric.clip_gradients(
@@ -238,12 +320,16 @@ class TrainingRun:
 
     def _kept(self) -> dict[str, nn.Module]:
         """The modules in the checkpoint."""
-        return {"model": self.model, "average": self.average}
+        best = {} if self.best is None else {"best": self.best}
+        return {"model": self.model, "average": self.average, **best}
 
     def _checkpoint(self) -> None:
         if self.output_dir is None or not self.fabric.is_global_zero:
             return
-        meta = {"identity": self._identity(), "epoch": self.epoch, "history": self.history}
+        meta = {
+            "identity": self._identity(), "epoch": self.epoch, "history": self.history,
+            "restarts": self.restarts,
+        }  # fmt: skip
         write_checkpoint(self.output_dir / CHECKPOINT, self._kept(), self.optimizer, meta)
 
     def resume(self) -> None:
@@ -264,23 +350,25 @@ class TrainingRun:
             )
         stored.restore(self._kept(), self.optimizer)
         self.epoch, self.history = stored.meta["epoch"], stored.meta["history"]
+        self.restarts = stored.meta["restarts"]
         model = self.output_dir / MODEL
         # The .json is written last, so its presence means that the model file is complete.
         if self.epoch == self.settings.epochs and model.with_suffix(".json").is_file():
             self._written = model
 
     def finish(self) -> None:
-        """Set the averaged weights and the threshold, and write the model.
+        """Set the averaged weights of the last or best epoch, and the threshold; write the model.
 
         A run that was finished before reads its model file instead.
         """
+        self.watch.close()
         if self._written is not None:
             stored = load(self._written)
             self.model.load_state_dict(stored.state_dict())
             self.model.threshold = stored.threshold
             self.model.eval()
             return
-        self.model.load_state_dict(self.average.state_dict())
+        self.model.load_state_dict((self.average if self.best is None else self.best).state_dict())
         self.model.eval()
         batch_size = self.settings.batch_size
         self.model.fit_on_validation(batches(self.data.val, batch_size))

@@ -10,13 +10,6 @@ from gainmtl.baselines.readout import DETECTION, SEGMENTATION
 from gainmtl.losses import LossWeights
 from gainmtl.strategies import STAGED, STRATEGIES, Strategy, with_copy_paste, with_stages
 
-_SLOW: tuple[tuple[str, Any], ...] = (
-    ("augmentation", "standard"),
-    ("weight_decay", 1e-2),
-    ("batch_size", 16),
-    ("learning_rate", 1.5e-3),
-)
-"""The trial `standard-slow`: at higher rates the backbone's own grid ends with dead features."""
 _FAST: tuple[tuple[str, Any], ...] = (
     ("augmentation", "standard"),
     ("weight_decay", 1e-2),
@@ -24,7 +17,26 @@ _FAST: tuple[tuple[str, Any], ...] = (
     ("backbone_rate", 0.1),
 )
 """The trial `standard-fast`, the best of S1's own."""
-S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32", None, _SLOW)
+TEXTBOOK = System(
+    "textbook",
+    Strategy("textbook", LossWeights(classification=1.0), focal_gamma=0.0),
+    32,
+    "textbook fine-tune",
+    None,
+    (
+        ("learning_rate", 6e-4),
+        ("backbone_rate", 1.0),
+        ("freeze_statistics", False),
+        ("freeze_stride", 0),
+        ("average_decay", 0.0),
+        ("weight_decay", 1e-2),
+        ("batch_size", 16),
+    ),
+    (("dropout", 0.0),),
+)
+"""The baseline of every comparison: the backbone's own classifier, cross-entropy, one AdamW rate
+for all layers, batch statistics as usual, the last weights."""
+S1_COARSE = System("S1-stride32", "S1", 32, "S1, stride 32")
 S1_FINE = System("S1-stride4", "S1", 4, "S1, stride 4")
 S1_OWN = System("S1-stride4-own", "S1", 4, "S1, stride 4, own recipe", "own", _FAST)
 S5 = System("S5-stride4", "S5", 4, "S5, stride 4")

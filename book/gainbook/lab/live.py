@@ -54,7 +54,8 @@ def train_live(
 
     Args:
         seed: of the first weights and the order of images; `None`: the first of the parameters'.
-        recipe: further arguments of `fit`, as `average_decay` (0.95 unless given).
+        recipe: further arguments of `fit`, as `average_decay` (0.95 unless given) and
+            `backbone_rate` (0.2: the small backbone was trained on such parts).
     """
     p = live
     system = system.trained_as or system
@@ -62,7 +63,7 @@ def train_live(
     arguments: dict[str, Any] = {
         "epochs": p.epochs, "accelerator": p.accelerator, "devices": p.devices,
         "precision": p.precision, "seed": seed, "batch_size": p.batch_size,
-        "learning_rate": p.learning_rate, "average_decay": 0.95, **recipe,
+        "learning_rate": p.learning_rate, "average_decay": 0.95, "backbone_rate": 0.2, **recipe,
     }  # fmt: skip
     identity = [
         system._replace(label=""), p.backbone, name_weights(find_weights(p.weights)),

@@ -27,7 +27,6 @@ REFERENCE: dict[str, Any] = {
     "epochs": 10,
     "batch_size": 8,
     "learning_rate": 4e-3,
-    "backbone_rate": 0.2,
     "weight_decay": 0.1,
     "freeze_stride": 4,
     "average_decay": 0.98,

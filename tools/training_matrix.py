@@ -1,0 +1,165 @@
+"""Train every backbone with every strategy on every data set; no run may die or fall behind.
+
+python tools/training_matrix.py --data-root <folder of magnetic-tile and deep-pcb> \
+    --weights <folder with <backbone>.safetensors>
+
+Each run is compared with the textbook fine-tune of the same backbone on the same test images: the
+paired difference of the AUROC, with its 95 % interval over parts. A run is *behind* if the interval
+lies below 0. Backbones without a weights file start from random weights. Finished runs are read, so
+the command can be interrupted; `matrix.json` under `--output` contains the table, which is printed
+at the end. `--jobs 2` trains two runs at a time, one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from gainbook.lab import run_system
+from gainbook.lab.catalogue import TEXTBOOK
+from gainbook.lab.comparison import compare
+from gainbook.lab.protocol import REFERENCE, Pooled, cross_validate
+from gainbook.lab.systems import System
+
+from gainmtl import datasets, metrics
+from gainmtl.files import write_json
+from gainmtl.strategies import STRATEGIES
+
+BACKBONES = (
+    "mobilenetv2_100", "tf_efficientnet_lite0", "tf_efficientnet_lite2", "resnet18",
+    "convnext_atto", "tf_efficientnetv2_b0",
+)  # fmt: skip
+
+
+class Setting(NamedTuple):
+    """A data set with the sizes of its runs."""
+
+    image_size: int
+    batch_size: int
+    epochs: int
+    load: dict[str, Any]
+    """Further arguments of `datasets.load`."""
+
+
+SETTINGS = {
+    "synthetic": Setting(96, 16, 6, {"train": 160, "val": 48, "test": 200}),
+    "magnetic-tile": Setting(128, 8, 4, {}),
+    "deep-pcb": Setting(128, 32, 6, {"defective": 200, "normal": 200, "test_tiles": 800}),
+}
+SYSTEMS = {
+    "textbook": TEXTBOOK,
+    **{
+        name: System(name, name, 32 if STRATEGIES[name].is_plain else 4, name)
+        for name in STRATEGIES
+    },
+}
+
+
+class Cell(NamedTuple):
+    """One run of the matrix."""
+
+    data: str
+    backbone: str
+    system: str
+    seed: int = 0
+
+
+def run(cell: Cell, args: argparse.Namespace) -> Pooled:
+    """Train and score one cell; a finished one is read."""
+    setting, system = SETTINGS[cell.data], SYSTEMS[cell.system]
+    file = Path(args.weights) / f"{cell.backbone}.safetensors"
+    weights = str(file) if file.is_file() else None
+    root = None if cell.data == "synthetic" else Path(args.data_root) / cell.data
+    recipe = {
+        **REFERENCE,
+        "freeze_stride": REFERENCE["freeze_stride"] if weights else 0,  # random layers must learn
+        **dict(system.changes),
+        "epochs": args.epochs or setting.epochs,
+        "batch_size": setting.batch_size,
+    }
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pooled = cross_validate(
+            lambda: run_system.build(system, cell.backbone, weights),
+            lambda fold: datasets.load(
+                cell.data, root, setting.image_size, fold=fold, seed=cell.seed, **setting.load
+            ),
+            Path(args.output).joinpath(*map(str, cell)),
+            folds=args.folds,
+            seed=cell.seed,
+            accelerator="cpu",
+            progress=False,
+            **recipe,
+        )
+    for one in caught:
+        if "starts again" in str(one.message):
+            print(*cell, one.message, flush=True)
+    return pooled
+
+
+def _work(cell: Cell, args: argparse.Namespace) -> Cell:
+    torch.set_num_threads(1)
+    run(cell, args)
+    return cell
+
+
+def table(cells: list[Cell], read: Callable[[Cell], Pooled]) -> pd.DataFrame:
+    """A row per cell: its AUROC, and its paired difference from the textbook fine-tune."""
+    rows = []
+    for cell in cells:
+        pooled = read(cell)
+        images, history = pooled.scores.images, pooled.histories
+        row: dict[str, Any] = {
+            **cell._asdict(),
+            "auroc": metrics.auroc(images["defect_probability"], images["is_defective"]),
+            "dead_channels": history.groupby("fold")["dead_channels"].last().max(),
+            "validation": [round(v, 3) for v in history.groupby("epoch")["auroc"].mean()],
+            "seconds": pooled.seconds,
+        }
+        if cell.system != "textbook":
+            pairs = compare(pooled, read(cell._replace(system="textbook")), cell.data, 1000)
+            found = pairs[pairs["metric"] == "auroc_difference"].iloc[0]
+            row |= {"difference": found["value"], "low": found["ci_low"], "high": found["ci_high"]}
+            row["behind"] = bool(found["ci_high"] < 0)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Run what is missing of the chosen part of the matrix; print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data-root", required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--output", default="runs/matrix")
+    parser.add_argument("--data", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--folds", type=int, default=1, help="folds that are run, of five")
+    parser.add_argument("--epochs", type=int, help="in place of those of the data set")
+    parser.add_argument("--jobs", type=int, default=1)
+    args = parser.parse_args()
+    systems = dict.fromkeys(("textbook", *args.systems))
+    cells = [
+        Cell(*names) for names in itertools.product(args.data, args.backbones, systems, args.seeds)
+    ]
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(_work, cell, args) for cell in cells]):
+            print("finished", *future.result(), flush=True)
+    result = table(cells, lambda cell: run(cell, args))
+    write_json(Path(args.output) / "matrix.json", result.to_dict("records"))
+    print(result.round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
