@@ -49,10 +49,11 @@ class Setting(NamedTuple):
     """Further arguments of `datasets.load`."""
 
 
+# At least 200 steps each: in 60, supervised maps are still behind the textbook fine-tune.
 SETTINGS = {
-    "synthetic": Setting(96, 16, 6, {"train": 160, "val": 48, "test": 200}),
+    "synthetic": Setting(96, 16, 20, {"train": 160, "val": 48, "test": 200}),
     "magnetic-tile": Setting(128, 8, 4, {}),
-    "deep-pcb": Setting(128, 32, 6, {"defective": 200, "normal": 200, "test_tiles": 800}),
+    "deep-pcb": Setting(128, 32, 20, {"defective": 200, "normal": 200, "test_tiles": 800}),
 }
 SYSTEMS = {
     "textbook": TEXTBOOK,

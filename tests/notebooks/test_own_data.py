@@ -98,6 +98,65 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], P
     return run(output, data_root=str(root)), root, output
 
 
+OPEN = {"image_size": None, "epochs": None, "strategy": None}
+
+
+def completed(output: Path, **parameters: Any) -> tuple[Any, str]:
+    """The parameters after the open ones are chosen, and the sentences on them."""
+    variables = run(output, "own_data.complete", **OPEN, **parameters)
+    return variables["P"], variables["chosen"]
+
+
+@pytest.mark.parametrize(
+    ("size", "images", "masks", "expected"),
+    [
+        ((40, 36), (12, 6), True, (96, 40, "S5")),  # the smallest size and the most epochs
+        ((40, 150), (60, 40), False, (160, 19, "S1")),  # 80 of 100 train: 1500 / 80 = 18.75
+        ((500, 300), (300, 100), True, (224, 8, "S5")),  # 320: 4.7, and the fewest are 8
+    ],
+)
+def test_open_parameters_follow_from_the_images(
+    size: tuple[int, int], images: tuple[int, int], masks: bool, expected: Any, tmp_path: Path
+) -> None:
+    root = tmp_path / "parts"
+    for kind, count in zip(("normal", "defective"), images, strict=True):
+        for k in range(count):
+            draw(root / "images" / kind / f"{kind}{k}.png", k, size)
+    if masks:
+        mark(root / "masks" / "defective3.png", size)
+    chosen, text = completed(tmp_path / "out", data_root=str(root))
+    assert (chosen.image_size, chosen.epochs, chosen.strategy) == expected
+    for name, value in zip(OPEN, expected, strict=True):
+        assert f"{name} {value}: " in text
+
+
+def test_given_parameters_stay(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "parts")
+    for given in ({"image_size": 64}, {"epochs": 3}, {"strategy": "S2"}):
+        variables = run(tmp_path / "out", "own_data.complete", **OPEN | given, data_root=str(root))
+        (name, value), chosen = *given.items(), variables["P"]
+        assert getattr(chosen, name) == value
+        assert f"{name} " not in variables["chosen"]
+        assert None not in (chosen.image_size, chosen.epochs, chosen.strategy)
+
+
+def test_the_sets_own_split_counts_its_training_images(tmp_path: Path) -> None:
+    root = tmp_path / "parts"
+    for part, count in (("train", 50), ("test", 100)):
+        for kind in ("normal", "defective"):
+            for k in range(count):
+                draw(root / "images" / part / kind / f"{part}{kind}{k}.png", k)
+    chosen, text = completed(tmp_path / "out", data_root=str(root))
+    assert chosen.epochs == 15
+    assert "100 images" in text
+    assert completed(tmp_path / "out", data_root=str(root), folds=2)[0].epochs == 10  # 150
+
+
+def test_the_open_parameters_of_the_built_in_parts(tmp_path: Path) -> None:
+    chosen, _ = completed(tmp_path / "out", dataset="synthetic")
+    assert (chosen.image_size, chosen.epochs, chosen.strategy) == (96, 10, "S5")
+
+
 def read_csv(output: Path) -> list[dict[str, str]]:
     with (output / "verdicts.csv").open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))

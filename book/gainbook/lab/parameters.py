@@ -93,6 +93,10 @@ class Parameters(SimpleNamespace):
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"parameters are read-only after the check; set {name!r} before it")
 
+    def with_values(self, **values: Any) -> Parameters:
+        """A copy with other values of these parameters."""
+        return Parameters(**{**vars(self), **values})
+
 
 def as_rule(spec: Any) -> Rule:
     """A `Rule` from a short form: a type, `(type, low, high)`, a list of choices, or a `Rule`."""

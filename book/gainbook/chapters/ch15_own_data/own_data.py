@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from gainbook.lab.protocol import cross_validate
 from gainbook.lab.run_system import find_weights
 from gainmtl import metrics
 from gainmtl.datasets import Data, ImageDataset, load
+from gainmtl.datasets.deep_pcb import PcbSettings
+from gainmtl.datasets.images import read_size
 from gainmtl.datasets.layouts import LAYOUTS, read_records
 from gainmtl.evaluation.prediction import predict
 from gainmtl.evaluation.scoring import Scores, defect_scores
@@ -31,9 +34,20 @@ fewer defective groups."""
 SYNTHETIC: dict[str, Any] = {"train": 160, "val": 48, "test": 80}
 """Number of images of the built-in set, the notebook's default."""
 
+SIZES = (96, 224)
+"""Smallest and largest `image_size` that is chosen from the images; more takes long on a CPU."""
+SEEN = 1500
+"""Training images that a run sees, where its epochs are chosen from their number, within `EPOCHS`.
+On 60 board tiles of 160 px, that is 25 epochs."""
+EPOCHS = (8, 40)
+LOOKED_AT = 50
+"""Images whose size is looked at."""
+
 RULES: dict[str, Any] = {
+    "image_size": Rule(int, 32, 4096, optional=True),
+    "epochs": Rule(int, 1, 100_000, optional=True),
     "batch_size": Rule(int, 2, 100_000),
-    "strategy": Rule(str),
+    "strategy": Rule(str, optional=True),
     "checkpoint": Rule(str, optional=True),
     "predict_root": Rule(str, optional=True),
     "category": Rule(str, optional=True),
@@ -55,7 +69,8 @@ def is_labelled(chosen: Parameters) -> bool:
 def check_choices(chosen: Parameters) -> None:
     """Raise one `ValueError` for parameters that are fine each by itself but not together."""
     problems = []
-    get_strategy(chosen.strategy)
+    if chosen.strategy is not None:
+        get_strategy(chosen.strategy)
     if len(chosen.seeds) > 1:
         problems.append(
             f"seeds: this notebook leaves one model, so it takes one seed, found "
@@ -95,6 +110,60 @@ def check_choices(chosen: Parameters) -> None:
             f"the parameters of notebook {chosen.notebook} don't go together:\n  "
             + "\n  ".join(problems)
         )
+
+
+class Facts(NamedTuple):
+    """What the open parameters are chosen from."""
+
+    train: int
+    """Number of training images."""
+    side: int
+    """Median length of the images' longer side, in pixels."""
+    has_masks: bool
+    """Whether a defective image has a mask."""
+
+
+def facts_of(chosen: Parameters) -> Facts:
+    """The facts of the labelled images; no image is decoded.
+
+    Raises:
+        ValueError, FileNotFoundError: as `datasets.load`.
+    """
+    if chosen.dataset in LAYOUTS and chosen.data_root is not None:
+        records = read_records(chosen.dataset, chosen.data_root, chosen.category)
+        own = chosen.split != "folds" and chosen.folds == 1 and records[0].split is not None
+        share = 1 if own else 1 - 1 / parts_of(chosen)
+        train = round(share * sum(not own or r.split == "train" for r in records))
+        looked_at = records[:: math.ceil(len(records) / LOOKED_AT)]
+        sides = [max(read_size(r.image)) for r in looked_at if r.image is not None]
+        masks = any(r.is_defective and (r.mask or r.boxes) for r in records)
+        return Facts(train, int(np.median(sides)), masks)
+    train = load_fold(chosen.with_values(image_size=SIZES[0])).counts["train"]["images"]
+    return Facts(train, PcbSettings.tile if chosen.dataset == "deep-pcb" else SIZES[0], True)
+
+
+def complete(chosen: Parameters) -> tuple[Parameters, str]:
+    """The parameters with the open ones chosen from the images, and a sentence on each of these.
+
+    - `image_size`: the median of the images' longer sides, as a multiple of 32 within `SIZES`.
+    - `epochs`: as many as show `SEEN` training images, within `EPOCHS`.
+    - `strategy`: S5 if a defective image has a mask, else S1.
+    """
+    names = ("image_size", "epochs", "strategy")
+    missing = [name for name in names if getattr(chosen, name) is None]
+    if not missing or not is_labelled(chosen):
+        return chosen, ""
+    facts = facts_of(chosen)
+    size = int(np.clip(32 * round(facts.side / 32), *SIZES))
+    epochs = int(np.clip(math.ceil(SEEN / max(facts.train, 1)), *EPOCHS))
+    masks = "masks are given" if facts.has_masks else "no defective image has a mask"
+    values: dict[str, tuple[Any, str]] = {
+        "image_size": (size, f"the images' sides are about {facts.side} px"),
+        "epochs": (epochs, f"there are {facts.train} images for training and validation"),
+        "strategy": ("S5" if facts.has_masks else "S1", masks),
+    }
+    text = [f"{name} {values[name][0]}: {values[name][1]}." for name in missing]
+    return chosen.with_values(**{n: values[n][0] for n in missing}), "\n".join(text)
 
 
 def parts_of(chosen: Parameters) -> int:

@@ -1,0 +1,38 @@
+"""The training matrix: finished runs are read, and each is compared with the textbook fine-tune."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tools import training_matrix as matrix
+from tools.training_matrix import Cell, Setting
+
+
+def test_a_row_per_run_with_its_difference_from_the_textbook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(32, 8, 1, {"train": 16, "val": 8, "test": 16})
+    monkeypatch.setitem(matrix.SETTINGS, "synthetic", setting)
+    args = argparse.Namespace(
+        weights=str(tmp_path), data_root=str(tmp_path), output=str(tmp_path), epochs=None, folds=1
+    )
+    cells = [Cell("synthetic", "test_efficientnet", name) for name in ("textbook", "S1")]
+    runs = {cell: matrix.run(cell, args) for cell in cells}
+
+    def trained_again(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("gainmtl.model.GAINMTL.training_step", trained_again)
+    rows = matrix.table(cells, lambda cell: matrix.run(cell, args))
+    assert rows["auroc"].between(0, 1).all()
+    assert np.isnan(rows["difference"][0])
+    assert rows["difference"][1] == pytest.approx(rows["auroc"][1] - rows["auroc"][0])
+    assert rows["low"][1] <= rows["difference"][1] <= rows["high"][1]
+    assert rows["behind"][1] == (rows["high"][1] < 0)
+    assert [len(history) for history in rows["validation"]] == [1, 1]
+    assert runs[cells[0]].system == "textbook"
+    assert (tmp_path / "synthetic/test_efficientnet/S1/0/fold0/scores.json").is_file()
