@@ -8,7 +8,7 @@ use only.
 
 from gainmtl.datasets.deep_pcb.dataset import TileDataset as TileDataset
 from gainmtl.datasets.deep_pcb.loading import load as load
-from gainmtl.datasets.deep_pcb.pairs import Defect as Defect
+from gainmtl.datasets.deep_pcb.pairs import BoxedDefect as BoxedDefect
 from gainmtl.datasets.deep_pcb.pairs import Pair as Pair
 from gainmtl.datasets.deep_pcb.pairs import read_pairs as read_pairs
 from gainmtl.datasets.deep_pcb.settings import PcbSettings as PcbSettings

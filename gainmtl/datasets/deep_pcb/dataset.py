@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gainmtl.datasets.deep_pcb.pairs import Defect, Pair
+from gainmtl.datasets.deep_pcb.pairs import BoxedDefect, Pair
 from gainmtl.datasets.deep_pcb.tiles import Tile, changed_pixels
 from gainmtl.datasets.images import boxes_mask, read_mask
 from gainmtl.datasets.transforms import placement, resize_pair
@@ -59,7 +59,7 @@ class TileDataset(Dataset[Sample]):
         self.names = tuple(tile.name for tile in tiles)
         self.defect_types = tuple(tile.defect_type for tile in tiles)
         self.designs = tuple(tile.pair.design for tile in tiles)
-        self.boxes: tuple[tuple[Defect, ...], ...] = tuple(t.inside + t.partly for t in tiles)
+        self.boxes: tuple[tuple[BoxedDefect, ...], ...] = tuple(t.inside + t.partly for t in tiles)
         self._packed: dict[str, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ PCB_TREE = """
   Each line of <pair>.txt is x1 y1 x2 y2 type, with spaces or commas; type is 1 to 6."""
 
 
-class Defect(NamedTuple):
+class BoxedDefect(NamedTuple):
     """A defect and the box around it."""
 
     box: Box
@@ -39,7 +39,7 @@ class Pair(NamedTuple):
     template: Path
     size: tuple[int, int]
     """(H, W) of both pictures."""
-    defects: tuple[Defect, ...]
+    defects: tuple[BoxedDefect, ...]
     """In the order of the box file, in pixels of the picture."""
     split: str | None
     """`"train"` or `"test"` if the authors' lists are there, else `None`."""
@@ -120,7 +120,7 @@ def _pair(
     return Pair(name, design, tested, template, size, read_defects(boxes, size), split)
 
 
-def read_defects(path: Path, size: tuple[int, int]) -> tuple[Defect, ...]:
+def read_defects(path: Path, size: tuple[int, int]) -> tuple[BoxedDefect, ...]:
     """The defects of a box file, for a picture of `size` (H, W).
 
     Raises:
@@ -142,7 +142,7 @@ def read_defects(path: Path, size: tuple[int, int]) -> tuple[Defect, ...]:
         if not 1 <= kind <= len(TYPES):
             known = ", ".join(f"{i} {name}" for i, name in enumerate(TYPES, 1))
             raise ValueError(f"Expected a type among {known} in {where}.")
-        defects.append(Defect((top, left, bottom, right), TYPES[kind - 1]))
+        defects.append(BoxedDefect((top, left, bottom, right), TYPES[kind - 1]))
     return tuple(defects)
 
 

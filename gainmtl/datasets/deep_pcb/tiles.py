@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gainmtl.datasets.deep_pcb.pairs import Defect, Pair
+from gainmtl.datasets.deep_pcb.pairs import BoxedDefect, Pair
 from gainmtl.types import NORMAL
 
 
@@ -20,9 +20,9 @@ class Tile(NamedTuple):
     row: int
     column: int
     side: int
-    inside: tuple[Defect, ...]
+    inside: tuple[BoxedDefect, ...]
     """Defects with more than half of their box in the tile, the largest area in it first."""
-    partly: tuple[Defect, ...]
+    partly: tuple[BoxedDefect, ...]
     """Defects with half of their box in the tile or less."""
 
     @property
@@ -72,7 +72,7 @@ def cut(pair: Pair, side: int) -> list[Tile]:
     return tiles
 
 
-def _clip(defect: Defect, y: int, x: int, side: int) -> tuple[Defect, float]:
+def _clip(defect: BoxedDefect, y: int, x: int, side: int) -> tuple[BoxedDefect, float]:
     """The defect in the pixels of the tile at (y, x), and the share of its box in the tile."""
     top, left, bottom, right = defect.box
     inside = defect._replace(
@@ -81,13 +81,13 @@ def _clip(defect: Defect, y: int, x: int, side: int) -> tuple[Defect, float]:
     return inside, _area(inside) / _area(defect)
 
 
-def _area(defect: Defect) -> int:
+def _area(defect: BoxedDefect) -> int:
     top, left, bottom, right = defect.box
     return max(bottom - top, 0) * max(right - left, 0)
 
 
 def changed_pixels(
-    tested: NDArray[np.bool_], template: NDArray[np.bool_], defects: Sequence[Defect]
+    tested: NDArray[np.bool_], template: NDArray[np.bool_], defects: Sequence[BoxedDefect]
 ) -> NDArray[np.bool_]:
     """(H, W) the pixels that defects change in a picture, from both pictures of a pair (H, W).
 

@@ -186,7 +186,7 @@ def test_opening_beside_brute_force() -> None:
     for _ in range(50):
         tested, template = rng.random((2, 12, 17)) < rng.uniform(0.05, 0.95, (2, 1, 1))
         box = (2, 3, *rng.integers(5, 12, 2).tolist())
-        defects = [deep_pcb.Defect(box, "open")]
+        defects = [deep_pcb.BoxedDefect(box, "open")]
         found = changed_pixels(tested, template, defects)
         assert np.array_equal(found, _changed(tested, template, [box]))
 
