@@ -154,7 +154,7 @@ def test_the_sets_own_split_counts_its_training_images(tmp_path: Path) -> None:
 
 def test_the_open_parameters_of_the_built_in_parts(tmp_path: Path) -> None:
     chosen, _ = completed(tmp_path / "out", dataset="synthetic")
-    assert (chosen.image_size, chosen.epochs, chosen.strategy) == (96, 10, "S5")
+    assert (chosen.image_size, chosen.epochs, chosen.strategy) == (96, 4, "S5")
 
 
 def read_csv(output: Path) -> list[dict[str, str]]:

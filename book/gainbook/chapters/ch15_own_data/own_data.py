@@ -40,6 +40,8 @@ SEEN = 1500
 """Training images that a run sees, where its epochs are chosen from their number, within `EPOCHS`.
 On 60 board tiles of 160 px, that is 25 epochs."""
 EPOCHS = (8, 40)
+BUILT_IN_EPOCHS = 4
+"""Enough for the built-in parts, and the page is made in less than a minute."""
 LOOKED_AT = 50
 """Images whose size is looked at."""
 
@@ -146,7 +148,8 @@ def complete(chosen: Parameters) -> tuple[Parameters, str]:
     """The parameters with the open ones chosen from the images, and a sentence on each of these.
 
     - `image_size`: the median of the images' longer sides, as a multiple of 32 within `SIZES`.
-    - `epochs`: as many as show `SEEN` training images, within `EPOCHS`.
+    - `epochs`: as many as show `SEEN` training images, within `EPOCHS`; `BUILT_IN_EPOCHS` for
+      the built-in parts.
     - `strategy`: S5 if a defective image has a mask, else S1.
     """
     names = ("image_size", "epochs", "strategy")
@@ -156,6 +159,8 @@ def complete(chosen: Parameters) -> tuple[Parameters, str]:
     facts = facts_of(chosen)
     size = int(np.clip(32 * round(facts.side / 32), *SIZES))
     epochs = int(np.clip(math.ceil(SEEN / max(facts.train, 1)), *EPOCHS))
+    if chosen.dataset == "synthetic":
+        epochs = BUILT_IN_EPOCHS
     masks = "masks are given" if facts.has_masks else "no defective image has a mask"
     values: dict[str, tuple[Any, str]] = {
         "image_size": (size, f"the images' sides are about {facts.side} px"),
