@@ -100,19 +100,30 @@ def peak_bytes(step: Step) -> int:
     return memory.peak
 
 
-def used_parameters(model: nn.Module, step: Step) -> int:
-    """How many numbers of `model` stand in the modules that `step` runs.
+class _Touched(TorchDispatchMode):
+    """Within the context, collects the storages of all tensors that operators are given."""
 
-    A branch that only training needs, or a layer that the system never reaches, is not counted.
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = (x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
+        self.storages |= {x.untyped_storage()._cdata for x in given}
+        return func(*args, **(kwargs or {}))
+
+
+def used_parameters(model: nn.Module, step: Step) -> int:
+    """How many numbers of `model`'s parameters an operator of `step` is given.
+
+    A branch that only training needs, or a layer that the system never reaches, is not counted; a
+    weight that is used outside its module, as in Swin's attention, is.
     """
-    used: set[nn.Module] = set()
-    handles = [m.register_forward_pre_hook(lambda m, _: used.add(m)) for m in model.modules()]
-    try:
+    with _Touched() as touched:
         step()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return sum(p.numel() for module in used for p in module.parameters(recurse=False))
+    return sum(
+        p.numel() for p in model.parameters() if p.untyped_storage()._cdata in touched.storages
+    )
 
 
 def operations(step: Step) -> int:
@@ -126,20 +137,26 @@ def operations(step: Step) -> int:
     return int(counter.get_total_flops())
 
 
-def side_by_side(steps: Mapping[str, Step], repeats: int = 5) -> dict[str, list[float]]:
+def side_by_side(
+    steps: Mapping[str, Step], repeats: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of every step, `repeats` times in turns after one unmeasured turn.
 
     In turns, so that a slow moment of the machine hits all of them and ratios within a turn hold.
+
+    Args:
+        clock: in seconds; `time.process_time` leaves out the time that other programs take, and
+            adds up the threads of this one.
     """
     took: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
             _wait()
-            start = time.perf_counter()
+            start = clock()
             step()
             _wait()
             if turn:
-                took[name].append(time.perf_counter() - start)
+                took[name].append(clock() - start)
     return took
 
 

@@ -157,6 +157,8 @@ class Study:
     """Parameters of a fuller run, as they are written, and what it trains besides."""
     written: str = "results.json"
     """What the run leaves in its output folder."""
+    made_by: str = ""
+    """The commands that make the results file, where no run of the notebook with a profile does."""
     headline: Headline = dataclasses.field(default_factory=Headline)
     claims: tuple[Claim, ...] = ()
     about: Callable[[Mapping[str, Any]], str] | None = None
@@ -169,6 +171,8 @@ class Study:
 
     def command_with(self, more: str) -> str:
         """`command` with more parameters as they are written."""
+        if self.made_by:
+            return f"```bash\n{self.made_by}\n```"
         given = "".join(f" -p {key} {value}" for key, value in self.options.items())
         given += f" {more}" if more else ""
         folder = "runs/reference" if self.profile == "standard" else f"runs/{self.profile}"

@@ -1,11 +1,12 @@
-"""A slider over pictures that also works in the published page, which has no kernel."""
+"""A slider, or menus, over pictures; they also work in the published page, without a kernel."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ipywidgets
@@ -73,6 +74,35 @@ def frame_html(frame: Frame, image: Image.Image, png: bytes) -> str:
     )
 
 
+def _pictures(
+    frames: Sequence[Frame], labels: Sequence[str], dpi: int, max_bytes: int
+) -> list[ipywidgets.HTML]:
+    """The frames as widgets, after the checks of their number, words and size."""
+    if not 2 <= len(frames) <= MAX_FRAMES:
+        raise ValueError(
+            f"expected 2 to {MAX_FRAMES} frames, found {len(frames)}; every frame is stored in the "
+            "page, so keep the values whose pictures differ"
+        )
+    empty = [i for i, frame in enumerate(frames) if not all(map(str.strip, frame[1:]))]
+    if empty or not all(map(str.strip, labels)):
+        raise ValueError(
+            "expected a label, and a caption, an alternative text and a value for every frame; "
+            f"empty: {f'frames {empty}' if empty else 'the label'}"
+        )
+    images = [to_image(frame.picture, dpi) for frame in frames]
+    pictures = [to_png(image) for image in images]
+    total = sum(map(len, pictures))
+    if total > max_bytes:
+        raise ValueError(
+            f"expected at most {max_bytes:,} bytes of pictures, found {total:,} in {len(frames)} "
+            "frames; use fewer frames, smaller figures or a lower dpi"
+        )
+    return [
+        ipywidgets.HTML(frame_html(frame, image, png))
+        for frame, image, png in zip(frames, images, pictures, strict=True)
+    ]
+
+
 def frame_slider(
     frames: Sequence[Frame],
     label: str,
@@ -100,34 +130,10 @@ def frame_slider(
         ValueError: too few or too many frames, too many bytes, an empty label, caption,
             alternative text or value, or a picture of a wrong shape or range.
     """
-    if not 2 <= len(frames) <= MAX_FRAMES:
-        raise ValueError(
-            f"expected 2 to {MAX_FRAMES} frames, found {len(frames)}; every frame is stored in the "
-            "page, so keep the values whose pictures differ"
-        )
+    pictures = _pictures(frames, [label], dpi, max_bytes)
     if not 0 <= start < len(frames):
         raise ValueError(f"start: expected 0 to {len(frames) - 1}, found {start}")
-    empty = [i for i, frame in enumerate(frames) if not all(map(str.strip, frame[1:]))]
-    if empty or not label.strip():
-        raise ValueError(
-            "expected a label, and a caption, an alternative text and a value for every frame; "
-            f"empty: {f'frames {empty}' if empty else 'the label'}"
-        )
-    images = [to_image(frame.picture, dpi) for frame in frames]
-    pictures = [to_png(image) for image in images]
-    total = sum(map(len, pictures))
-    if total > max_bytes:
-        raise ValueError(
-            f"expected at most {max_bytes:,} bytes of pictures, found {total:,} in {len(frames)} "
-            "frames; use fewer frames, smaller figures or a lower dpi"
-        )
-    stack = ipywidgets.Stack(
-        [
-            ipywidgets.HTML(frame_html(frame, image, png))
-            for frame, image, png in zip(frames, images, pictures, strict=True)
-        ],
-        selected_index=start,
-    )
+    stack = ipywidgets.Stack(pictures, selected_index=start)
     last = len(frames) - 1
     slider = ipywidgets.SelectionSlider(
         options=[(frame.value, place) for place, frame in enumerate(frames)],
@@ -149,4 +155,59 @@ def frame_slider(
     controls = ipywidgets.HBox([play, slider], layout={"flex_flow": "row wrap"})
     box = ipywidgets.VBox([controls, stack])
     box.add_class("frame-slider")
+    return box
+
+
+def frame_menus(
+    frames: Mapping[tuple[str, ...], Frame],
+    labels: Sequence[str],
+    *,
+    dpi: int = 100,
+    max_bytes: int = MAX_BYTES,
+) -> ipywidgets.VBox:
+    """One menu per quantity over `frames`, linked in the browser as in `frame_slider`.
+
+    A menu is a native list of choices, which the keyboard reaches and a screen reader announces.
+
+    Args:
+        frames: 2 to 40, one for every combination of the menus' choices; a key has one choice per
+            menu. The first choice of each is shown first.
+        labels: what each menu changes, shown before it.
+        dpi: of matplotlib figures.
+        max_bytes: limit of all pictures together.
+
+    Raises:
+        ValueError: a combination is missing, or as for `frame_slider`.
+    """
+    wrong = [key for key in frames if len(key) != len(labels)]
+    choices = [] if wrong else [list(dict.fromkeys(one)) for one in zip(*frames, strict=True)]
+    keys = list(itertools.product(*choices))
+    missing = [key for key in keys if key not in frames]
+    if wrong or missing:
+        raise ValueError(
+            f"expected a frame for every combination of {', '.join(labels)}; "
+            + (f"keys of another length: {wrong[:3]}" if wrong else f"missing: {missing[:3]}")
+        )
+    pictures = _pictures([frames[key] for key in keys], labels, dpi, max_bytes)
+    shown: dict[tuple[str, ...], Any] = dict(zip(keys, pictures, strict=True))
+    menus = [
+        ipywidgets.Dropdown(
+            options=options, index=0, description=label, tooltip=label,
+            style={"description_width": "initial"}, layout={"width": "auto", "flex": "1 1 14rem"},
+        )
+        for label, options in zip(labels, choices, strict=True)
+    ]  # fmt: skip
+
+    def nest(prefix: tuple[str, ...]) -> Any:
+        """The picture of a whole key; of a part, a stack of what continues it."""
+        if prefix in shown:
+            return shown[prefix]
+        level = len(prefix)
+        stack = ipywidgets.Stack([nest((*prefix, one)) for one in choices[level]], selected_index=0)
+        ipywidgets.jslink((menus[level], "index"), (stack, "selected_index"))
+        return stack
+
+    controls = ipywidgets.HBox(menus, layout={"flex_flow": "row wrap"})
+    box = ipywidgets.VBox([controls, nest(())])
+    box.add_class("frame-menus")
     return box

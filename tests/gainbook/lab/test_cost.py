@@ -114,6 +114,19 @@ def test_side_by_side_takes_turns() -> None:
     assert median_ratio([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == pytest.approx(3.0)
 
 
+def test_side_by_side_reads_the_clock_that_it_is_given() -> None:
+    """A clock that only step a moves, by 2 s."""
+    now = [0.0]
+
+    def step() -> None:
+        now[0] += 2
+
+    def clock() -> float:
+        return now[0]
+
+    assert side_by_side({"a": step, "b": lambda: None}, 3, clock) == {"a": [2] * 3, "b": [0] * 3}
+
+
 def test_the_interval_of_a_ratio_lies_between_order_statistics() -> None:
     """Of nine turns the 2nd and the 8th: P(fewer than two of nine fall below) is 10 / 512."""
     turns = [1.00, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 3.0, 9.0]  # two of them beside a neighbour
@@ -127,7 +140,8 @@ def test_parameters_and_operations_by_hand() -> None:
     both = torch.nn.ModuleDict({"used": used, "unused": unused})
     step = lambda: used(torch.zeros(2, 3))  # noqa: E731
     assert used_parameters(both, step) == 3 * 4 + 4
-    assert not used._forward_pre_hooks
+    outside = lambda: nn.functional.linear(torch.zeros(1, 5), unused.weight)  # noqa: E731
+    assert used_parameters(both, outside) == 5 * 5  # a weight without its module
     assert operations(step) == 2 * 2 * 3 * 4
 
 

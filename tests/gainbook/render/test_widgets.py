@@ -1,4 +1,4 @@
-"""The slider over pictures: valid without a kernel, small, and readable without eyes."""
+"""The slider and the menus over pictures: valid without a kernel, small, readable without eyes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import pytest
-from gainbook.render.widgets import Frame, frame_slider, to_image, to_png
+from gainbook.render.widgets import Frame, frame_menus, frame_slider, to_image, to_png
 from ipywidgets.embed import embed_data
 from matplotlib import pyplot as plt
 from PIL import Image
@@ -135,3 +135,41 @@ def test_what_cannot_be_shown_is_refused(frame: Frame, label: str, message: str)
 def test_start_outside() -> None:
     with pytest.raises(ValueError, match="start: expected 0 to 1, found 2"):
         frame_slider(ramps(2), "x", start=2)
+
+
+def grid() -> dict[tuple[str, ...], Frame]:
+    frames = ramps(6)
+    keys = [(a, b) for a in ("x", "y") for b in ("1", "2", "3")]
+    return dict(zip(keys, frames, strict=True))
+
+
+def test_menus_show_the_picture_of_every_combination() -> None:
+    """As the browser does: a link copies a menu's index to the stacks below it."""
+    frames = grid()
+    box = frame_menus(frames, ["letter", "number"])
+    menus, shown = box.children[0].children, box.children[1]
+    links = by_model(box, "LinkModel")
+    for a, letter in enumerate(("x", "y")):
+        for b, number in enumerate(("1", "2", "3")):
+            index = dict(zip((f"IPY_MODEL_{menu.model_id}" for menu in menus), (a, b), strict=True))
+            chosen = {link["target"][0]: index[link["source"][0]] for link in links}
+            stack = shown
+            while not isinstance(stack, ipywidgets.HTML):
+                stack = stack.children[chosen[f"IPY_MODEL_{stack.model_id}"]]
+            assert frames[letter, number].caption in stack.value
+    assert {(link["source"][1], link["target"][1]) for link in links} == {
+        ("index", "selected_index")
+    }
+    assert [menu.options for menu in menus] == [("x", "y"), ("1", "2", "3")]
+    assert [menu.description for menu in menus] == ["letter", "number"]
+
+
+def test_menus_need_every_combination() -> None:
+    frames = grid()
+    with pytest.raises(ValueError, match="keys of another length"):
+        frame_menus(frames, ["letter"])
+    del frames["y", "2"]
+    with pytest.raises(ValueError, match=r"missing: \[\('y', '2'\)\]"):
+        frame_menus(frames, ["letter", "number"])
+    with pytest.raises(ValueError, match="at most 10 bytes"):
+        frame_menus(grid(), ["letter", "number"], max_bytes=10)
