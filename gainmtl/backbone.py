@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gainmtl.files import file_digest, read_json, read_tensors, user_path
 from gainmtl.packaged_weights import PACKAGES, find_package, load_packaged
 
 IMAGENET = "imagenet"
@@ -85,12 +82,14 @@ class Backbone(nn.Module):
         config: dict[str, Any] = self.timm.pretrained_cfg or {}
         fixed = config.get("fixed_input_size", False)
         size = int(config.get("input_size", (3, 224, 224))[-1]) if fixed else 128
+        given = self.create_kwargs.get("img_size", size)
+        size = int(given if isinstance(given, int) else given[-1])
         was_training = self.timm.training
         self.timm.eval()
         try:
             with torch.no_grad():
                 features = self(torch.zeros(1, 3, size, size))
-        except (ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
+        except (AssertionError, AttributeError, LookupError, RuntimeError, ValueError) as error:
             message = _no_maps(self.name)
             cause = "" if str(error) == message else f" Error of timm: {error}"
             raise ValueError(message + cause) from error
@@ -230,7 +229,7 @@ def _read_weights(name: str, weights: str | None) -> _Weights:
     if weights == PACKAGE:
         package = find_package(name)
         return _Weights(package.package, f"sha256:{package.converted}", load_packaged(name), {})
-    path = Path(weights)
+    path = user_path(weights)
     if path.suffix != ".safetensors":
         raise ValueError(
             "weights: expected None, 'imagenet', 'package' or the path of a .safetensors file, "
@@ -238,20 +237,36 @@ def _read_weights(name: str, weights: str | None) -> _Weights:
         )
     if not path.is_file():
         raise FileNotFoundError(f"weights: there is no file {path}; give the path of one")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"weights: {path.name} is not a readable safetensors file: {error}"
-        ) from error
     beside = path.with_suffix(".json")
-    card = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    return _Weights(path.name, _digest(path), tensors, card)
+    card = read_json(beside) if beside.is_file() else {}
+    try:
+        check_normalisation({"mean": (0.5,) * 3, "std": (0.5,) * 3, **card})
+        if not isinstance(card.get("create_kwargs", {}), dict):
+            raise ValueError("create_kwargs are not an object")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"weights: expected {beside.name} to be an object that may hold create_kwargs, mean "
+            f"and std, found another content: {error}. Correct it, or remove it"
+        ) from error
+    return _Weights(path.name, file_digest(path), read_tensors(path).tensors, card)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
+def check_normalisation(
+    entries: Mapping[str, Any],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`mean` and `std` of a description: three numbers each, the latter positive.
+
+    Raises:
+        KeyError, TypeError, ValueError: there are no such numbers.
+    """
+    mean, std = (tuple(float(x) for x in entries[name]) for name in ("mean", "std"))
+    if (
+        len(mean) != 3
+        or len(std) != 3
+        or not all(-9 < m < 9 and 0 < s < 9 for m, s in zip(mean, std, strict=True))
+    ):
+        raise ValueError(f"mean {mean}, std {std}")
+    return mean, std
 
 
 def _load_weights(model: Any, state: dict[str, Tensor], name: str, label: str) -> None:

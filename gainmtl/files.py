@@ -1,16 +1,73 @@
-"""Atomic writing, so that a killed run never leaves half a file, and strict JSON."""
+"""Files and folders: atomic writing, strict JSON, and one clear error for a damaged file.
+
+A killed run never leaves half a file, because files are renamed into place. Files from elsewhere
+may be damaged all the same.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+def user_path(path: str | Path) -> Path:
+    """`path` with a leading `~` replaced by the home folder.
+
+    A shell replaces it only at the beginning of a word: not in Python, in YAML or in `a=~/b`.
+    """
+    return Path(path).expanduser()
+
+
+def check_output_folder(path: str | Path) -> None:
+    """Raise what `output_folder` would raise, as far as that shows without writing."""
+    folder = user_path(path)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(_NO_FOLDER.format(folder=user_path(path)))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(_NOT_WRITABLE.format(folder=user_path(path), cause="access denied"))
+
+
+_NO_FOLDER = (
+    "output_dir: expected a folder, but {folder} or a part of this path is a file; give another "
+    "output_dir, or move the file"
+)
+_NOT_WRITABLE = (
+    "output_dir: expected a folder that can be written to, but for {folder} the system reports: "
+    "{cause}. Give another output_dir, or change its permissions"
+)
+
+
+def output_folder(path: str | Path) -> Path:
+    """`user_path` of a folder for results, made if it is missing and tested by writing a file.
+
+    Raises:
+        NotADirectoryError: the path, or a part of it, is a file.
+        PermissionError: the folder can't be made or written to.
+    """
+    folder = user_path(path)
+    test = folder / f".writable.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        test.touch()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(_NO_FOLDER.format(folder=folder)) from error
+    except OSError as error:
+        message = _NOT_WRITABLE.format(folder=folder, cause=error.strerror)
+        raise PermissionError(message) from error
+    finally:
+        with contextlib.suppress(OSError):
+            test.unlink(missing_ok=True)
+    return folder
 
 
 def _umask() -> int:
@@ -23,7 +80,7 @@ def _umask() -> int:
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed over `path`."""
-    path = Path(path)
+    path = user_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -76,5 +133,52 @@ def write_json(path: str | Path, value: Any, lines: str | None = None) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not whole JSON.
+    """
+    content = user_path(path).read_bytes()
+    try:
+        return json.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"expected a whole JSON file, but {path} ({len(content)} bytes) is damaged: {error}. "
+            "Restore it from a copy, or remove it and make it again"
+        ) from error
+
+
+class TensorFile(NamedTuple):
+    """The content of a safetensors file."""
+
+    tensors: dict[str, Any]
+    metadata: dict[str, str]
+
+
+def read_tensors(path: str | Path) -> TensorFile:
+    """Read a safetensors file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is empty, cut, or no safetensors file.
+    """
+    # On demand: the exported model's command line runs without torch.
+    from safetensors import SafetensorError, safe_open
+
+    size = Path(path).stat().st_size
+    try:
+        with safe_open(path, framework="pt") as stored:
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+            return TensorFile(tensors, stored.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"expected a whole safetensors file, but {path} ({size} bytes) is empty, cut or of "
+            f"another kind: {error}. Restore it from a copy, or remove it and make it again"
+        ) from error
+
+
+def file_digest(path: str | Path) -> str:
+    """`sha256:` and the SHA-256 of a file's content."""
+    with Path(path).open("rb") as handle:
+        return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"

@@ -7,9 +7,12 @@ computes its outputs from images alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import contextlib
+import math
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gainmtl.backbone import Backbone
@@ -64,3 +67,79 @@ class DefectModel(nn.Module):
 
     def fit_on_validation(self, batches: Iterable[Batch]) -> None:
         """Choose on validation data what training leaves open; runs before the threshold is set."""
+
+
+@contextlib.contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the context, in which batch statistics don't change.
+
+    After it, also after an error, every module is in its own mode again.
+    """
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def check_reading(model: Any, images: Tensor, resize: str | None = None) -> None:
+    """Raise a `ValueError` for images of another size or resizing than the model was trained on.
+
+    Its threshold holds for that size alone, and features of other sizes differ. A model without an
+    image size, which was never trained, takes any. `resize`: of the data set, if it has one.
+    """
+    size = model.image_size
+    if size is None:
+        return
+    found = tuple(images.shape[-2:])
+    if found != (size, size):
+        raise ValueError(
+            f"expected images of {size} x {size} pixels, the size that the model was trained on, "
+            f"got {found[0]} x {found[1]}; load the data with image_size={size}, or set "
+            "model.image_size = None to take any size"
+        )
+    if resize is not None and resize != model.resize:
+        raise ValueError(
+            f"expected images resized by {model.resize!r}, as the model was trained on, got "
+            f"{resize!r}; load the data with resize={model.resize!r}"
+        )
+
+
+@torch.no_grad()
+def check_image_size(model: Any) -> None:
+    """Raise a `ValueError` if a classifier or an anomaly detector can't take its image size.
+
+    One black image is tried before training: some backbones need one fixed size, or a multiple of
+    their coarsest stride. The error names sizes near it that were tried and work.
+    """
+    encoder = getattr(model, "teacher", None)
+    network: nn.Module = model if encoder is None or model.kind == "rd" else encoder
+    device = next(model.parameters()).device
+
+    def failure(size: int) -> Exception | None:
+        try:
+            with evaluating(model):
+                network(torch.zeros(1, 3, size, size, device=device))
+        except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            return error
+        return None
+
+    size = int(model.image_size)
+    error = failure(size)
+    if error is None:
+        return
+    name = model.backbone.name if encoder is None else encoder.name
+    backbone = model.backbone.timm if encoder is None else encoder.network
+    config = backbone.pretrained_cfg or {}
+    _, *native = config.get("input_size", (3,))
+    near = {math.floor(size / 32) * 32, math.ceil(size / 32) * 32, *native}
+    works = [side for side in sorted(near) if side >= 32 and failure(side) is None]
+    advice = f"image_size={' or '.join(map(str, works))} works" if works else "nor sizes near it"
+    if config.get("fixed_input_size"):
+        advice += "; or build the model for another size with create_kwargs={'img_size': ...}"
+    raise ValueError(
+        f"{name} can't take images of {size} x {size} pixels ({error}); {advice}"
+    ) from error

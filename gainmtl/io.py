@@ -11,14 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from gainmtl.files import atomic_path, read_json, write_json
+from gainmtl.backbone import check_normalisation
+from gainmtl.files import (
+    atomic_path,
+    file_digest,
+    read_json,
+    read_tensors,
+    user_path,
+    write_json,
+)
 from gainmtl.interface import DefectModel
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
+from gainmtl.runner import RESIZE_MODES
 from gainmtl.strategies import Strategy, Window
 
 FORMAT = 3
@@ -40,6 +48,12 @@ _LATER = (
 _LATER_WEIGHTS = ("fostering", "attention_branch")
 """Fields of a strategy and of its weights that came after format 3: left out at their defaults,
 so that a run begun before them is still the same run."""
+
+_ENTRIES = {
+    "format", "kind", "config", "model", "strategy", "spread", "facts", "create_kwargs",
+    "initial_weights", "mean", "std", "threshold", "image_size", "resize", "tensors",
+}  # fmt: skip
+"""Of a description. One of a later version may have others, without which it is another model."""
 
 
 def strategy_to_dict(strategy: Strategy) -> dict[str, Any]:
@@ -110,8 +124,9 @@ def describe_kind(model: DefectModel) -> dict[str, Any]:
 def save(model: nn.Module, path: str | Path, **facts: Any) -> Path:
     """Write `path` (.safetensors) and, beside it, the `.json` of the same stem.
 
-    The JSON holds the constructor's arguments, the strategy, the threshold, the image size and the
-    normalisation; each file is written atomically. `facts`, such as the data that a detector was
+    The JSON holds the constructor's arguments, the strategy, the threshold, the image size, the
+    normalisation and the digest of the tensors' file, so that `load` refuses two files of different
+    saves; each file is written atomically. `facts`, such as the data that a detector was
     fitted to, are stored in the JSON of an anomaly detector.
     """
     path = _tensor_path(path)
@@ -121,17 +136,18 @@ def save(model: nn.Module, path: str | Path, **facts: Any) -> Path:
         description["facts"] = facts
     with atomic_path(path) as temporary:
         save_file(state, temporary)
+        description["tensors"] = file_digest(temporary)
     write_json(path.with_suffix(".json"), description)
     return path
 
 
-def _encoder(model: Any) -> Any:
+def encoder_of(model: Any) -> Any:
     """What holds the normalisation: the backbone, or the teacher of an anomaly detector."""
     return model.backbone if isinstance(model, DefectModel) else model.teacher
 
 
 def _describe(model: Any) -> dict[str, Any]:
-    encoder = _encoder(model)
+    encoder = encoder_of(model)
     common = {
         "create_kwargs": encoder.create_kwargs,
         "initial_weights": encoder.initial_weights,
@@ -155,20 +171,32 @@ def load(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: the file or the JSON beside it is missing.
-        ValueError: the JSON is not of a known format or kind, or the tensors don't fit it.
+        ValueError: a damaged file, a JSON that is not of a known format or kind, or tensors that
+            don't belong to it.
     """
     path = _tensor_path(path)
-    stored = _read_description(path)
+    try:
+        stored = _read_description(path)
+        tensors = read_tensors(path).tensors
+    except ValueError as error:
+        raise ValueError(f"load: {error}") from error
+    # Files from before the digest have none.
+    if stored.get("tensors") not in (None, file_digest(path)):
+        raise ValueError(
+            f"load: {path.name} is not the file that {path.stem}.json beside it was written for: "
+            "one of them was replaced, or a save was interrupted between the two. Save the model "
+            "again, restore both from one copy, or call fit again with the same output_dir"
+        )
     try:
         model = _build(stored)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"load: an entry of {path.stem}.json is missing or wrong: {error}; it must be the "
-            ".json that gainmtl.save wrote"
+            ".json that gainmtl.save wrote, by this version of gainmtl or an earlier one"
         ) from error
     try:
-        model.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
         raise ValueError(
             f"load: the tensors of {path.name} don't fit its .json: {error}"
         ) from error
@@ -180,6 +208,8 @@ def load(path: str | Path) -> Any:
 
 def _build(stored: dict[str, Any]) -> Any:
     """A model from a description, everything but the tensors."""
+    if unknown := sorted(set(stored) - _ENTRIES):
+        raise ValueError(f"unknown entries {', '.join(unknown)}")
     options: dict[str, Any] = {"create_kwargs": stored["create_kwargs"] or None}
     strategy = None
     if "strategy" in stored:
@@ -188,11 +218,15 @@ def _build(stored: dict[str, Any]) -> Any:
     for name, value in stored["config" if strategy is None else "model"].items():
         options[name] = tuple(value) if isinstance(value, list) else value
     model = class_of(stored.get("kind", ""), strategy)(**options)
-    encoder = _encoder(model)
-    encoder.mean, encoder.std = tuple(stored["mean"]), tuple(stored["std"])
+    encoder = encoder_of(model)
+    encoder.mean, encoder.std = check_normalisation(stored)
     encoder.initial_weights = stored["initial_weights"]
     model.threshold = _number(stored["threshold"])
     model.image_size, model.resize = stored["image_size"], stored["resize"]
+    if model.resize not in RESIZE_MODES or not (
+        model.image_size is None or (isinstance(model.image_size, int) and model.image_size > 0)
+    ):
+        raise ValueError(f"image_size {model.image_size!r}, resize {model.resize!r}")
     if strategy is None:
         model.spread = _number(stored["spread"])
     return model
@@ -207,15 +241,12 @@ def _read_description(path: Path) -> dict[str, Any]:
                 f"load: there is no file {needed}; a saved model is a .safetensors file with a "
                 ".json of the same stem, both written by gainmtl.save"
             )
-    try:
-        stored = read_json(json_path)
-    except ValueError:
-        stored = None
+    stored = read_json(json_path)
     detector = isinstance(stored, dict) and "config" in stored
     expected = DETECTOR_FORMAT if detector else FORMAT
     if not isinstance(stored, dict) or stored.get("format") != expected:
         raise ValueError(
-            f"load: {json_path.name} is not a model description of format {FORMAT} (of an anomaly "
+            f"{json_path.name} is not a model description of format {FORMAT} (of an anomaly "
             f"detector: {DETECTOR_FORMAT}); it must be the .json that gainmtl.save wrote"
         )
     return stored
@@ -227,5 +258,5 @@ def _number(value: float | None) -> float:
 
 
 def _tensor_path(path: str | Path) -> Path:
-    path = Path(path)
+    path = user_path(path)
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")

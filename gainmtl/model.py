@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gainmtl.counterfactual import cell_mask, keep_only, remove
+from gainmtl.interface import evaluating
 from gainmtl.network import Encoding, Network
 from gainmtl.objective import training_terms
 from gainmtl.precision import batch_to_float32
@@ -96,9 +97,10 @@ class GAINMTL(Network):
         cells = cell_mask(regions, (features.shape[2], features.shape[3]), margin)
         mean = self.normal_features.mean
         variants = (remove(features, cells, mean), keep_only(features, cells, mean))
-        return Counterfactual(
-            *(1 - self.classify(f).output.logits.softmax(1)[:, 0] for f in variants)
-        )
+        with evaluating(self):
+            return Counterfactual(
+                *(1 - self.classify(f).output.logits.softmax(1)[:, 0] for f in variants)
+            )
 
     def with_weights(self, **weights: float) -> GAINMTL:
         """Change weights of the strategy's terms in place, e.g. `localization=0.5`."""

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ABSENT = (
     "matplotlib", "seaborn", "papermill", "IPython", "ipywidgets", "dask", "distributed", "yaml",
     "nbformat", "gainbook", "segmentation_models_pytorch", "sklearn", "torchmetrics",
+    "onnx", "onnxruntime", "onnxscript",
 )  # fmt: skip
 """Libraries that `pip install .` without extras does not need."""
 

@@ -7,7 +7,9 @@ bank is filled once.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
+import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -25,10 +27,12 @@ from gainmtl.anomaly.memory_bank import MemoryBank
 from gainmtl.anomaly.reverse_distillation import ReverseDistillation
 from gainmtl.anomaly.scores import anomaly_scores
 from gainmtl.datasets import Data, normal_only
-from gainmtl.files import plain, read_json
+from gainmtl.files import output_folder, read_json, user_path
+from gainmtl.interface import check_image_size
 from gainmtl.io import load, save
 from gainmtl.precision import check_precision
-from gainmtl.training.fitting import complete
+from gainmtl.training.fitting import complete, start_fabric
+from gainmtl.training.identity import check_identity, run_identity
 from gainmtl.training.optimization import parameter_groups
 from gainmtl.training.recipe import Recipe
 from gainmtl.training.run import MODEL, TrainingRun
@@ -58,6 +62,7 @@ class DistillationRecipe(Recipe):
         rules = {
             "average_decay": self.average_decay == 0,
             "keep": self.keep == "last",
+            "inner_folds": self.inner_folds == 0,
             "optimizer": self.optimizer in ("adam", "adamw"),
             "schedule": self.schedule in ("cosine", "constant"),
             "betas": len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
@@ -176,15 +181,12 @@ class DistillationRun(TrainingRun):
             loss = detector.training_step(batch._replace(image=batch.image.to(device)))
             total += float(loss["distillation"]) * len(batch.image)
             count += len(batch.image)
+        if not math.isfinite(total):
+            raise FloatingPointError
         return {"val_distillation": total / count}
 
     def _shown(self, row: dict[str, float]) -> dict[str, float]:
         return {"loss": row["distillation"], "val_loss": row["val_distillation"]}
-
-    def _identity(self) -> dict[str, Any]:
-        return _identity(cast(Any, self.model), self.data) | plain(
-            {"recipe": dataclasses.asdict(self.settings), "precision": self.precision}
-        )
 
     def finish(self) -> None:
         """Set the threshold on normal validation images, and save the detector."""
@@ -248,14 +250,13 @@ def fit_detector(
     if unknown := sorted(set(recipe) - names):
         raise ValueError(f"fit_detector: unknown arguments {unknown}; a recipe has {sorted(names)}")
     check_precision(precision)
-    folder = None if output_dir is None else Path(output_dir)
+    folder = None if output_dir is None else user_path(output_dir)
     if isinstance(detector, MemoryBank):
-        return _fill(detector, normal, folder, recipe.get("max_false_alarms", 0.05), accelerator)
-    from lightning_fabric import Fabric  # on demand: it takes a second
-
+        limit = {k: value for k, value in recipe.items() if k == "max_false_alarms"}
+        checked = DistillationRecipe(**limit).max_false_alarms
+        return _fill(detector, normal, folder, checked, accelerator)
     settings = DistillationRecipe(epochs=epochs, seed=seed, **recipe)
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
-    fabric.launch()
+    fabric = start_fabric(accelerator=accelerator, devices=devices, precision=precision)
     run = DistillationRun(cast(Any, detector), normal, settings, fabric, folder, precision)
     run.keep_features = keep_features
     return complete(run, detector.name, progress)
@@ -265,22 +266,24 @@ def _fill(
     bank: MemoryBank, data: Data, folder: Path | None, max_false_alarms: float, accelerator: str
 ) -> pd.DataFrame:
     start = time.perf_counter()
-    identity = _identity(bank, data)
+    identity = run_identity(bank, data, max_false_alarms=max_false_alarms)
     stored = None if folder is None else folder / MODEL
     if stored is not None and stored.with_suffix(".json").is_file():
-        facts = read_json(stored.with_suffix(".json"))["facts"]
-        if facts.get("identity") != identity:
-            raise ValueError(
-                f"fit_detector: {folder} holds a detector with other settings; give another "
-                "output_dir, or delete that folder to start over"
-            )
-        filled = load(stored)
-        bank.load_state_dict(filled.state_dict())
-        bank.threshold, bank.spread = filled.threshold, filled.spread
-        bank.image_size, bank.resize = filled.image_size, filled.resize
-        return pd.DataFrame([{"epoch": 0, "seconds": facts["seconds"]}])
-    bank.image_size = data.image_size
-    bank.resize = getattr(data.train, "resize", bank.resize)
+        facts = dict(read_json(stored.with_suffix(".json")).get("facts", {}))
+        check_identity("fit_detector", stored.parent, facts.get("identity"), identity, None)
+        try:
+            filled = load(stored)
+        except (FileNotFoundError, ValueError) as error:
+            warnings.warn(f"fit_detector: the bank is filled again: {error}", stacklevel=3)
+        else:
+            bank.load_state_dict(filled.state_dict())
+            bank.threshold, bank.spread = filled.threshold, filled.spread
+            bank.image_size, bank.resize = filled.image_size, filled.resize
+            return pd.DataFrame([{"epoch": 0, "seconds": facts["seconds"]}])
+    if folder is not None:
+        output_folder(folder)
+    bank.image_size, bank.resize = data.image_size, data.resize
+    check_image_size(bank)
     use_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     bank.to("cuda" if use_gpu else "cpu").to(memory_format=torch.channels_last)
     bank.prepare(_images(data.train, 16))
@@ -290,23 +293,6 @@ def _fill(
     if stored is not None:
         save(bank, stored, identity=identity, seconds=seconds)
     return pd.DataFrame([{"epoch": 0, "seconds": seconds}])
-
-
-def _identity(detector: Detector, data: Data) -> dict[str, Any]:
-    """The settings and data that a stored detector must share to be reused."""
-    return cast(
-        dict[str, Any],
-        plain(
-            {
-                "kind": detector.kind,
-                "config": detector.config,
-                "initial_weights": detector.teacher.initial_weights,
-                "data": data.fingerprint,
-                "image_size": data.image_size,
-                "fold": [data.fold, data.folds],
-            }
-        ),
-    )
 
 
 def _images(dataset: Any, batch_size: int) -> Iterator[Tensor]:

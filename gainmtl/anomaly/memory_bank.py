@@ -45,12 +45,15 @@ def greedy_coreset(rows: Tensor, size: int, dimensions: int = 64, seed: int = 0)
     return chosen
 
 
-def nearest_distance(rows: Tensor, bank: Tensor, chunk: int = 4096) -> Tensor:
-    """(N,) Euclidean distance of each of `rows` (N, D) to the nearest row of `bank` (M, D)."""
+def nearest_distance(rows: Tensor, bank: Tensor, chunk: int | None = 4096) -> Tensor:
+    """(N,) Euclidean distance of each of `rows` (N, D) to the nearest row of `bank` (M, D).
+
+    `chunk` rows at a time, or all at once.
+    """
     squares = (bank**2).sum(1)
     parts = [
         ((part**2).sum(1) + (squares - 2 * part @ bank.T).amin(1)).clamp_min(0).sqrt()
-        for part in rows.split(chunk)
+        for part in ([rows] if chunk is None else rows.split(chunk))
     ]
     return torch.cat(parts) if parts else rows.new_zeros(0)
 
@@ -104,6 +107,8 @@ class MemoryBank(Detector):
         teacher = Teacher(backbone, weights, features, tuple(strides), create_kwargs, neighborhood)
         super().__init__(teacher, smoothing, 1, False, flat_field, config)
         self.size, self.candidates, self.seed = size, candidates, seed
+        self.chunk: int | None = 4096
+        """Of `nearest_distance`; the map does not depend on it."""
         self.register_buffer("bank", torch.zeros(0, sum(teacher.channels)))
         self.bank: Tensor
 
@@ -143,8 +148,9 @@ class MemoryBank(Detector):
         if not len(self.bank):
             raise RuntimeError("the memory bank is empty; fill it with normal images first")
         patches = self.patches(images)
-        distance = nearest_distance(patches.permute(0, 2, 3, 1).flatten(0, 2), self.bank)
-        return [distance.view(len(images), 1, *patches.shape[2:])]
+        rows = patches.permute(0, 2, 3, 1).flatten(0, 2)
+        distance = nearest_distance(rows, self.bank, self.chunk)
+        return [distance.view(-1, 1, *patches.shape[2:])]
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         # A new bank is empty, so its buffer first gets the length of the stored one.

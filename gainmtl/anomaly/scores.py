@@ -14,11 +14,19 @@ from torch.utils.data import DataLoader, Dataset
 from gainmtl import metrics
 from gainmtl.anomaly.base import AnomalyOutputs, Detector
 from gainmtl.evaluation.scoring import LOGIT_RANGE, MAP_MEASURES, Scores, sample_columns
+from gainmtl.interface import check_reading, evaluating
 from gainmtl.types import Sample, collate
 
 
-def detector_outputs(detector: Detector, images: Tensor) -> AnomalyOutputs:
-    """The outputs of a detector for images (B, 3, H, W) in [0, 1], on the CPU in float32."""
+def detector_outputs(
+    detector: Detector, images: Tensor, resize: str | None = None
+) -> AnomalyOutputs:
+    """The outputs of a detector for images (B, 3, H, W) in [0, 1], on the CPU in float32.
+
+    Raises:
+        ValueError: images of another size, or another `resize`, than those of its fit.
+    """
+    check_reading(detector, images, resize)
     device = next(detector.parameters()).device
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -36,11 +44,12 @@ def anomaly_scores(
     detector: Detector, dataset: Dataset[Sample], batch_size: int = 32
 ) -> NDArray[np.float64]:
     """The anomaly scores (N,) of a dataset's images."""
-    was_training = detector.training
-    detector.eval()
     loader: Any = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
-    scores = [detector_outputs(detector, batch.image).anomaly_score for batch in loader]
-    detector.train(was_training)
+    with evaluating(detector):
+        scores = [
+            detector_outputs(detector, batch.image, getattr(dataset, "resize", None)).anomaly_score
+            for batch in loader
+        ]
     return np.asarray(torch.cat(scores).double().numpy())
 
 
@@ -52,41 +61,40 @@ def score_detector(detector: Detector, dataset: Dataset[Sample], batch_size: int
     with different thresholds can be pooled; `anomaly_score` is the score itself. The histogram
     also counts pixels by region, for AUPRO.
     """
-    was_training = detector.training
-    detector.eval()
     rows: list[dict[str, NDArray[Any]]] = []
     histogram: metrics.PixelHistogram | None = None
     loader: Any = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
-    for batch in loader:
-        out = detector_outputs(detector, batch.image)
-        bad, has_mask = batch.is_defective.numpy(), batch.has_mask.numpy()
-        maps = out.defect_map
-        row: dict[str, NDArray[Any]] = {
-            **sample_columns(batch),
-            "defect_probability": out.logits.double().sigmoid().numpy(),
-            "is_flagged": out.anomaly_score.double().numpy() >= detector.threshold,
-            "anomaly_score": out.anomaly_score.double().numpy(),
-        }
-        measures: dict[str, Any] = {**MAP_MEASURES, "aupro_per_image": metrics.aupro_per_image}
-        for measure, function in measures.items():
-            # Only for defective images: `aupro_per_image` is slow, with 200 thresholds per image.
-            values = np.full(len(bad), np.nan)
-            measured = bad & has_mask
-            if measured.any():
-                index = torch.from_numpy(measured)
-                values[measured] = function(maps[index], batch.mask[index]).double().numpy()
-            row[f"defect_map.{measure}"] = values
-        false = metrics.false_activation(maps).double().numpy()
-        row["defect_map.false_activation"] = np.where(bad, np.nan, false)
-        of_batch = metrics.PixelHistogram.of(
-            out.map_logits, batch.mask, low=LOGIT_RANGE[0], high=LOGIT_RANGE[1], by_region=True
-        )
-        for counts in (of_batch.positives, of_batch.negatives, of_batch.regions):
-            assert counts is not None
-            counts[~has_mask] = 0
-        histogram = of_batch if histogram is None else histogram + of_batch
-        rows.append(row)
-    detector.train(was_training)
+    with evaluating(detector):
+        for batch in loader:
+            out = detector_outputs(detector, batch.image, getattr(dataset, "resize", None))
+            score = out.anomaly_score.double().numpy()
+            bad, has_mask = batch.is_defective.numpy(), batch.has_mask.numpy()
+            maps = out.defect_map
+            row: dict[str, NDArray[Any]] = {
+                **sample_columns(batch),
+                "defect_probability": out.logits.double().sigmoid().numpy(),
+                "is_flagged": metrics.is_flagged(score, detector.threshold),
+                "anomaly_score": score,
+            }
+            measures: dict[str, Any] = {**MAP_MEASURES, "aupro_per_image": metrics.aupro_per_image}
+            for measure, function in measures.items():
+                # Only for defective images: `aupro_per_image` is slow, with 200 thresholds each.
+                values = np.full(len(bad), np.nan)
+                measured = bad & has_mask
+                if measured.any():
+                    index = torch.from_numpy(measured)
+                    values[measured] = function(maps[index], batch.mask[index]).double().numpy()
+                row[f"defect_map.{measure}"] = values
+            false = metrics.false_activation(maps).double().numpy()
+            row["defect_map.false_activation"] = np.where(bad, np.nan, false)
+            of_batch = metrics.PixelHistogram.of(
+                out.map_logits, batch.mask, low=LOGIT_RANGE[0], high=LOGIT_RANGE[1], by_region=True
+            )
+            for counts in (of_batch.positives, of_batch.negatives, of_batch.regions):
+                assert counts is not None
+                counts[~has_mask] = 0
+            histogram = of_batch if histogram is None else histogram + of_batch
+            rows.append(row)
     assert histogram is not None, "an empty dataset"
     table = pd.DataFrame({key: np.concatenate([row[key] for row in rows]) for key in rows[0]})
     return Scores(table, {"defect_map": histogram})

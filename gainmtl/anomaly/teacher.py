@@ -205,12 +205,17 @@ def level_statistics(
 
 
 def _parts(backbone: Backbone, level: int) -> tuple[Any, int]:
-    """The list of the backbone's stages, and the index of the level's stage in it."""
+    """The list of the backbone's stages, and the index of the level's stage in it.
+
+    The list is empty for a backbone whose stages have names and not numbers.
+    """
     module = str(backbone.timm.feature_info[level]["module"])
     if module.startswith("layer"):  # ResNet names them one by one
         names = [f"layer{i}" for i in range(1, 5)]
         return [getattr(backbone.timm, name) for name in names], names.index(module)
     owner, _, place = module.rpartition(".")
+    if not place.isdecimal():
+        return [], 0
     return backbone.timm.get_submodule(owner), int(place)
 
 
@@ -238,4 +243,6 @@ def _stage_after(backbone: Backbone, level: int) -> nn.Module | None:
     end = max(place for place, stride in enumerate(backbone.strides) if stride == next_stride)
     stages, first = _parts(backbone, level)
     last = _parts(backbone, end)[1]
+    if not len(stages):
+        return None
     return nn.Sequential(*[stages[place] for place in range(first + 1, last + 1)])

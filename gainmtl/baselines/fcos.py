@@ -101,8 +101,8 @@ class BoxDetector(LocalizationModel):
         )
         self.config = {"backbone": backbone, "width": width, "convolutions": convolutions}
 
-    def _head_outputs(self, images: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
-        """Head outputs (B, P, ...), anchors (P, 4) per image, and numbers of points per level."""
+    def _head_outputs(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor, list[int]]:
+        """Head outputs (B, P, ...), anchors (P, 4) of an image, and numbers of points per level."""
         from torchvision.models.detection.image_list import ImageList
 
         features = self.backbone(images)
@@ -110,7 +110,7 @@ class BoxDetector(LocalizationModel):
         fused = self.pyramid(OrderedDict((str(i), level) for i, level in enumerate(levels)))
         maps = list(fused.values())
         size = (images.shape[2], images.shape[3])
-        anchors = self.fcos.anchor_generator(ImageList(images, [size] * len(images)), maps)
+        (anchors,) = self.fcos.anchor_generator(ImageList(images[:1], [size]), maps)
         outputs = {name: to_float32(values) for name, values in self.fcos.head(maps).items()}
         return outputs, anchors, [m.shape[2] * m.shape[3] for m in maps]
 
@@ -126,13 +126,18 @@ class BoxDetector(LocalizationModel):
         best = log_score.amax(1, keepdim=True).clamp_max(-1e-6)
         readout = best - torch.log(-torch.expm1(best))
         size = (images.shape[2], images.shape[3])
+        return readout, self.painted(outputs, anchors, counts, size)
+
+    def painted(
+        self, outputs: dict[str, Tensor], anchors: Tensor, counts: list[int], size: tuple[int, int]
+    ) -> Tensor:
+        """The boxes of `_head_outputs` after non-maximum suppression, painted: (B, 1, *size)."""
         by_level = {name: list(values.split(counts, dim=1)) for name, values in outputs.items()}
-        anchors_by_level = [list(points.split(counts)) for points in anchors]
+        number = len(outputs["cls_logits"])
         detections = self.fcos.postprocess_detections(
-            by_level, anchors_by_level, [size] * len(images)
+            by_level, [list(anchors.split(counts))] * number, [size] * number
         )
-        painted = [paint_boxes(d["boxes"], d["scores"], size) for d in detections]
-        return readout, torch.stack(painted)
+        return torch.stack([paint_boxes(d["boxes"], d["scores"], size) for d in detections])
 
     def training_step(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
         """`classification`, and `localization`: the boxes' generalised IoU loss plus centre-ness.
@@ -154,7 +159,7 @@ class BoxDetector(LocalizationModel):
             if keep
         ]
         selected = {name: values[used] for name, values in outputs.items()}
-        terms = self.fcos.compute_loss(targets, selected, anchors[: len(targets)], counts)
+        terms = self.fcos.compute_loss(targets, selected, [anchors] * len(targets), counts)
         return {
             "classification": terms["classification"],
             "localization": terms["bbox_regression"] + terms["bbox_ctrness"],

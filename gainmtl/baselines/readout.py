@@ -45,7 +45,8 @@ class LocalizationModel(DefectModel):
     def forward(self, images: Tensor) -> Located:
         """Normalised images (B, 3, H, W) to logits (B, 2), defect probability and defect map."""
         readouts, defect_map = self.localize(images)
-        score = self.line[0] * readouts[:, int(self.reading)] + self.line[1]
+        chosen = readouts.index_select(1, self.reading[None])[:, 0]
+        score = self.line[0] * chosen + self.line[1]
         logits = torch.stack([torch.zeros_like(score), score], dim=1)
         return Located(logits, torch.sigmoid(score), defect_map)
 

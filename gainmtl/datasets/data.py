@@ -60,6 +60,15 @@ class Data:
     counts: dict[str, dict[str, int]]
     """Per split the numbers of images, normal, defective, defective_without_mask, empty_masks and
     groups, as in `counts["train"]["defective"]`."""
+    mask_rule: str = ""
+    """Which pixels of the mask files are defect, as a sentence; empty without mask files."""
+    findings: tuple[str, ...] = ()
+    """Sentences on files that may be a mistake: not read, matching nothing, marking nothing."""
+
+    @property
+    def resize(self) -> str:
+        """How the images were made square; "squash" for built-in data, which is square."""
+        return str(getattr(self.train, "resize", "squash"))
 
     def classes_in_train(self) -> tuple[str, ...]:
         """`("normal", "defective")`, or only one of them if the training part has one class.
@@ -80,7 +89,7 @@ class Data:
         return (NORMAL, *sorted(types - {NORMAL}))
 
     def report(self) -> str:
-        """One short paragraph: sizes, split, and how many masks are missing or empty."""
+        """One paragraph: sizes, split, missing or empty masks, the rule for masks, and findings."""
         parts = [
             f"{part} {c['images']} ({c['defective']} defective, {c['groups']} groups)"
             for part, c in self.counts.items()
@@ -94,6 +103,7 @@ class Data:
             total = sum(c[key] for c in self.counts.values())
             if total:
                 text += f" {meaning}: {total} (used only for the classification)."
+        text = " ".join(filter(None, (text, self.mask_rule, *self.findings)))
         if self.split == "leaking":
             text += " This split ignores groups, so the test results are too good."
         return text

@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gainmtl.datasets.images import (
-    boxes_mask,
-    check_readable,
-    check_sizes,
-    mask_is_empty,
-    read_image,
-    read_mask,
-)
+from gainmtl.datasets.findings import rule_for
+from gainmtl.datasets.images import boxes_mask, check_readable, check_sizes, read_image
+from gainmtl.datasets.masks import MaskRule, checked_facts, marked_share, read_mask
 from gainmtl.datasets.records import Record
 from gainmtl.datasets.transforms import placement, resize_pair
 from gainmtl.types import Sample
@@ -37,7 +32,8 @@ class ImageDataset(Dataset[Sample]):
     Args:
         image_size: side of the square in pixels.
         resize: "squash" or "pad" (see `transforms`).
-        mask_above: mask values above this are defect (see `images.read_mask`).
+        mask_rule: which pixels of the masks are defect; `None`: decided from all masks of
+            `records` (see `masks.mask_rule`).
         cache: keep decoded images as 8-bit arrays in memory. Worker processes of a `DataLoader`
             copy the cache when they start, so call `preload` before.
 
@@ -50,14 +46,14 @@ class ImageDataset(Dataset[Sample]):
         records: Sequence[Record],
         image_size: int,
         resize: str = "squash",
-        mask_above: int | None = 127,
+        mask_rule: MaskRule | None = None,
         cache: bool = True,
     ) -> None:
         placement((1, 1), image_size, resize)
         self.records = list(records)
         self.image_size = image_size
         self.resize = resize
-        self.mask_above = mask_above
+        self.mask_rule = rule_for(records) if mask_rule is None else mask_rule
         self.cache = cache
         self.labels: NDArray[np.bool_] = np.array([r.is_defective for r in records], dtype=bool)
         self.groups = tuple(record.group for record in records)
@@ -67,7 +63,7 @@ class ImageDataset(Dataset[Sample]):
             if record.image is not None:
                 check_readable(record.image)
         self.empty_masks: NDArray[np.bool_] = np.array(
-            [_has_empty_mask(record, mask_above) for record in records], dtype=bool
+            [_has_empty_mask(record, self.mask_rule) for record in records], dtype=bool
         )
         missing = np.array(
             [r.is_defective and r.mask is None and r.boxes is None for r in records], dtype=bool
@@ -108,7 +104,7 @@ class ImageDataset(Dataset[Sample]):
         image = read_image(record.image)
         mask: Tensor | None = None
         if record.is_defective and self.has_mask[index] and record.mask is not None:
-            mask = read_mask(record.mask, self.mask_above)
+            mask = read_mask(record.mask, self.mask_rule)
             check_sizes(record.image, (image.shape[1], image.shape[2]),
                         record.mask, (mask.shape[1], mask.shape[2]))  # fmt: skip
         elif record.is_defective and record.boxes is not None:
@@ -120,10 +116,10 @@ class ImageDataset(Dataset[Sample]):
         return decoded
 
 
-def _has_empty_mask(record: Record, above: int | None) -> bool:
+def _has_empty_mask(record: Record, rule: MaskRule) -> bool:
     if record.image is None or record.mask is None or not record.is_defective:
         return False
-    return mask_is_empty(record.image, record.mask, above)
+    return marked_share(checked_facts(record.image, record.mask), rule) == 0
 
 
 def fits_in_memory(images: int, image_size: int, bytes_per_pixel: float = 4) -> bool:

@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gainmtl.datasets.folder_layout import FOLDER_TREE, read_folder
+from gainmtl.datasets.mask_names import match_masks
 from gainmtl.datasets.records import (
+    GROUPS_FILE,
+    Reading,
     Record,
     apply_groups_file,
-    is_image,
     no_category,
-    unique_stems,
+    walk,
+    walk_if_there,
 )
 from gainmtl.datasets.voc_layout import VOC_TREE, read_voc
+from gainmtl.runner import is_hidden
 from gainmtl.types import NORMAL
 
 MVTEC_TREE = """
@@ -40,29 +44,39 @@ TILE_GAP = 100
 """Largest step of `num` within one magnetic tile."""
 
 
-def read_mvtec(root: Path, category: str | None = None) -> list[Record]:
+MVTEC_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+
+
+def read_mvtec(root: Path, category: str | None = None) -> Reading:
     """MVTec AD (Bergmann et al., CVPR 2019) and sets of the same layout (MPDD, BTAD, visa_pytorch).
 
     `root` is the folder of one category, or of several of which `category` names one. `good` and
-    `ok` are normal; every other folder of `test/` is a defect type. All training images are normal.
+    `ok` are normal; every other folder is a defect type. Only images of `test/` have masks, which
+    `match_masks` finds below `ground_truth/`, also in one folder for each image.
     """
     base = _category_folder(root, category, "train", MVTEC_TREE)
     records = []
-    for split in ("train", "test"):
-        for folder in sorted(path for path in (base / split).glob("*") if path.is_dir()):
-            normal = folder.name in ("good", "ok")
-            truth = base / "ground_truth" / folder.name
-            annotated = not normal and split == "test"
-            masks = unique_stems(filter(is_image, truth.glob("*")), "_mask") if annotated else {}
-            for path in filter(is_image, folder.iterdir()):
-                name = path.relative_to(base).as_posix()
-                defect_type = NORMAL if normal else folder.name
-                mask = masks.get(path.stem)
-                records.append(Record(path, mask, not normal, defect_type, split, name, name))
-    return apply_groups_file(records, base, base) or records
+    left_out = []
+    for folder, split in MVTEC_SPLITS.items():
+        files, other = walk_if_there(base / folder)
+        left_out += other
+        for path in files:
+            kinds = path.relative_to(base / folder).parts[:-1]
+            if not kinds:
+                raise ValueError(f"{path} is outside the layout. Expected:{MVTEC_TREE}")
+            normal = kinds[0].lower() in ("good", "ok")
+            name = path.relative_to(base).as_posix()
+            defect_type = NORMAL if normal else "/".join(kinds)
+            records.append(Record(path, None, not normal, defect_type, split, name, name))
+    records = apply_groups_file(records, base, base) or records
+    masks, other = walk_if_there(base / "ground_truth")
+    tested = [record for record in records if record.split == "test"]
+    matched = match_masks(tested, base / "test", masks, base / "ground_truth", [*left_out, *other])
+    others = [record for record in records if record.split != "test"]
+    return matched._replace(records=[*matched.records, *others])
 
 
-def read_visa(root: Path, category: str | None = None) -> list[Record]:
+def read_visa(root: Path, category: str | None = None) -> Reading:
     """VisA (Zou et al., ECCV 2022), as published or in the MVTec layout.
 
     The official split is `split_csv/1cls.csv`; without that file the images have no split.
@@ -75,24 +89,28 @@ def read_visa(root: Path, category: str | None = None) -> list[Record]:
     if table.is_file():
         with table.open(newline="", encoding="utf-8-sig") as handle:
             splits = {row["image"]: row["split"] for row in csv.DictReader(handle)}
-    masks = unique_stems(filter(is_image, (base / "Data/Masks/Anomaly").glob("*")))
+    files, left_out = walk(base / "Data/Images")
     records = []
-    for label in ("Normal", "Anomaly"):
-        for path in filter(is_image, (base / "Data/Images" / label).glob("*")):
-            bad = label == "Anomaly"
-            name = path.relative_to(base).as_posix()
-            split = splits.get(f"{base.name}/{name}")
-            if splits and split not in ("train", "test"):
-                raise ValueError(
-                    f"Expected the split train or test for {path} in {table}; found {split}."
-                )
-            mask = masks.get(path.stem) if bad else None
-            defect_type = "anomaly" if bad else NORMAL
-            records.append(Record(path, mask, bad, defect_type, split, name, name))
-    return apply_groups_file(records, base, base) or records
+    for path in files:
+        label = path.relative_to(base / "Data/Images").parts[0]
+        if label not in ("Normal", "Anomaly"):
+            raise ValueError(f"{path} is outside the layout. Expected:{VISA_TREE}")
+        bad = label == "Anomaly"
+        name = path.relative_to(base).as_posix()
+        split = splits.get(f"{base.name}/{name}")
+        if splits and split not in ("train", "test"):
+            raise ValueError(
+                f"Expected the split train or test for {path} in {table}; found {split}."
+            )
+        defect_type = "anomaly" if bad else NORMAL
+        records.append(Record(path, None, bad, defect_type, split, name, name))
+    records = apply_groups_file(records, base, base) or records
+    folder = base / "Data/Masks"
+    masks, other = walk_if_there(folder)
+    return match_masks(records, base / "Data/Images", masks, folder, [*left_out, *other])
 
 
-def read_magnetic_tile(root: Path, category: str | None = None) -> list[Record]:
+def read_magnetic_tile(root: Path, category: str | None = None) -> Reading:
     """Magnetic-tile defects (Huang, Qiu and Yuan, The Visual Computer 2020).
 
     Each tile was photographed about six times. Without a `groups.csv`, images are sorted by the
@@ -102,70 +120,81 @@ def read_magnetic_tile(root: Path, category: str | None = None) -> list[Record]:
     """
     no_category(category, "magnetic-tile")
     numbered: list[tuple[int, Record]] = []
-    for folder in sorted(root.glob("MT_*/Imgs")):
-        kind = folder.parent.name.removeprefix("MT_").lower()
+    masks = []
+    files, left_out = walk(root)
+    for path in files:
+        kind, *inner = path.relative_to(root).parts
+        is_tile = kind.startswith("MT_") and inner[:-1] == ["Imgs"]
+        if is_tile and path.suffix.lower() == ".png":
+            masks.append(path)
+            continue
+        if not is_tile or path.suffix.lower() not in (".jpg", ".jpeg"):
+            left_out.append(path)
+            continue
+        kind = kind.removeprefix("MT_").lower()
         is_defective = kind != "free"
-        for path in filter(is_image, folder.glob("*.jpg")):
-            number = re.fullmatch(r"exp\d+_num_(\d+)", path.stem)
-            if number is None:
-                raise ValueError(f"Expected a name like exp1_num_2345.jpg; found {path}.")
-            mask = path.with_suffix(".png") if is_defective else None
-            record = Record(
-                image=path,
-                mask=mask if mask is not None and mask.is_file() else None,
-                is_defective=is_defective,
-                defect_type=kind if is_defective else NORMAL,
-                split=None,
-                group="",
-                name=path.relative_to(root).as_posix(),
-            )
-            numbered.append((int(number[1]), record))
+        number = re.fullmatch(r"exp\d+_num_(\d+)", path.stem)
+        if number is None:
+            raise ValueError(f"Expected a name like exp1_num_2345.jpg; found {path}.")
+        record = Record(
+            image=path,
+            mask=None,
+            is_defective=is_defective,
+            defect_type=kind if is_defective else NORMAL,
+            split=None,
+            group="",
+            name=path.relative_to(root).as_posix(),
+        )
+        numbered.append((int(number[1]), record))
     if not numbered:
         raise FileNotFoundError(f"No magnetic tiles in {root}. Expected:{TILE_TREE}")
-    grouped = apply_groups_file([record for _, record in numbered], root, root)
-    if grouped is not None:
-        return grouped
-    numbered.sort(key=lambda item: (item[0], item[1].name))
-    records, previous, run = [], numbered[0][0], 0
-    for num, record in numbered:
-        run += num - previous > TILE_GAP
-        previous = num
-        records.append(record._replace(group=f"run{run:04d}"))
-    return records
+    records = apply_groups_file([record for _, record in numbered], root, root)
+    if records is None:
+        numbered.sort(key=lambda item: (item[0], item[1].name))
+        records, previous, run = [], numbered[0][0], 0
+        for num, record in numbered:
+            run += num - previous > TILE_GAP
+            previous = num
+            records.append(record._replace(group=f"run{run:04d}"))
+    return match_masks(records, root, masks, root, left_out)
 
 
 class Layout(NamedTuple):
-    """A reader, and how its set stores masks."""
+    """A reader."""
 
-    read: Callable[[Path, str | None], list[Record]]
-    mask_above: int | None
-    """Mask values above this are defect; `None`: depends on the file (see `images.read_mask`)."""
+    read: Callable[[Path, str | None], Reading]
     tree: str
     """The expected folders and files, for error messages."""
 
 
 LAYOUTS: dict[str, Layout] = {
-    "folder": Layout(read_folder, None, FOLDER_TREE),
-    "mvtec": Layout(read_mvtec, 127, MVTEC_TREE),
-    # VisA's masks contain small class ids; the tiles' are resampled, with 256 grey levels.
-    "visa": Layout(read_visa, 0, VISA_TREE),
-    "magnetic-tile": Layout(read_magnetic_tile, 127, TILE_TREE),
-    "voc2012": Layout(read_voc, 127, VOC_TREE),
+    "folder": Layout(read_folder, FOLDER_TREE),
+    "mvtec": Layout(read_mvtec, MVTEC_TREE),
+    "visa": Layout(read_visa, VISA_TREE),
+    "magnetic-tile": Layout(read_magnetic_tile, TILE_TREE),
+    "voc2012": Layout(read_voc, VOC_TREE),
 }
 
 
 def read_records(layout: str, root: str | Path, category: str | None = None) -> list[Record]:
-    """The records of the set at `root`, sorted by name.
+    """The records of `read_layout`."""
+    return read_layout(layout, root, category).records
+
+
+def read_layout(layout: str, root: str | Path, category: str | None = None) -> Reading:
+    """The records of the set at `root`, sorted by name, and the files that are not used.
 
     Raises:
         FileNotFoundError: `root` or a required folder is missing, or there is no image.
+        OSError: a folder that can't be read; names it.
         ValueError: a file outside the layout, or an ambiguous one.
     """
     root = Path(root)
     tree = LAYOUTS[layout].tree
     if not root.is_dir():
         raise FileNotFoundError(f"The data root {root} is not a folder. Expected:{tree}")
-    records = LAYOUTS[layout].read(root, category)
+    reading = LAYOUTS[layout].read(root, category)
+    records = reading.records
     if not records:
         raise FileNotFoundError(f"No images in {root}. Expected:{tree}")
     wrong = [r.name for r in records if r.is_defective and r.defect_type == NORMAL]
@@ -174,7 +203,10 @@ def read_records(layout: str, root: str | Path, category: str | None = None) -> 
             f"Expected a defect type other than 'normal' for the defective {wrong[0]}. "
             "Rename its folder."
         )
-    return sorted(records, key=lambda record: record.name)
+    return reading._replace(
+        records=sorted(records, key=lambda record: record.name),
+        left_out=[path for path in reading.left_out if path.name != GROUPS_FILE],
+    )
 
 
 def _category_folder(root: Path, category: str | None, marker: str, tree: str) -> Path:
@@ -186,7 +218,7 @@ def _category_folder(root: Path, category: str | None, marker: str, tree: str) -
             return root
     elif (root / marker).is_dir():
         return root
-    choices = sorted(p.name for p in root.iterdir() if (p / marker).is_dir())
+    choices = sorted(p.name for p in _visible(root) if (p / marker).is_dir())
     if category is None and len(choices) == 1:
         return root / choices[0]
     if not choices:
@@ -196,5 +228,9 @@ def _category_folder(root: Path, category: str | None, marker: str, tree: str) -
 
 def _has_category(root: Path, category: str | None, marker: str) -> bool:
     """Whether `root`, or the category in it, has the sub-folder `marker`."""
-    inside = [root / category] if category is not None else [root, *root.iterdir()]
+    inside = [root / category] if category is not None else [root, *_visible(root)]
     return any((folder / marker).is_dir() for folder in inside) or (root / marker).is_dir()
+
+
+def _visible(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if not is_hidden(path.name)]

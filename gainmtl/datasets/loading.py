@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import numpy as np
 from gainmtl.datasets import deep_pcb
 from gainmtl.datasets.checks import did_you_mean
 from gainmtl.datasets.data import Data, counts_of
+from gainmtl.datasets.findings import findings, rule_for
 from gainmtl.datasets.image_dataset import ImageDataset, fits_in_memory
-from gainmtl.datasets.layouts import LAYOUTS, read_records
+from gainmtl.datasets.layouts import LAYOUTS, read_layout
+from gainmtl.datasets.masks import describe_rule
 from gainmtl.datasets.records import check_both_kinds, fingerprint
 from gainmtl.datasets.splits import add_validation, assign_folds, official_parts
+from gainmtl.files import user_path
 
 NAMES = ("synthetic", *LAYOUTS, "deep-pcb")
 SPLITS = ("auto", "official", "folds", "designs", "leaking")
@@ -57,6 +61,9 @@ def load(
         settings: of "synthetic", see `SyntheticSettings`; of "deep-pcb", see `PcbSettings`, as in
             `load("deep-pcb", root, 128, tile=128, normals="template", defective=30)`.
 
+    A warning names files that may be a mistake, such as masks that match no image; the sentences
+    stand in `Data.findings`.
+
     "synthetic" is not divided into folds: each fold is drawn from its own seed.
 
     Raises:
@@ -70,6 +77,7 @@ def load(
             f"{did_you_mean(name, NAMES, 0.4)}"
         )
     _check(image_size, fold, folds, seed, split, cache)
+    root = None if root is None else user_path(root)
     if name == "synthetic":
         return _synthetic(root, image_size, fold, folds, seed, category, split, settings)
     if name == "deep-pcb":
@@ -88,7 +96,8 @@ def load(
         )
     if root is None:
         raise ValueError(f"The dataset {name!r} needs a root. Expected:{LAYOUTS[name].tree}")
-    records = read_records(name, root, category)
+    reading = read_layout(name, root, category)
+    records = reading.records
     check_both_kinds(records, root, LAYOUTS[name].tree)
     used = split
     if split == "auto":
@@ -102,11 +111,14 @@ def load(
     add_validation(parts, records, validation, seed, random_split=used == "leaking")
     if cache == "auto":
         cache = fits_in_memory(len(records), image_size)
-    above = LAYOUTS[name].mask_above
+    masks = rule_for(records)
+    found = findings(reading, masks, root)
+    if found:
+        warnings.warn(f"{name} in {root}: {' '.join(found)}", stacklevel=2)
     pieces = {
         part: ImageDataset(
             [r for r, p in zip(records, parts, strict=True) if p == part],
-            image_size, resize, above, bool(cache),
+            image_size, resize, masks, bool(cache),
         )
         for part in ("train", "val", "test")
     }  # fmt: skip
@@ -115,7 +127,8 @@ def load(
     counts = {part: counts_of(piece) for part, piece in pieces.items()}
     return Data(
         name=name, **pieces, fingerprint=fingerprint(records, rule), image_size=image_size,
-        fold=fold, folds=folds, split=used, counts=counts,
+        fold=fold, folds=folds, split=used, counts=counts, mask_rule=describe_rule(masks),
+        findings=found,
     )  # fmt: skip
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gainmtl.datasets.images import file_stamp
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-"""Suffixes of image files, in lower or upper case."""
+from gainmtl.runner import Walk, walk
+from gainmtl.runner import list_images as list_images
+from gainmtl.runner import walk_images as walk_images
 
 GROUPS_FILE = "groups.csv"
 
@@ -42,6 +43,18 @@ class Record(NamedTuple):
     """Boxes of a set annotated without masks: the mask is their union."""
     twin: Path | None = None
     """A picture of the same place without the defect, if the set has one."""
+
+
+class Reading(NamedTuple):
+    """What a layout reader returns."""
+
+    records: list[Record]
+    left_out: Sequence[Path] = ()
+    """Files and folders within the layout that are not read (see `gainmtl.runner.walk`)."""
+    unmatched: Sequence[Path] = ()
+    """Mask files that match no image."""
+    normal_masks: Sequence[Path] = ()
+    """Mask files that match a normal image. They are not used."""
 
 
 def fingerprint(records: Sequence[Record], parameters: dict[str, Any]) -> str:
@@ -73,58 +86,14 @@ def _hash_of_version(stamp: tuple[str, int, int]) -> str:
     return hashlib.sha256(Path(stamp[0]).read_bytes()).hexdigest()
 
 
-def is_image(path: Path) -> bool:
-    """Whether `path` is a visible file with an image suffix."""
-    return (
-        path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-
-
-def walk_images(folder: Path) -> list[Path]:
-    """All images below `folder`, sorted, without hidden files and folders."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if is_image(path)
-        and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
-    )
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """The images of an unlabelled folder and of its sub-folders, sorted by path.
-
-    Files that are not images are skipped.
+def walk_if_there(folder: Path) -> Walk:
+    """The files below `folder`, none if there is no such folder.
 
     Raises:
-        FileNotFoundError: the folder does not exist or contains no image.
+        OSError: a folder that can't be read, or a link to nothing.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"Expected a folder of images; {folder} is not a folder.")
-    images = walk_images(folder)
-    if not images:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise FileNotFoundError(
-            f"Expected images in {folder}; found none. Accepted suffixes: {suffixes}"
-        )
-    return images
-
-
-def unique_stems(paths: Iterable[Path], strip: str = "") -> dict[str, Path]:
-    """A dictionary from each path's stem, without a final `strip`, to the path.
-
-    Raises:
-        ValueError: two files with the same stem.
-    """
-    stems: dict[str, Path] = {}
-    for path in paths:
-        stem = path.stem.removesuffix(strip)
-        if stem in stems:
-            raise ValueError(
-                f"Expected one mask per image; found {stems[stem]} and {path}. Remove one of them."
-            )
-        stems[stem] = path
-    return stems
+    # `lexists`: a link to nothing is there, and `walk` raises for it.
+    return walk(folder) if os.path.lexists(folder) else Walk([], [])
 
 
 def apply_groups_file(records: list[Record], root: Path, folder: Path) -> list[Record] | None:

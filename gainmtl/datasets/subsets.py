@@ -1,4 +1,4 @@
-"""Parts of a data set: normal images only, some exposures only, a budget of labels."""
+"""Parts of a data set: normal images only, some exposures, a budget of labels, inner folds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Collection
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from gainmtl.datasets.checks import whole
 from gainmtl.datasets.data import Data, Described, counts_of
+from gainmtl.datasets.records import Record
+from gainmtl.datasets.splits import assign_folds
 from gainmtl.types import Sample
 
 EXPOSURE = re.compile(r"(?:^|/)exp(\d+)_num_\d+(?:\.\w+)?(?:, seed \d+)?$")
@@ -46,6 +49,61 @@ class SelectedDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         return self.dataset[int(self.indices[range(len(self))[index]])]
+
+
+class JoinedDataset(Dataset[Sample]):
+    """The samples of several datasets one after the other; see `Described`."""
+
+    def __init__(self, *parts: Dataset[Sample]) -> None:
+        described: Any = parts
+        self.dataset: ConcatDataset[Sample] = ConcatDataset(parts)
+        self.labels = np.concatenate([part.labels for part in described])
+        self.has_mask = np.concatenate([part.has_mask for part in described])
+        self.empty_masks = np.concatenate(
+            [getattr(part, "empty_masks", np.zeros_like(part.labels)) for part in described]
+        )
+        self.resize = getattr(parts[0], "resize", "squash")
+        for name in ("names", "groups", "defect_types", "designs", "boxes"):
+            if all(hasattr(part, name) for part in parts):
+                setattr(self, name, tuple(chain.from_iterable(getattr(p, name) for p in parts)))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[index]
+
+
+def inner_fold(data: Data, fold: int, folds: int, seed: int = 0) -> Data:
+    """Fold `fold` of the training and validation parts of `data`; its test part is not used.
+
+    The split is by group and stratified as `assign_folds`. The held-out images are the validation
+    and the test part of the result.
+
+    Raises:
+        ValueError: a fold that does not exist, fewer than two folds, or fewer defective groups
+            than folds.
+    """
+    whole("fold", fold, 0, folds - 1)
+    joined = JoinedDataset(data.train, data.val)
+    described = cast(Described, joined)
+    records = [
+        Record(None, None, bool(is_defective), kind, None, group, name)
+        for is_defective, kind, group, name in zip(
+            described.labels,
+            described.defect_types,
+            described.groups,
+            described.names,
+            strict=True,
+        )
+    ]
+    is_held = assign_folds(records, folds, seed) == fold
+    held = SelectedDataset(joined, np.flatnonzero(is_held))
+    kept = SelectedDataset(joined, np.flatnonzero(~is_held))
+    inner = _replace_parts(
+        data, {"train": kept, "val": held, "test": held}, f"inner folds {folds} {seed}"
+    )
+    return dataclasses.replace(inner, fold=fold, folds=folds)
 
 
 def normal_only(data: Data) -> Data:

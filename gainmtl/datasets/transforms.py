@@ -7,37 +7,11 @@ defect at the border into pixels that the mask marks as clean.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
-RESIZE_MODES = ("squash", "pad")
-
-
-class Placement(NamedTuple):
-    """Position and size of an image in its square, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-def placement(original: tuple[int, int], size: int, mode: str = "squash") -> Placement:
-    """Position of an image of `original` (H, W) in a `size` x `size` square.
-
-    Raises:
-        ValueError: `mode` is unknown.
-    """
-    if mode not in RESIZE_MODES:
-        raise ValueError(f"Expected resize to be one of {', '.join(RESIZE_MODES)}; found {mode!r}.")
-    if mode == "squash":
-        return Placement(0, 0, size, size)
-    scale = size / max(original)
-    height, width = (max(1, round(side * scale)) for side in original)
-    return Placement((size - height) // 2, (size - width) // 2, height, width)
+from gainmtl.runner import placement
 
 
 def resize_pair(
@@ -58,8 +32,7 @@ def resize_pair(
         mask = resize_mask(mask, place.height, place.width)
     if (place.height, place.width) == (size, size):
         return small, mask
-    inside = (..., slice(place.top, place.top + place.height),
-              slice(place.left, place.left + place.width))  # fmt: skip
+    inside = (..., *place.inside)
     fill = small.float().mean(dim=(-2, -1), keepdim=True)
     fill = fill if small.is_floating_point() else fill.round()
     square = fill.to(small.dtype).expand(-1, size, size).clone()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from gainmtl.datasets.records import Box, Record, apply_groups_file
+from gainmtl.datasets.records import Box, Reading, Record, apply_groups_file
 from gainmtl.types import NORMAL
 
 VOC_TREE = """
@@ -19,7 +19,7 @@ VOC_TREE = """
                                                    the folder that contains VOCdevkit/VOC2012)"""
 
 
-def read_voc(root: Path, category: str | None = None) -> list[Record]:
+def read_voc(root: Path, category: str | None = None) -> Reading:
     """One class of VOC against the rest; the official list "val" is the test part.
 
     The labels of the official test part are not public. An image whose only objects of the class
@@ -36,7 +36,7 @@ def read_voc(root: Path, category: str | None = None) -> list[Record]:
     if base is None:
         raise FileNotFoundError(f"No PASCAL VOC in {root}. Expected:{VOC_TREE}")
     lists = base / "ImageSets/Main"
-    known = sorted(p.name.removesuffix("_train.txt") for p in lists.glob("*_train.txt"))
+    known = sorted(p.name.removesuffix("_train.txt") for p in lists.glob("[!.]*_train.txt"))
     if category not in known:
         raise ValueError(f"Expected category to be one of {', '.join(known)}; found {category!r}.")
     records = []
@@ -63,7 +63,7 @@ def read_voc(root: Path, category: str | None = None) -> list[Record]:
                     boxes or None,
                 )
             )  # fmt: skip
-    return apply_groups_file(records, base, base) or records
+    return Reading(apply_groups_file(records, base, base) or records)
 
 
 def read_boxes(path: Path, category: str) -> tuple[Box, ...]:

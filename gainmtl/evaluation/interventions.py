@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gainmtl import metrics
 from gainmtl.counterfactual import cell_mask
 from gainmtl.evaluation.inpainting import dilate, free_shift, inpaint, own_surface, shift
+from gainmtl.interface import check_reading, evaluating
 from gainmtl.model import GAINMTL
 from gainmtl.types import Batch, Sample, collate
 
@@ -141,19 +143,19 @@ def score_interventions(
         ValueError: no normal part for the surfaces, or no defective part with a mask.
     """
     normal = normal_images(dataset)
-    states = {name: model.training for name, model in models.items()}
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
     # Separate generators, so that the draws for one model don't depend on the other models.
     places = torch.Generator().manual_seed(0)
     cells = {name: torch.Generator().manual_seed(0) for name in models}
-    for batch in marked_batches(dataset, batch_size):
-        surfaces = nearest_surfaces(batch.image, batch.mask, normal)
-        pictures = intervene(batch.image, batch.mask, surfaces, margin_pixels, places)
-        for name, model in models.items():
-            scores = _probabilities(model.eval(), batch, pictures, margin_cells, cells[name])
-            tables[name].append(_table(batch, scores, model.threshold))
-    for name, model in models.items():
-        model.train(states[name])
+    with evaluating(*models.values()):
+        for batch in marked_batches(dataset, batch_size):
+            for model in models.values():
+                check_reading(model, batch.image, getattr(dataset, "resize", None))
+            surfaces = nearest_surfaces(batch.image, batch.mask, normal)
+            pictures = intervene(batch.image, batch.mask, surfaces, margin_pixels, places)
+            for name, model in models.items():
+                scores = _probabilities(model, batch, pictures, margin_cells, cells[name])
+                tables[name].append(_table(batch, scores, model.threshold))
     if not any(tables.values()):
         raise ValueError(
             "score_interventions: expected defective parts with a mask, got a dataset without any"
@@ -200,7 +202,7 @@ def _probabilities(
 
 
 def _table(batch: Batch, scores: dict[str, NDArray[np.float64]], threshold: float) -> pd.DataFrame:
-    flagged = scores["defect_probability"] >= threshold
+    flagged = metrics.is_flagged(scores["defect_probability"], threshold)
     columns: dict[str, Any] = {
         "name": batch.name,
         "group": batch.group,
@@ -211,8 +213,9 @@ def _table(batch: Batch, scores: dict[str, NDArray[np.float64]], threshold: floa
     for level, intervention in itertools.product(LEVELS, INTERVENTIONS):
         name = f"{level}.{intervention}"
         columns[name] = scores[name]
-        flips = np.where(np.isnan(scores[name]), math.nan, scores[name] < threshold)
-        columns[f"flip.{name}"] = np.where(flagged, flips, math.nan)
+        counts = flagged & ~np.isnan(scores[name])
+        columns[f"flip.{name}"] = np.full(len(flagged), math.nan)
+        columns[f"flip.{name}"][counts] = ~metrics.is_flagged(scores[name][counts], threshold)
     return pd.DataFrame(columns)
 
 

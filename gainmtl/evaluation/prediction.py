@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,44 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gainmtl import metrics
 from gainmtl.cam import resize_map
-from gainmtl.datasets import list_images
-from gainmtl.datasets.images import read_image
-from gainmtl.datasets.transforms import resize_pair, restore_map
-from gainmtl.interface import DefectModel
+from gainmtl.datasets.transforms import restore_map
+from gainmtl.evaluation.inputs import Images, Loaded, load_images
+from gainmtl.interface import DefectModel, evaluating
+from gainmtl.runner import verdict_row
 from gainmtl.types import Outputs
+
+
+class Maps(Sequence[NDArray[np.float32]]):
+    """Maps (H, W) on the pixels of the original images, in the order of the images.
+
+    A map is kept at the model's size and resized whenever it is read: at the size of its picture
+    it takes 4 bytes per pixel, and a folder of large pictures would fill the memory.
+    """
+
+    def __init__(self, resize: str) -> None:
+        self._resize = resize
+        self._maps: list[tuple[Tensor, tuple[int, int] | None]] = []
+
+    def add(self, values: Tensor, original: tuple[int, int] | None) -> None:
+        """Append a map (1, S, S) of an image of `original` (H, W); `None`: not resized."""
+        self._maps.append((values.float().cpu().clone(), original))
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NDArray[np.float32]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        values, original = self._maps[index]
+        if original is not None:
+            values = restore_map(values, original, self._resize)
+        return values[0].numpy()
 
 
 class Predictions(NamedTuple):
@@ -27,107 +60,67 @@ class Predictions(NamedTuple):
     defect_area`. The verdict is "defective" if the probability is at least the threshold, else
     "normal". The peak is the highest value of the defect map, with its pixel. The defect area is
     the share of pixels whose value in the defect map is at least 0.5."""
-    defect_maps: list[NDArray[np.float32]]
+    defect_maps: Sequence[NDArray[np.float32]]
     """(H, W) in [0, 1], on the pixels of the original image."""
-    cams: list[NDArray[np.float32]]
+    cams: Sequence[NDArray[np.float32]]
     """(H, W) evidence, unbounded, on the same pixels; empty for a model without an evidence map."""
 
 
 @torch.no_grad()
 def predict(
-    model: DefectModel,
-    images: Tensor | str | Path | list[Path],
-    batch_size: int = 32,
-    progress: bool = False,
+    model: DefectModel, images: Images, batch_size: int = 32, progress: bool = False
 ) -> Predictions:
-    """Verdicts and maps for a tensor (B, 3, H, W) in [0, 1], a folder, or a list of files.
+    """Verdicts and maps for a folder, files, PIL pictures, arrays or tensors; see `inputs.Images`.
 
-    Files are resized as in training (`model.image_size`, `model.resize`) and the maps are resized
-    back to each file's original size. A tensor is not resized.
+    Images are resized as in training (`model.image_size`, `model.resize`), and the maps are resized
+    back to each image's own size. A tensor for a model without an image size is not resized. The
+    model is in evaluation mode during the call and then in its own again.
 
     Raises:
-        FileNotFoundError: no such folder, or no image in it.
-        ValueError: a tensor of another shape or range, an unreadable file, or an untrained model,
-            whose image size is not set.
+        FileNotFoundError: no such file or folder, or no image in it.
+        TypeError: something that is no image.
+        ValueError: a batch size below 1; an array or tensor of another shape, type or range; an
+            unreadable file; an untrained model, whose image size is not set; a probability or a
+            threshold that is not finite.
     """
-    was_training = model.training
-    model.eval()
+    if batch_size < 1:
+        raise ValueError(f"predict: batch_size: expected at least 1, got {batch_size}")
     device = next(model.parameters()).device
     rows: list[dict[str, object]] = []
-    maps: list[NDArray[np.float32]] = []
-    cams: list[NDArray[np.float32]] = []
-    sources = _sources(model, images)
-    for start in range(0, len(sources), batch_size):
-        chunk = sources[start : start + batch_size]
-        loaded = [_load(model, source) for source in chunk]
-        batch = torch.stack([image for image, _ in loaded]).to(device)
-        out = model(model.preprocess(batch.contiguous(memory_format=torch.channels_last)))
-        # In float64, as when the threshold was chosen: rounding could change a verdict next to it.
-        probability = (1 - out.logits.cpu().double().softmax(1)[:, 0]).tolist()
-        batch_maps = [out.defect_map]
-        if isinstance(out, Outputs):
-            batch_maps.append(resize_map(out.cam, (batch.shape[2], batch.shape[3])))
-        for index, (source, (_, original)) in enumerate(zip(chunk, loaded, strict=True)):
-            image_maps = [values[index].float().cpu() for values in batch_maps]
-            if original is not None:
-                image_maps = [restore_map(values, original, model.resize) for values in image_maps]
-            defect_map, *cam = (values[0].numpy() for values in image_maps)
-            name = source.name if isinstance(source, Path) else f"image {start + index}"
-            if isinstance(source, Path) and isinstance(images, str | Path):
-                name = source.relative_to(images).as_posix()
-            rows.append(_row(name, probability[index], model, defect_map))
-            maps.append(defect_map)
-            cams += cam
-        if progress:
-            print(f"{min(start + batch_size, len(sources))} of {len(sources)} images", flush=True)
-    model.train(was_training)
+    maps, cams = Maps(model.resize), Maps(model.resize)
+    loaded = load_images(model, images)
+    with evaluating(model):
+        while chunk := list(itertools.islice(loaded, batch_size)):
+            batch = _stacked(chunk).to(device)
+            out = model(model.preprocess(batch.contiguous(memory_format=torch.channels_last)))
+            # In float64, as when the threshold was chosen: rounding could change a verdict.
+            probability = (1 - out.logits.cpu().double().softmax(1)[:, 0]).numpy()
+            verdicts = metrics.is_flagged(probability, model.threshold)
+            batch_maps = [out.defect_map]
+            if isinstance(out, Outputs):
+                batch_maps.append(resize_map(out.cam, (batch.shape[2], batch.shape[3])))
+            for index, one in enumerate(chunk):
+                for kept, values in zip((maps, cams), batch_maps, strict=False):
+                    kept.add(values[index], one.original)
+                rows.append(
+                    verdict_row(
+                        one.name,
+                        float(probability[index]),
+                        bool(verdicts[index]),
+                        model.threshold,
+                        maps[-1],
+                    )
+                )
+            if progress:
+                print(f"{len(rows)} images", flush=True)
     return Predictions(pd.DataFrame(rows), maps, cams)
 
 
-def _row(
-    name: str, probability: float, model: DefectModel, defect_map: NDArray[np.float32]
-) -> dict[str, object]:
-    row, column = np.unravel_index(int(defect_map.argmax()), defect_map.shape)
-    return {
-        "name": name,
-        "defect_probability": probability,
-        "verdict": "defective" if probability >= model.threshold else "normal",
-        "threshold": model.threshold,
-        "peak": float(defect_map.max()),
-        "peak_row": int(row),
-        "peak_column": int(column),
-        "defect_area": float((defect_map >= 0.5).mean()),
-    }
-
-
-def _sources(
-    model: DefectModel, images: Tensor | str | Path | list[Path]
-) -> list[Path] | list[Tensor]:
-    if isinstance(images, Tensor):
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"predict: expected images (B, 3, H, W), got {tuple(images.shape)}; repeat a grey "
-                "channel three times"
-            )
-        if len(images) and not (0 <= images.min() and images.max() <= 1):
-            raise ValueError(
-                f"predict: expected values in [0, 1], got {images.min():.3g} to "
-                f"{images.max():.3g}; don't normalise, model.preprocess does"
-            )
-        return list(images)
-    if model.image_size is None:
+def _stacked(chunk: list[Loaded]) -> Tensor:
+    sizes = {tuple(one.image.shape[1:]) for one in chunk}
+    if len(sizes) > 1:
         raise ValueError(
-            "predict: expected a trained model, got one without image_size; call gainmtl.fit, or "
-            "set model.image_size"
+            f"predict: expected tensors of one size for a model without image_size, got "
+            f"{', '.join(f'{h} x {w}' for h, w in sorted(sizes))}; set model.image_size"
         )
-    return list(images) if isinstance(images, list) else list_images(images)
-
-
-def _load(model: DefectModel, source: Path | Tensor) -> tuple[Tensor, tuple[int, int] | None]:
-    """The image at the model's size, and its original size (H, W); `None` for a tensor."""
-    if isinstance(source, Tensor):
-        return source, None
-    assert model.image_size is not None
-    pixels = read_image(source)
-    image, _ = resize_pair(pixels, None, model.image_size, model.resize)
-    return image.float() / 255, (pixels.shape[1], pixels.shape[2])
+    return torch.stack([one.image for one in chunk])

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from gainmtl import metrics
 from gainmtl.cam import resize_map
 from gainmtl.counterfactual import moved_cells
-from gainmtl.interface import DefectModel
+from gainmtl.interface import DefectModel, check_reading, evaluating
 from gainmtl.model import GAINMTL
 from gainmtl.types import Batch, Located, Outputs, Sample, collate
 
@@ -60,8 +60,9 @@ def sample_columns(batch: Batch) -> dict[str, NDArray[Any]]:
     }
 
 
-def _images(model: DefectModel, images: Tensor) -> Tensor:
-    """Images on the model's device, channels last, normalised."""
+def _images(model: DefectModel, dataset: Any, images: Tensor) -> Tensor:
+    """Images of a dataset on the model's device, channels last, normalised."""
+    check_reading(model, images, getattr(dataset, "resize", None))
     device = next(model.parameters()).device
     return model.preprocess(images.to(device).contiguous(memory_format=torch.channels_last))
 
@@ -71,14 +72,12 @@ def defect_scores(
     model: DefectModel, dataset: Dataset[Sample], batch_size: int = 32
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Defect probabilities and labels, each (N,)."""
-    was_training = model.training
-    model.eval()
     scores, labels = [], []
-    for batch in batches(dataset, batch_size):
-        logits = model(_images(model, batch.image)).logits
-        scores.append(_probability(logits))
-        labels.append(batch.is_defective.numpy())
-    model.train(was_training)
+    with evaluating(model):
+        for batch in batches(dataset, batch_size):
+            logits = model(_images(model, dataset, batch.image)).logits
+            scores.append(_probability(logits))
+            labels.append(batch.is_defective.numpy())
     return np.concatenate(scores), np.concatenate(labels)
 
 
@@ -116,55 +115,53 @@ def score(
     the verdict was not defective before. They cost two more passes of the heads. A model without an
     evidence map has neither these columns nor those of `cam` and `oracle`.
     """
-    was_training = model.training
-    model.eval()
     rows: list[dict[str, NDArray[Any]]] = []
     histograms: dict[str, metrics.PixelHistogram] = {}
     generator = torch.Generator().manual_seed(0)
-    for batch in batches(dataset, batch_size):
-        images = _images(model, batch.image)
-        features: Tensor | None = None
-        if isinstance(model, GAINMTL):
-            encoding = model.encode(images)
-            features = encoding.features
-            out: Outputs | Located = model.heads(encoding, _size(batch))
-        else:
-            out = model(images)
-        probability = _probability(out.logits)
-        defective, has_mask = batch.is_defective.numpy(), batch.has_mask.numpy()
-        row: dict[str, NDArray[Any]] = {
-            **sample_columns(batch),
-            "defect_probability": probability,
-            "is_flagged": probability >= model.threshold,
-        }
-        if isinstance(model, GAINMTL) and len(model.classes) > 2:
-            row["predicted_type"] = np.array(model.classes)[out.logits.argmax(1).cpu().numpy()]
-        marked = defective & has_mask
-        for name, map_logits in _map_logits(model, out).items():
-            maps = torch.sigmoid(map_logits)
-            measured = maps
-            # The measures of a CAM are defined on the raw evidence, not on its sigmoid.
-            if isinstance(out, Outputs) and name == "cam":
-                measured = out.cam.float().cpu()
-            for measure, function in MAP_MEASURES.items():
-                row[f"{name}.{measure}"] = _where(function(measured, batch.mask), marked)
-            row[f"{name}.false_activation"] = _where(
-                metrics.false_activation(resize_map(maps, _size(batch))), ~defective
-            )
-            histogram = metrics.PixelHistogram.of(
-                map_logits, batch.mask, low=LOGIT_RANGE[0], high=LOGIT_RANGE[1]
-            )
-            histogram.positives[~has_mask] = 0
-            histogram.negatives[~has_mask] = 0
-            histograms[name] = histograms[name] + histogram if name in histograms else histogram
-        if isinstance(out, Outputs):
-            oracle = metrics.oracle_map(batch.mask, (out.cam.shape[2], out.cam.shape[3]))
-            for measure, function in MAP_MEASURES.items():
-                row[f"oracle.{measure}"] = _where(function(oracle, batch.mask), marked)
-        if interventions and features is not None and isinstance(model, GAINMTL):
-            row |= _flips(model, features, batch, marked & row["is_flagged"], generator)
-        rows.append(row)
-    model.train(was_training)
+    with evaluating(model):
+        for batch in batches(dataset, batch_size):
+            images = _images(model, dataset, batch.image)
+            features: Tensor | None = None
+            if isinstance(model, GAINMTL):
+                encoding = model.encode(images)
+                features = encoding.features
+                out: Outputs | Located = model.heads(encoding, _size(batch))
+            else:
+                out = model(images)
+            probability = _probability(out.logits)
+            defective, has_mask = batch.is_defective.numpy(), batch.has_mask.numpy()
+            row: dict[str, NDArray[Any]] = {
+                **sample_columns(batch),
+                "defect_probability": probability,
+                "is_flagged": metrics.is_flagged(probability, model.threshold),
+            }
+            if isinstance(model, GAINMTL) and len(model.classes) > 2:
+                row["predicted_type"] = np.array(model.classes)[out.logits.argmax(1).cpu().numpy()]
+            marked = defective & has_mask
+            for name, map_logits in _map_logits(model, out).items():
+                maps = torch.sigmoid(map_logits)
+                measured = maps
+                # The measures of a CAM are defined on the raw evidence, not on its sigmoid.
+                if isinstance(out, Outputs) and name == "cam":
+                    measured = out.cam.float().cpu()
+                for measure, function in MAP_MEASURES.items():
+                    row[f"{name}.{measure}"] = _where(function(measured, batch.mask), marked)
+                row[f"{name}.false_activation"] = _where(
+                    metrics.false_activation(resize_map(maps, _size(batch))), ~defective
+                )
+                histogram = metrics.PixelHistogram.of(
+                    map_logits, batch.mask, low=LOGIT_RANGE[0], high=LOGIT_RANGE[1]
+                )
+                histogram.positives[~has_mask] = 0
+                histogram.negatives[~has_mask] = 0
+                histograms[name] = histograms[name] + histogram if name in histograms else histogram
+            if isinstance(out, Outputs):
+                oracle = metrics.oracle_map(batch.mask, (out.cam.shape[2], out.cam.shape[3]))
+                for measure, function in MAP_MEASURES.items():
+                    row[f"oracle.{measure}"] = _where(function(oracle, batch.mask), marked)
+            if interventions and features is not None and isinstance(model, GAINMTL):
+                row |= _flips(model, features, batch, marked & row["is_flagged"], generator)
+            rows.append(row)
     table = pd.DataFrame({key: np.concatenate([row[key] for row in rows]) for key in rows[0]})
     return Scores(table, histograms)
 
@@ -200,5 +197,6 @@ def _flips(
             ("flip.kept", true.kept),
             ("flip.moved", moved.removed),
         ):
-            flips[name][flagged] = (value.cpu().double() < model.threshold).numpy()
+            verdicts = metrics.is_flagged(value.cpu().double().numpy(), model.threshold)
+            flips[name][flagged] = ~verdicts
     return flips

@@ -21,6 +21,7 @@ from gainmtl.explanation.gradient import (
     hires_cam,
 )
 from gainmtl.explanation.perturbation import score_cam
+from gainmtl.interface import evaluating
 from gainmtl.metrics.agreement import rank_correlation
 from gainmtl.model import GAINMTL
 
@@ -55,7 +56,8 @@ def explain(
     """The map of a method for every image, on the grid of `model.features`.
 
     Args:
-        model: in `eval` mode, on the device of the images.
+        model: on the device of the images. It is in evaluation mode during the call: in training
+            mode batch norm would mix the images of a batch and update its statistics.
         images: (B, 3, H, W), normalised by `model.preprocess`.
         method: one of `METHODS`. `"cam"` is `out.cam`, the evidence map itself.
         target: the score that is explained; `None` is the evidence of the defect class, with K > 2
@@ -70,7 +72,7 @@ def explain(
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-    with torch.set_grad_enabled(create_graph):
+    with evaluating(model), torch.set_grad_enabled(create_graph):
         features = model.features(images)
         if method == "cam":
             return Explanation(_evidence(model, features), None)

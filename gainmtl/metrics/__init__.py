@@ -14,6 +14,7 @@ from gainmtl.metrics.classification import (
     expected_calibration_error as expected_calibration_error,
 )
 from gainmtl.metrics.classification import f1 as f1
+from gainmtl.metrics.classification import is_flagged as is_flagged
 from gainmtl.metrics.classification import macro_f1 as macro_f1
 from gainmtl.metrics.classification import precision as precision
 from gainmtl.metrics.classification import recall as recall

@@ -1,9 +1,9 @@
 """Image-level classification measures: scores (N,), labels (N,) with 1 = defective.
 
-An image is predicted defective if `score >= threshold`. Undefined measures are NaN: AUROC with one
-class, precision without a prediction "defective", recall without a defect. For more than two
-classes see `class_accuracy` and `macro_f1`, which take predicted and true classes (N,) as numbers
-or names.
+An image is predicted defective if `score >= threshold`, see `is_flagged`. Undefined measures are
+NaN: AUROC with one class, precision without a prediction "defective", recall without a defect. For
+more than two classes see `class_accuracy` and `macro_f1`, which take predicted and true classes
+(N,) as numbers or names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gainmtl.metrics.ranking import (
     Array,
@@ -46,6 +46,31 @@ def recall_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
     if len(positives) == 0 or len(normals) == 0:
         return math.nan
     return float(np.mean(positives > _highest_excluded(normals, fpr)))
+
+
+def is_flagged(scores: ArrayLike, threshold: ArrayLike) -> NDArray[np.bool_]:
+    """The verdicts `score >= threshold`, true for defective; scores of any shape.
+
+    Every comparison of a score with a threshold is made here: a number that is NaN would compare as
+    false and so count as normal.
+
+    Raises:
+        ValueError: a score or a threshold that is NaN or infinite.
+    """
+    for name, values in (("scores", scores), ("threshold", threshold)):
+        found = np.asarray(values, dtype=np.float64)
+        if not np.isfinite(found).all():
+            bad = np.flatnonzero(~np.isfinite(found))
+            advice = (
+                "check the weights of the model and the pixels of the images"
+                if name == "scores"
+                else "fit the model, or load one with a threshold"
+            )
+            raise ValueError(
+                f"a verdict needs finite {name}, found {len(bad)} of {found.size} that are NaN or "
+                f"infinite (index {', '.join(map(str, bad[:5]))}); {advice}"
+            )
+    return np.asarray(scores) >= np.asarray(threshold)
 
 
 def threshold_at_fpr(scores: ArrayLike, labels: ArrayLike, max_fpr: float = 0.05) -> float:
@@ -190,7 +215,7 @@ def _highest_excluded(normals: Array, max_fpr: float) -> float:
 def _confusion(scores: ArrayLike, labels: ArrayLike, threshold: float) -> tuple[int, int, int, int]:
     """Hits, false alarms, misses, correct rejections."""
     values, is_defective = _checked(scores, labels)
-    flagged = values >= threshold
+    flagged = is_flagged(values, threshold)
     hits = int((flagged & is_defective).sum())
     alarms = int(flagged.sum())
     defects = int(is_defective.sum())

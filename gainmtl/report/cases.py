@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gainmtl.datasets import ImageDataset, list_images
-from gainmtl.datasets.images import boxes_mask, check_readable, read_image, read_mask
+from gainmtl.datasets.images import boxes_mask, check_readable, read_image
+from gainmtl.datasets.masks import read_mask
 from gainmtl.types import NORMAL
 
 NEW = "new"
@@ -104,5 +105,5 @@ def _mask(dataset: Any, index: int) -> Tensor | None:
             assert record.image is not None
             return boxes_mask(record.boxes, check_readable(record.image))
         assert record.mask is not None
-        return read_mask(record.mask, dataset.mask_above)
+        return read_mask(record.mask, dataset.mask_rule)
     return dataset[index].mask > 0.5

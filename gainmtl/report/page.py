@@ -26,14 +26,22 @@ THUMBNAIL = 360
 """Longer side of the images in a report, in pixels."""
 
 
-def threshold_rule(verdicts: pd.DataFrame, max_false_alarms: float) -> str:
-    """A text: how the threshold was chosen, and its results on the validation images."""
+def threshold_rule(verdicts: pd.DataFrame, max_false_alarms: float, inner_folds: int = 0) -> str:
+    """A text: how the threshold was chosen, and its results on the validation images.
+
+    `inner_folds` of the recipe, by which these images alone did not choose it; 0: they did.
+    """
     validation = verdicts[verdicts["split"] == "val"]
+    images = (
+        f"the held-out images of {inner_folds} inner folds of the training and validation images"
+        if inner_folds
+        else "the validation images"
+    )
     text = (
         "Each model has the lowest threshold with at most "
-        f"{100 * max_false_alarms:g} % false alarms on the validation images"
+        f"{100 * max_false_alarms:g} % false alarms on {images}"
     )
-    if not len(validation):
+    if inner_folds or not len(validation):
         return text + "; the test images were not used."
     normals, defects = (validation[validation["true_label"] == k] for k in ("normal", "defective"))
     alarms, hits = ((part["verdict"] == "defective").sum() for part in (normals, defects))

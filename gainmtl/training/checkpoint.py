@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gainmtl.files import atomic_path, plain
+from gainmtl.files import atomic_path, plain, read_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in a run's folder."""
@@ -45,7 +45,20 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, Tensor]
 
     def restore(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
-        """Load the tensors into the modules and the optimizer."""
+        """Load the tensors into the modules and the optimizer.
+
+        Raises:
+            ValueError: tensors of other modules.
+        """
+        try:
+            self._restore(modules, optimizer)
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"expected a checkpoint that holds the tensors of this run, found others: {error}. "
+                "Restore it, or remove it to start over"
+            ) from error
+
+    def _restore(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
         for name, module in modules.items():
             prefix = f"{name}."
             module.load_state_dict(
@@ -68,7 +81,22 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a file of `write_checkpoint`."""
-    with safe_open(path, framework="pt") as stored:
-        meta = json.loads(stored.metadata()["run"])
-        return Checkpoint(meta, {key: stored.get_tensor(key) for key in stored.keys()})  # noqa: SIM118
+    """Read a file of `write_checkpoint`; undefined figures of the history are NaN again.
+
+    Raises:
+        ValueError: a damaged file, or another kind of safetensors file.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        meta = json.loads(metadata["run"])
+        meta["history"] = [
+            {name: math.nan if value is None else value for name, value in row.items()}
+            for row in meta["history"]
+        ]
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"expected the checkpoint of a run in {path}, found a safetensors file without the "
+            f"run's history ({type(error).__name__}: {error}); restore it, or remove it to start "
+            "over"
+        ) from error
+    return Checkpoint(meta, tensors)

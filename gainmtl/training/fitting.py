@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from gainmtl.datasets import Data
+from gainmtl.files import output_folder, user_path
 from gainmtl.interface import DefectModel
 from gainmtl.precision import check_precision
+from gainmtl.training.inner_folds import InnerRun, choose
 from gainmtl.training.recipe import Recipe
 from gainmtl.training.run import DeadNetworkError, TrainingRun
 
@@ -55,40 +58,76 @@ def fit(
         One row per epoch: `epoch`, `seconds`, `learning_rate`, the mean of each active loss term as
         `<term>`, its weight as `weight_<term>` (the mean over the epoch's steps), the validation
         `auroc`, `dead_channels` (their share in the deeper half of the backbone, at the last look),
-        `restarts`, and the columns of `model.epoch_metrics`. With a probe `cosine.<a>.<b>` and
+        `restarts`, and the columns of `model.epoch_metrics`. With inner folds `inner_auroc`, that
+        of their held-out images. With a probe `cosine.<a>.<b>` and
         `pull.<a>`, where defined.
 
     Raises:
         ValueError: an impossible recipe, a training set of one class, a validation set without
             normal images, or an `output_dir` with a run of other settings.
         DeadNetworkError: the network died at every learning rate that was tried.
-        FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
+        FloatingPointError: a loss, a weight or a score became NaN or infinite; the last checkpoint
+            is kept.
+        NotADirectoryError, PermissionError: `output_dir` can't be written to.
     """
-    from lightning_fabric import Fabric  # on demand: it takes a second
-
     names = {field.name for field in dataclasses.fields(Recipe)}
     if unknown := sorted(set(recipe) - names):
         raise ValueError(f"fit: unknown arguments {unknown}; a recipe has {sorted(names)}")
     settings = Recipe(epochs=epochs, seed=seed, **recipe)
     check_precision(precision)
     _check_classes(data)
-    fabric = Fabric(
+    fabric = start_fabric(
         accelerator=accelerator,
         devices=devices,
         precision=precision,
         num_nodes=num_nodes,
         strategy=fabric_strategy,
     )
-    fabric.launch()
-    folder = None if output_dir is None else Path(output_dir)
-    run = TrainingRun(model, data, settings, fabric, folder, precision, probe)
-    return complete(run, model.strategy.name, progress)
+    folder = None if output_dir is None else user_path(output_dir)
+    name = model.strategy.name
+    choice = None
+    if settings.inner_folds:
+        first = copy.deepcopy(model)
+
+        def inner_run(inner: Data, inner_folder: Path | None) -> InnerRun:
+            plain = dataclasses.replace(settings, inner_folds=0, keep="last")
+            found = InnerRun(copy.deepcopy(first), inner, plain, fabric, inner_folder, precision)
+            complete(found, f"{name}, inner fold {inner.fold + 1} of {inner.folds}", progress)
+            return found
+
+        choice = choose(data, settings, inner_run, folder)
+    run = TrainingRun(model, data, settings, fabric, folder, precision, probe, choice)
+    history = complete(run, name, progress)
+    return history if choice is None else history.assign(inner_auroc=choice.auroc)
+
+
+def start_fabric(**arguments: Any) -> Any:
+    """A launched `Fabric`; `arguments` are its.
+
+    Raises:
+        ValueError: devices that don't exist here, or that this process can't start.
+    """
+    from lightning_fabric import Fabric  # on demand: it takes a second
+
+    try:
+        fabric = Fabric(**arguments)
+        fabric.launch()
+    except (RuntimeError, TypeError, ValueError) as error:
+        named = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise ValueError(
+            f"fit: expected devices that can be used here, got {named}: {error} Several devices "
+            "need a process each, which a script can start, but a notebook or an interactive "
+            "session can't: use devices=1 there"
+        ) from error
+    return fabric
 
 
 def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
     """Resume a run, train it to its end, and return its history."""
     run.resume()
     epochs = run.settings.epochs
+    if run.output_dir is not None and run.epoch < epochs:
+        output_folder(run.output_dir)  # now, not after the first epoch
     bar = tqdm(total=epochs, initial=run.epoch, desc=name, disable=not progress)
     while run.epoch < epochs:
         try:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
+import types
+import typing
+from typing import Any
 
 ENOUGH = 30
-"""Defective groups of the validation part from which it chooses an epoch. With 30, an AUROC of 0.95
-has a standard error of about 0.02."""
+"""Defective groups from which an epoch is chosen. With 30, an AUROC of 0.95 has a standard error of
+about 0.02."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Recipe:
     """Which epoch's weights are the result: "last", or "best", the first with the highest AUROC on
     validation. Where that has fewer than `ENOUGH` defective groups, "best" keeps the last too, with
     a warning: so few can't tell epochs apart."""
+    inner_folds: int = 0
+    """Choose the threshold, and with `keep="best"` the epoch, on so many inner folds of the
+    training and validation images, in place of the validation part; see
+    `gainmtl.training.inner_folds`. For few defective parts; the run takes `inner_folds` times
+    longer. 0: none."""
     restarts: int = 2
     """How often a run may start again with lower rates because its network died."""
     max_false_alarms: float = 0.05
@@ -45,6 +54,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         rules = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
@@ -54,6 +64,7 @@ class Recipe:
             "average_decay": 0 <= self.average_decay < 1,
             "clip_norm": self.clip_norm > 0,
             "keep": self.keep in ("last", "best"),
+            "inner_folds": self.inner_folds == 0 or self.inner_folds >= 2,
             "restarts": self.restarts >= 0,
             "max_false_alarms": 0 <= self.max_false_alarms < 1,
         }
@@ -62,3 +73,30 @@ class Recipe:
             raise ValueError(
                 f"fit: impossible value of {', '.join(wrong)}; see gainmtl.training.recipe.Recipe"
             )
+
+
+_KINDS: dict[Any, tuple[Any, str]] = {
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    str: (str, "a text"),
+    bool: (bool, "True or False"),
+    type(None): (type(None), "None"),
+    tuple: ((tuple, list), "a pair"),
+}
+"""By annotation what a field takes, and its name in messages."""
+
+
+def check_types(settings: Any) -> None:
+    """Raise one `ValueError` that names every field of a dataclass with a value of another type."""
+    wrong = []
+    for name, hint in typing.get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        kinds = tuple(typing.get_origin(kind) or kind for kind in kinds)
+        fits = any(isinstance(value, _KINDS[kind][0]) for kind in kinds)
+        if not fits or (isinstance(value, bool) and bool not in kinds):
+            expected = " or ".join(_KINDS[kind][1] for kind in kinds)
+            advice = " (without quotes; in YAML 1.0e-3, not 1e-3)" * isinstance(value, str)
+            wrong.append(f"{name}: expected {expected}, got {value!r}{advice}")
+    if wrong:
+        raise ValueError("fit: " + "; ".join(wrong))

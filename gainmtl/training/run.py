@@ -9,8 +9,9 @@ import time
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -18,12 +19,12 @@ from torch.utils.data import DataLoader
 from gainmtl import metrics
 from gainmtl.datasets import Augment, AugmentedDataset, Data
 from gainmtl.evaluation.scoring import batches, defect_scores
-from gainmtl.files import plain
-from gainmtl.interface import DefectModel
-from gainmtl.io import FORMAT, describe_kind, load, save, strategy_to_dict
+from gainmtl.interface import DefectModel, check_image_size
+from gainmtl.io import load, save
 from gainmtl.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from gainmtl.training.copy_paste import copy_paste
 from gainmtl.training.gradient_conflict import as_columns, measure, probe_batch
+from gainmtl.training.identity import check_identity, run_identity
 from gainmtl.training.optimization import (
     EpochSampler,
     parameter_groups,
@@ -57,15 +58,19 @@ class TrainingRun:
         output_dir: Path | None,
         precision: str,
         probe: int = 0,
+        choice: Any = None,
     ) -> None:
+        """`choice`: the `inner_folds.Choice` of the epoch and the threshold, if there is one."""
+        self.choice = choice
         self.model, self.data, self.settings, self.fabric = model, data, settings, fabric
         self.output_dir, self.precision = output_dir, precision
         self.probe = probe_batch(data.train, probe) if probe else None
         self.epoch = 0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, Any]] = []
         self._written: Path | None = None  # the model file of a finished run
         model.image_size = data.image_size
-        model.resize = getattr(data.train, "resize", model.resize)
+        model.resize = data.resize
+        check_image_size(model)
         self._prepare()
         # On a CPU channels-last runs this family of networks about 1.6 times as fast.
         model.to(memory_format=torch.channels_last)
@@ -114,6 +119,9 @@ class TrainingRun:
         """The model with the weights of the best epoch; `None` if the last epoch is kept."""
         if self.settings.keep == "last":
             return None
+        if self.choice is not None:
+            is_last = self.choice.epoch == self.settings.epochs - 1
+            return None if is_last else copy.deepcopy(self.average)
         val: Any = self.data.val
         groups = zip(val.groups, val.labels, strict=True)
         found = len({group for group, is_defective in groups if is_defective})
@@ -121,7 +129,7 @@ class TrainingRun:
             return copy.deepcopy(self.average)
         warnings.warn(
             f"fit: keep='best' needs {ENOUGH} defective groups in the validation part, which has "
-            f"{found}: the last epoch is kept.",
+            f"{found}: the last epoch is kept. inner_folds=5 chooses among the training images.",
             stacklevel=4,
         )
         return None
@@ -175,18 +183,28 @@ class TrainingRun:
         row: dict[str, float] = {"epoch": self.epoch}
         row |= {name: float(total) / counts[name] for name, total in sums.items()}
         row |= {f"weight_{name}": total / self.steps for name, total in applied.items()}
-        row |= self._validate()
+        try:
+            self._check_weights()
+            row |= self._validate()
+        except FloatingPointError:
+            # A step that explodes has a finite loss; only what follows shows it.
+            with torch.no_grad(), self.fabric.autocast():
+                terms = self.wrapped.training_step(batch, self._progress(step))
+            self._stop_on_nonfinite(terms, step)
         row |= self._epoch_metrics(sums) | self._conflict()
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = time.perf_counter() - start
-        if self.best is not None and row["auroc"] > max(
-            (past["auroc"] for past in self.history), default=-math.inf
-        ):
+        if self.best is not None and self._is_best(row):
             self.best.load_state_dict(self.average.state_dict())
         self.history.append(row)
         self.epoch += 1
         self._checkpoint()
         return self._shown(row)
+
+    def _is_best(self, row: dict[str, Any]) -> bool:
+        if self.choice is not None:
+            return self.epoch == self.choice.epoch
+        return bool(row["auroc"] > max((past["auroc"] for past in self.history), default=-math.inf))
 
     def _on_dead_network(self, index: int) -> None:
         raise DeadNetworkError(
@@ -221,9 +239,19 @@ class TrainingRun:
     def _begin_epoch(self) -> None:
         """A hook for work before an epoch's first step; it counts in the epoch's time."""
 
+    def _check_weights(self) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            raise FloatingPointError
+
     def _validate(self) -> dict[str, float]:
-        """The measures of an epoch on validation data."""
+        """The measures of an epoch on validation data.
+
+        Raises:
+            FloatingPointError: a score is NaN or infinite.
+        """
         scores, labels = defect_scores(self.average, self.data.val, self.settings.batch_size)
+        if not np.isfinite(scores).all():
+            raise FloatingPointError
         if len(set(labels.tolist())) == 2 and scores.max() - scores.min() < FLAT:
             raise DeadNetworkError(
                 f"all {len(scores)} validation images have the same defect probability after epoch "
@@ -286,8 +314,9 @@ class TrainingRun:
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
         return copy_paste(batch, share, generator)
 
-    def _stop_on_nonfinite(self, terms: dict[str, Tensor], step: int) -> None:
+    def _stop_on_nonfinite(self, terms: dict[str, Tensor], step: int) -> NoReturn:
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
+        bad = bad or ["none, but the outputs for validation images"]
         kept = "no checkpoint was written yet"
         if self.output_dir is not None and self.epoch:
             path = self.output_dir / CHECKPOINT
@@ -304,18 +333,12 @@ class TrainingRun:
 
     def _identity(self) -> dict[str, Any]:
         """The settings that must agree with those of a checkpoint to continue it."""
-        return plain(
-            {
-                "format": FORMAT,
-                "model": {**describe_kind(self.model), **self.model.config},
-                "initial_weights": self.model.backbone.initial_weights,
-                "precision": self.precision,
-                "strategy": strategy_to_dict(self.model.strategy),
-                "recipe": dataclasses.asdict(self.settings),
-                "data": self.data.fingerprint,
-                "image_size": self.data.image_size,
-                "fold": [self.data.fold, self.data.folds],
-            }
+        return run_identity(
+            self.model,
+            self.data,
+            recipe=dataclasses.asdict(self.settings),
+            precision=self.precision,
+            devices=self.fabric.world_size,
         )
 
     def _kept(self) -> dict[str, nn.Module]:
@@ -336,25 +359,36 @@ class TrainingRun:
         """Continue from the checkpoint in `output_dir`, if one exists.
 
         Raises:
-            ValueError: the checkpoint is of a run with other settings.
+            ValueError: the checkpoint is damaged, or of a run with other settings.
         """
         if self.output_dir is None or not (self.output_dir / CHECKPOINT).is_file():
             return
         stored = read_checkpoint(self.output_dir / CHECKPOINT)
-        expected, found = self._identity(), stored.meta["identity"]
-        if found != expected:
-            differing = [key for key in expected if found.get(key) != expected[key]]
-            raise ValueError(
-                f"fit: {self.output_dir} holds a run with another {', '.join(differing)}; give "
-                "another output_dir, or delete that folder to start over"
-            )
+        meta, identity = stored.meta, self._identity()
+        check_identity("fit", self.output_dir, meta.get("identity"), identity, self.settings)
         stored.restore(self._kept(), self.optimizer)
-        self.epoch, self.history = stored.meta["epoch"], stored.meta["history"]
-        self.restarts = stored.meta["restarts"]
+        self.history, self.epoch = meta["history"], len(meta["history"])
+        self.restarts = meta.get("restarts", 0)
         model = self.output_dir / MODEL
-        # The .json is written last, so its presence means that the model file is complete.
+        # The .json is written last; `load` checks that it was written for the file beside it.
         if self.epoch == self.settings.epochs and model.with_suffix(".json").is_file():
             self._written = model
+
+    def _read_finished(self, path: Path) -> bool:
+        """Set weights and threshold from the model file; `False` if it can't be read."""
+        try:
+            stored = load(path)
+            self.model.load_state_dict(stored.state_dict())
+        except (FileNotFoundError, RuntimeError, ValueError) as error:
+            warnings.warn(
+                f"fit: the model file of the finished run can't be used and is written again from "
+                f"the checkpoint: {error}",
+                stacklevel=4,
+            )
+            return False
+        self.model.threshold = stored.threshold
+        self.model.eval()
+        return True
 
     def finish(self) -> None:
         """Set the averaged weights of the last or best epoch, and the threshold; write the model.
@@ -362,19 +396,18 @@ class TrainingRun:
         A run that was finished before reads its model file instead.
         """
         self.watch.close()
-        if self._written is not None:
-            stored = load(self._written)
-            self.model.load_state_dict(stored.state_dict())
-            self.model.threshold = stored.threshold
-            self.model.eval()
+        if self._written is not None and self._read_finished(self._written):
             return
         self.model.load_state_dict((self.average if self.best is None else self.best).state_dict())
         self.model.eval()
         batch_size = self.settings.batch_size
         self.model.fit_on_validation(batches(self.data.val, batch_size))
-        scores, labels = defect_scores(self.model, self.data.val, batch_size)
-        self.model.threshold = metrics.threshold_at_fpr(
-            scores, labels, self.settings.max_false_alarms
-        )
+        if self.choice is not None:
+            self.model.threshold = self.choice.threshold
+        else:
+            scores, labels = defect_scores(self.model, self.data.val, batch_size)
+            self.model.threshold = metrics.threshold_at_fpr(
+                scores, labels, self.settings.max_false_alarms
+            )
         if self.output_dir is not None and self.fabric.is_global_zero:
             save(self.model, self.output_dir / MODEL)

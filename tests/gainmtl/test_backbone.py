@@ -115,7 +115,7 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
 def test_broken_weights_file(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"not a tensor")
-    with pytest.raises(ValueError, match=r"weights\.safetensors is not a readable safetensors"):
+    with pytest.raises(ValueError, match=r"weights\.safetensors \(12 bytes\) is empty, cut or of"):
         Backbone(SMALL, str(path))
 
 
@@ -197,3 +197,39 @@ def test_real_weights() -> None:
     card = path.with_suffix(".json")
     if card.is_file():
         assert list(backbone.mean) == json.loads(card.read_text())["mean"]
+
+
+SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
+
+
+@pytest.mark.parametrize("size", [128, (256, 256)])
+def test_a_backbone_built_for_a_size_of_its_own(size: Any) -> None:
+    backbone = Backbone(
+        "swin_tiny_patch4_window7_224", create_kwargs={**SWIN, "img_size": size, "window_size": 4}
+    )
+    assert backbone.strides == (4, 8, 16, 32)
+
+
+@pytest.mark.parametrize(
+    "card",
+    ["[]", '{"mean": 0.5}', '{"std": [1, 1, 0]}', '{"mean": [1, 1]}', '{"create_kwargs": 1}'],
+)
+def test_a_description_that_is_wrong(card: str, weights_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(weights_file.read_bytes())
+    path.with_suffix(".json").write_text(card)
+    with pytest.raises(ValueError, match=r"weights: expected w\.json to be an object .* remove it"):
+        Backbone(SMALL, str(path))
+    path.with_suffix(".json").write_text(card[:-1])
+    with pytest.raises(
+        ValueError, match=r"expected a whole JSON file, but .*w\.json .* is damaged"
+    ):
+        Backbone(SMALL, str(path))
+
+
+def test_weights_in_the_home_folder(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "w.safetensors").write_bytes(weights_file.read_bytes())
+    assert Backbone(SMALL, "~/w.safetensors").is_pretrained

@@ -86,7 +86,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_json_of_another_format(tmp_path: Path) -> None:
     path = save(used(), tmp_path / "m")
-    for text in ("[1]", '{"format": 99}', "{}", "no JSON", '{"config": {}, "format": 3}'):
+    for text in ("[1]", '{"format": 99}', "{}", '{"config": {}, "format": 3}'):
         path.with_suffix(".json").write_text(text)
         with pytest.raises(ValueError, match=r"m\.json is not a model description of format 3"):
             load(path)
@@ -118,15 +118,106 @@ def test_an_anomaly_detector(cls: type, tmp_path: Path) -> None:
     assert (stored["format"], stored["facts"]) == (1, {"seconds": 1.5})
 
 
-def test_tensors_of_another_model(tmp_path: Path) -> None:
+def without_digest(path: Path) -> Path:
+    """As files from before the digest."""
+    stored = json.loads(path.with_suffix(".json").read_text())
+    del stored["tensors"]
+    path.with_suffix(".json").write_text(json.dumps(stored))
+    return path
+
+
+def test_a_file_from_before_the_digest(tmp_path: Path) -> None:
+    path = without_digest(save(used(), tmp_path / "m"))
+    assert load(path).threshold == 0.123456789
+
+
+def test_a_save_that_is_interrupted_between_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, newer = save(used(), tmp_path / "m"), used()
+    newer.threshold = 0.9
+    with torch.no_grad():
+        newer.head.weight += 1
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gainmtl.io.write_json", fail)
+        with pytest.raises(OSError, match="no space"):
+            save(newer, path)
+    with pytest.raises(
+        ValueError, match=r"m\.safetensors is not the file that m\.json .* was writ"
+    ):
+        load(path)
+    assert load(save(newer, path)).threshold == 0.9
+
+
+def test_files_of_two_models_of_one_kind(tmp_path: Path) -> None:
+    model = used()
+    first = save(model, tmp_path / "a")
+    with torch.no_grad():
+        model.head.weight += 1
+    second = save(model, tmp_path / "b")
+    second.with_suffix(".json").write_bytes(first.with_suffix(".json").read_bytes())
+    with pytest.raises(ValueError, match="one of them was replaced"):
+        load(second)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 1000, -1])
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_a_damaged_file(suffix: str, cut: int, tmp_path: Path) -> None:
     path = save(used(), tmp_path / "m")
-    save_file({k: v for k, v in load_file(path).items() if "head" not in k}, path)
-    with pytest.raises(ValueError, match=r"tensors of m\.safetensors don't fit its \.json"):
+    damaged = path.with_suffix(suffix)
+    damaged.write_bytes(damaged.read_bytes()[: cut if cut >= 0 else -3])
+    kind = "JSON" if suffix == ".json" else "safetensors"
+    with pytest.raises(ValueError, match=rf"expected a whole {kind} file, but .*m{suffix} \("):
         load(path)
 
 
-def test_a_truncated_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"threshold": "high"},
+        {"threshold": [1]},
+        {"image_size": "64"},
+        {"image_size": 0},
+        {"resize": "crop"},
+        {"mean": [0.5]},
+        {"std": [0.5, 0.5, 0.0]},
+        {"mean": None},
+        {"create_kwargs": {"no_such": 1}},
+        {"create_kwargs": [1]},
+        {"strategy": []},
+        {"strategy": {"name": "S1"}},
+        {"model": {"backbone": "test_efficientnet", "later": 1}},
+        {"model": {"backbone": "no_such_network"}},
+        {"model": []},
+        {"kind": "later"},
+        {"calibration": {"scale": 2}},
+    ],
+)
+def test_an_entry_that_is_wrong_or_of_a_later_version(
+    entries: dict[str, object], tmp_path: Path
+) -> None:
     path = save(used(), tmp_path / "m")
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"tensors of m\.safetensors don't fit"):
+    json_path = path.with_suffix(".json")
+    json_path.write_text(json.dumps({**json.loads(json_path.read_text()), **entries}))
+    with pytest.raises(
+        ValueError, match=r"m\.json is missing or wrong: .+ this version of gainmtl"
+    ):
+        load(path)
+
+
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = save(used(), "~/models/m")
+    assert path == tmp_path / "models" / "m.safetensors"
+    assert load("~/models/m").image_size == 96
+
+
+def test_tensors_of_another_model(tmp_path: Path) -> None:
+    path = without_digest(save(used(), tmp_path / "m"))
+    save_file({k: v for k, v in load_file(path).items() if "head" not in k}, path)
+    with pytest.raises(ValueError, match=r"tensors of m\.safetensors don't fit its \.json"):
         load(path)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from gainmtl.datasets.deep_pcb.pairs import BoxedDefect, Pair
 from gainmtl.datasets.deep_pcb.tiles import Tile, changed_pixels
-from gainmtl.datasets.images import boxes_mask, read_mask
+from gainmtl.datasets.images import boxes_mask, read_image
 from gainmtl.datasets.transforms import placement, resize_pair
 from gainmtl.types import Sample
 
@@ -124,7 +124,10 @@ class TileDataset(Dataset[Sample]):
         """(3, H, ⌈W/8⌉): tested picture, template and changed pixels, eight pixels a byte."""
         if pair.name in self._packed:
             return self._packed[pair.name]
-        tested, template = (read_mask(p, 127)[0].numpy() for p in (pair.tested, pair.template))
+        # The pictures are binary, and stored with compression noise.
+        tested, template = (
+            (read_image(path).amax(0) > 127).numpy() for path in (pair.tested, pair.template)
+        )
         changed = changed_pixels(tested, template, pair.defects)
         packed = np.packbits(np.stack([tested, template, changed]), axis=2)
         if self.cache:

@@ -108,8 +108,9 @@ def load(
         "defects": {pair.name: pair.defects for pair in pairs},
     }  # fmt: skip
     data = Data(
-        name="deep-pcb", **pieces, fingerprint=fingerprint(records, rule), image_size=image_size,
-        fold=fold, folds=folds, split=used,
+        name="deep-pcb", train=pieces["train"], val=pieces["val"], test=pieces["test"],
+        fingerprint=fingerprint(records, rule), image_size=image_size, fold=fold, folds=folds,
+        split=used,
         counts={part: counts_of(piece) for part, piece in pieces.items()},
     )  # fmt: skip
     data = limit_labels(data, chosen.defective, chosen.normal, chosen.draw)

@@ -170,7 +170,7 @@ def test_folds_are_kept_read_again_and_compared(tmp_path: Path) -> None:
     cross_validate(
         lambda: MemoryBank("test_efficientnet", size=30), load_fold, tmp_path / "bank", **arguments
     )
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match=r"another config\.size \(30, here 31\)"):
         cross_validate(
             lambda: MemoryBank("test_efficientnet", size=31), load_fold, tmp_path / "bank",
             **arguments,
@@ -210,6 +210,12 @@ def test_impossible_recipes_are_refused(wrong: dict[str, Any]) -> None:
 def test_unknown_arguments_are_named(data: Data) -> None:
     with pytest.raises(ValueError, match="unknown arguments"):
         fit_detector(student(), data, epochs=1, lr=1.0)
+
+
+@pytest.mark.parametrize("wrong", ["0.05", 1.5, None])
+def test_an_impossible_limit_of_false_alarms(wrong: Any, data: Data) -> None:
+    with pytest.raises(ValueError, match="max_false_alarms"):
+        fit_detector(MemoryBank("test_efficientnet", size=20), data, max_false_alarms=wrong)
 
 
 def test_files_that_are_no_detector(tmp_path: Path, data: Data) -> None:
@@ -275,3 +281,55 @@ def test_features_are_cached_if_they_fit(data: Data) -> None:
     assert cache_features(levels_of, twice, 8, 1.0) is None
     with pytest.raises(ValueError, match="2 images have 1 names"):
         FeatureCache(["a", "a"], [torch.zeros(2, 1, 1, 1)])
+
+
+@pytest.mark.parametrize("left", [None, 0, 500])
+def test_a_bank_whose_file_is_damaged_is_filled_again(
+    left: int | None, data: Data, tmp_path: Path
+) -> None:
+    def fill() -> MemoryBank:
+        torch.manual_seed(3)
+        model = MemoryBank("test_efficientnet", size=20)
+        fit_detector(model, data, output_dir=tmp_path, **FAST)
+        return model
+
+    whole, path = fill(), tmp_path / "model.safetensors"
+    if left is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:left])
+    with pytest.warns(UserWarning, match="fit_detector: the bank is filled again: load: "):
+        again = fill()
+    assert torch.equal(again.bank, whole.bank)
+    assert again.threshold == whole.threshold
+    assert torch.equal(load(path).bank, whole.bank)
+
+
+def test_a_student_that_explodes_in_the_last_step(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(self: Any, step: int) -> None:
+        if step + 1 == 2 * self.steps:
+            with torch.no_grad():
+                for parameter in self.model.student.parameters():
+                    parameter.fill_(torch.nan)
+
+    monkeypatch.setattr(DistillationRun, "_update_average", explode)
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 2, step .* \(terms: distillation\); the c"
+    ):
+        fit_detector(student(), data, epochs=2, output_dir=tmp_path, **FAST)
+
+
+def test_an_output_dir_that_is_a_file(data: Data, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for model in (student(), MemoryBank("test_efficientnet", size=20)):
+        with pytest.raises(NotADirectoryError, match="is a file; give another output_dir"):
+            fit_detector(model, data, output_dir=tmp_path / "file", epochs=1, **FAST)
+
+
+@pytest.mark.parametrize("kind", [MemoryBank, ReverseDistillation])
+def test_an_image_size_that_the_teacher_can_not_take(kind: type[Any]) -> None:
+    data = datasets.load("synthetic", image_size=100, train=8, val=4, test=4)
+    with pytest.raises(ValueError, match=r"can't take images of 100 x 100 .*image_size=96 or 128"):
+        fit_detector(kind("hrnet_w18_small"), data, epochs=1, **FAST)

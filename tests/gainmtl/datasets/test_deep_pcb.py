@@ -163,9 +163,9 @@ def test_resizing_and_cache(pair: Callable[..., Path], monkeypatch: pytest.Monke
     fresh.preload()
     cached.preload()
     read: list[Path] = []
-    real = deep_pcb.dataset.read_mask
+    real = deep_pcb.dataset.read_image
     monkeypatch.setattr(
-        deep_pcb.dataset, "read_mask", lambda path, above: (read.append(path), real(path, above))[1]
+        deep_pcb.dataset, "read_image", lambda path: (read.append(path), real(path))[1]
     )
     assert torch.equal(cached[1].image, fresh[1].image)
     assert len(read) == 2  # the uncached set reads both pictures

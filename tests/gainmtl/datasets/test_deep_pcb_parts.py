@@ -49,7 +49,7 @@ def _of(data: Data, attribute: str) -> dict[str, list[str]]:
 
 
 def test_folds_by_pair(boards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deep_pcb.dataset, "read_mask", None)  # labels need no pixels
+    monkeypatch.setattr(deep_pcb.dataset, "read_image", None)  # labels need no pixels
     tested: Counter[str] = Counter()
     prints = set()
     for fold in range(4):

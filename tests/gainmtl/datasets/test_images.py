@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from gainmtl.datasets.image_dataset import ImageDataset
-from gainmtl.datasets.images import check_sizes, mask_is_empty, read_image, read_mask, read_size
+from gainmtl.datasets.images import check_sizes, read_image, read_size
+from gainmtl.datasets.masks import checked_facts, mask_facts, read_mask
 from gainmtl.datasets.records import Record
 
 RAMP = np.array([[0, 64, 128], [192, 254, 255]], np.uint8)
@@ -42,9 +43,6 @@ def test_palette(tmp_path: Path) -> None:
     image.putpalette([0, 0, 0, 128, 0, 0])
     image.save(tmp_path / "p.png")
     assert read_image(tmp_path / "p.png")[:, 0, 0].tolist() == [128, 0, 0]
-    # Class 1 in the usual red of 128: faint as grey, but not black.
-    assert read_mask(tmp_path / "p.png", above=None).all()
-    assert read_mask(tmp_path / "p.png", above=0).all()
 
 
 def test_exif_orientation_turns_image_and_size(tmp_path: Path) -> None:
@@ -55,41 +53,6 @@ def test_exif_orientation_turns_image_and_size(tmp_path: Path) -> None:
     assert image.shape == (3, 3, 2)
     assert image[0].tolist() == np.rot90(RAMP, -1).tolist()
     assert read_size(tmp_path / "a.png") == (3, 2)
-
-
-@pytest.mark.parametrize(
-    ("values", "above", "expected"),
-    [
-        ([0, 1, 127, 128, 254, 255], 127, [0, 0, 0, 1, 1, 1]),
-        ([0, 1, 2, 3, 0, 0], 0, [0, 1, 1, 1, 0, 0]),
-        ([0, 1, 1, 0, 0, 0], 127, [0, 0, 0, 0, 0, 0]),
-        # Of unknown origin: 0/1 and class ids up to 15 are ids, all else is grey.
-        ([0, 1, 1, 0, 0, 0], None, [0, 1, 1, 0, 0, 0]),
-        ([0, 1, 15, 0, 0, 0], None, [0, 1, 1, 0, 0, 0]),
-        ([0, 1, 16, 0, 0, 0], None, [0, 0, 0, 0, 0, 0]),
-        ([0, 1, 127, 128, 254, 255], None, [0, 0, 0, 1, 1, 1]),
-        ([0, 0, 0, 0, 0, 0], None, [0, 0, 0, 0, 0, 0]),
-    ],
-)
-def test_mask_thresholds(write, values: list[int], above: int | None, expected: list[int]) -> None:
-    mask = read_mask(write("m.png", np.array([values], np.uint8)), above)
-    assert mask.dtype == torch.bool
-    assert mask.tolist() == [[[bool(e) for e in expected]]]
-
-
-def test_masks_of_other_kinds(write, tmp_path: Path) -> None:
-    sixteen = np.array([[0, 30000, 40000, 65535]], np.uint16)
-    assert read_mask(write("a.png", sixteen)).tolist() == [[[False, False, True, True]]]
-    ids = np.array([[0, 1, 2]], np.uint16)
-    assert read_mask(write("b.png", ids), None).tolist() == [[[False, True, True]]]
-    red = np.zeros((1, 2, 3), np.uint8)
-    red[0, 1, 0] = 255
-    assert read_mask(write("c.png", red)).tolist() == [[[False, True]]]
-    painted = np.full((1, 2, 4), 255, np.uint8)
-    painted[0, 0, 3] = 0  # white, but transparent
-    assert read_mask(write("d.png", painted)).tolist() == [[[False, True]]]
-    Image.fromarray(np.array([[False, True]])).save(tmp_path / "e.png")
-    assert read_mask(tmp_path / "e.png", None).tolist() == [[[False, True]]]
 
 
 @pytest.mark.parametrize("read", [read_image, read_mask, read_size])
@@ -120,15 +83,15 @@ def test_sizes_are_compared(write) -> None:
         write("m.png", np.zeros((4, 5), np.uint8)),
     )
     with pytest.raises(ValueError, match=r"m\.png is 5 x 4 and .*i\.png is 6 x 4"):
-        mask_is_empty(image, mask, 127)
+        checked_facts(image, mask)
     check_sizes(image, (4, 6), mask, (4, 6))
 
 
 def test_a_replaced_mask_is_read_again(write, spot) -> None:
-    image, mask = write("i.png"), write("m.png", 0)
-    assert mask_is_empty(image, mask, 127)
+    mask = write("m.png", 0)
+    assert mask_facts(mask).readings["grey"].counts == {0: 64}
     write("m.png", spot)
-    assert not mask_is_empty(image, mask, 127)
+    assert mask_facts(mask).readings["grey"].counts == {0: 60, 255: 4}
 
 
 def _record(image: Path, mask: Path | None, is_defective: bool) -> Record:

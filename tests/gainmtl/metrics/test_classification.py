@@ -216,3 +216,18 @@ def test_macro_f1_against_sklearn() -> None:
         predicted, true = rng.integers(0, 5, (2, 30))
         expected = sklearn.metrics.f1_score(true, predicted, average="macro")
         assert metrics.macro_f1(predicted, true) == pytest.approx(expected)
+
+
+def test_verdicts_at_the_threshold() -> None:
+    scores = np.array([[0.2, 0.5], [0.7, 0.49]])
+    assert metrics.is_flagged(scores, 0.5).tolist() == [[False, True], [True, False]]
+    assert metrics.is_flagged([1.0, 1.0], [0.5, 2.0]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_verdict_needs_finite_numbers(bad: float) -> None:
+    with pytest.raises(ValueError, match=r"finite scores, found 1 of 3 .*\(index 1\)"):
+        metrics.is_flagged([0.1, bad, 0.2], 0.5)
+    for function in (metrics.is_flagged, lambda s, t: metrics.recall(s, [1, 0], t)):
+        with pytest.raises(ValueError, match="finite threshold"):
+            function([0.1, 0.2], bad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -18,18 +19,19 @@ import pandas as pd
 import pytest
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 import gainmtl
-from gainmtl import losses, metrics
+from gainmtl import datasets, losses, metrics
 from gainmtl.datasets import Data, load
 from gainmtl.evaluation.scoring import defect_scores
 from gainmtl.model import GAINMTL
-from gainmtl.training.checkpoint import CHECKPOINT
+from gainmtl.training.checkpoint import CHECKPOINT, read_checkpoint
 from gainmtl.training.fitting import fit
 from gainmtl.training.recipe import Recipe
-from gainmtl.training.run import MODEL
+from gainmtl.training.run import MODEL, TrainingRun
 from gainmtl.types import Sample
 
 EPOCHS, IMAGES, BATCH = 3, 20, 8  # three steps an epoch
@@ -220,11 +222,11 @@ def test_another_seed_is_another_run(data: Data, whole: Run) -> None:
 @pytest.mark.parametrize(
     ("strategy", "changed", "named"),
     [
-        ("S5", {"epochs": 4}, "recipe"),
-        ("S5", {"learning_rate": 1e-4}, "recipe"),
-        ("S5", {"seed": 4}, "recipe"),
-        ("S5-no-mining", {}, "strategy"),
-        ("S1", {}, "model, strategy"),
+        ("S5", {"epochs": 4}, r"recipe\.epochs \(3, here 4\)"),
+        ("S5", {"learning_rate": 1e-4}, r"recipe\.learning_rate \(0\.004, here 0\.0001\)"),
+        ("S5", {"seed": 4}, r"recipe\.seed \(3, here 4\)"),
+        ("S5-no-mining", {}, r"strategy\.name \('S5', here 'S5-no-mining'\), .*"),
+        ("S1", {}, r"model\.pooling \('lse', here 'mean'\), .*"),
     ],
 )
 def test_another_run_in_the_same_folder(
@@ -384,6 +386,48 @@ def test_impossible_values(wrong: dict[str, Any]) -> None:
         Recipe(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"learning_rate": "1e-3"}, r"learning_rate: expected a number, got '1e-3' \(without quot"),
+        ({"epochs": 2.5}, "epochs: expected a whole number, got 2.5$"),
+        ({"batch_size": True}, "batch_size: expected a whole number, got True$"),
+        ({"backbone_rate": "0.2"}, "backbone_rate: expected a number or None, got '0.2'"),
+        ({"keep": None, "seed": "0"}, "keep: expected a text, got None; seed: expected a whole"),
+        ({"freeze_statistics": 1}, "freeze_statistics: expected True or False or None, got 1"),
+    ],
+)
+def test_values_of_another_type(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe(**wrong)
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    recipe = Recipe(epochs=np.int64(2), learning_rate=np.float32(0.5), backbone_rate=1)
+    assert (recipe.epochs, recipe.learning_rate) == (2, 0.5)
+
+
+def test_an_image_size_that_the_backbone_can_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried before training, on one image; the error names sizes that work."""
+    monkeypatch.setattr(GAINMTL, "training_step", interrupt)
+    torch.manual_seed(0)
+    model = GAINMTL("hrnet_w18_small", "S1")
+    data = load("synthetic", image_size=100, train=IMAGES, val=12, test=4)
+    with pytest.raises(ValueError, match=r"can't take images of 100 x 100 .* or 128 .*works"):
+        run(model, data)
+
+
+def test_several_devices_in_a_notebook(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There Fabric would start processes from a function, which it is not given."""
+    monkeypatch.setattr("lightning_fabric.connector._IS_INTERACTIVE", True)
+    arguments: dict[str, Any] = {"epochs": 1, "accelerator": "cpu", "devices": 2}
+    with pytest.raises(ValueError, match=r"devices=2.*: use devices=1 there"):
+        fit(build("S1"), data, **arguments)
+    detector = gainmtl.ReverseDistillation("test_efficientnet")
+    with pytest.raises(ValueError, match=r"devices=2.*: use devices=1 there"):
+        gainmtl.fit_detector(detector, data, **arguments)
+
+
 def test_unknown_augmentation(data: Data) -> None:
     with pytest.raises(ValueError, match=r"augmentation to be one of .*'wild'"):
         run(build(), data, augmentation="wild")
@@ -435,3 +479,129 @@ def test_s5_does_not_collapse() -> None:
     assert scores.std() > 0.05
     assert 0.4 < metrics.recall(scores, labels, model.threshold)
     assert 0.2 < np.mean(scores >= model.threshold) < 0.8
+
+
+# Files of a run that are damaged or gone
+
+
+def copied(whole: Run, folder: Path) -> Path:
+    """A finished run's files, to be damaged."""
+    for path in whole.folder.iterdir():
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / MODEL).unlink(),
+        lambda folder: (folder / MODEL).write_bytes(b""),
+        lambda folder: (folder / "model.json").write_text('{"format": 3, "model": {"ba'),
+        lambda folder: (folder / "model.json").write_text("{}"),
+        lambda folder: shutil.copy(folder / CHECKPOINT, folder / MODEL),
+    ],
+)
+def test_a_finished_run_whose_model_is_damaged(
+    damage: Callable[[Path], Any], data: Data, whole: Run, tmp_path: Path
+) -> None:
+    """The checkpoint is whole, so the model is written again."""
+    damage(copied(whole, tmp_path))
+    model = build()
+    with pytest.warns(UserWarning, match="is written again from the checkpoint: "):
+        history = run(model, data, tmp_path)
+    assert_same(model, history, whole)
+    for name in (MODEL, "model.json"):
+        assert (tmp_path / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("left", [0, 100, -1])
+def test_a_damaged_checkpoint(left: int, data: Data, whole: Run, tmp_path: Path) -> None:
+    path = copied(whole, tmp_path) / CHECKPOINT
+    path.write_bytes(path.read_bytes()[: left if left >= 0 else -3])
+    with pytest.raises(ValueError, match=f"whole safetensors file, but {path} .* remove it and"):
+        run(build(), data, tmp_path)
+
+
+def test_other_tensors_in_the_checkpoint(data: Data, whole: Run, tmp_path: Path) -> None:
+    shutil.copy(whole.folder / MODEL, tmp_path / CHECKPOINT)
+    with pytest.raises(ValueError, match="expected the checkpoint of a run in .*start over"):
+        run(build(), data, tmp_path)
+    stored = read_checkpoint(whole.folder / CHECKPOINT)
+    tensors = {k: v for k, v in stored.tensors.items() if not k.startswith("average.head")}
+    save_file(tensors, tmp_path / CHECKPOINT, {"run": json.dumps(stored.meta)})
+    with pytest.raises(ValueError, match="that holds the tensors of this run, found others"):
+        run(build(), data, tmp_path)
+
+
+def test_undefined_figures_of_a_finished_run_stay_undefined(data: Data, tmp_path: Path) -> None:
+    """A validation part of one class has no AUROC."""
+    normal = dataclasses.replace(data, val=datasets.normal_only(data).val)
+    first, again = (run(build("S1"), normal, tmp_path, epochs=1) for _ in range(2))
+    assert np.isnan(first["auroc"]).all()
+    pd.testing.assert_frame_equal(first, again)
+    assert again["auroc"].dtype == np.float64
+
+
+# Divergence that shows after the last step of an epoch
+
+
+@pytest.mark.parametrize("value", [1e30, torch.nan])
+def test_weights_that_explode_in_the_last_step(
+    value: float, data: Data, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of the step itself is finite, so no check of a loss shows it."""
+    original, steps = TrainingRun._update_average, []
+
+    def explode(self: Any, step: int) -> None:
+        """In place of the optimizer's last step."""
+        steps.append(step)
+        if step == 2 * STEPS - 1:
+            with torch.no_grad():
+                for parameter in self.model.parameters():
+                    parameter.fill_(value)
+        original(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "_update_average", explode)
+        with pytest.raises(FloatingPointError) as caught:
+            run(build(), data, tmp_path, average_decay=0.0)
+    message = str(caught.value)
+    assert f"in epoch 2, step {STEPS} (terms: " in message
+    assert "attended_classification" in message
+    assert f"the checkpoint after epoch 1 is kept in {tmp_path / CHECKPOINT}" in message
+    assert len(steps) == 2 * STEPS
+
+
+# The output folder
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_an_output_dir_that_is_a_file(
+    below: str, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GAINMTL, "training_step", interrupt)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="expected a folder, but .* is a file; give anot"):
+        run(build(), data, tmp_path / "file" / below)
+
+
+def test_an_output_dir_that_is_read_only(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(GAINMTL, "training_step", interrupt)
+    monkeypatch.setattr(Path, "touch", refuse)  # the tests may run as root, who may write anywhere
+    with pytest.raises(PermissionError, match=r"output_dir: .* can be written to.*denied\. Give"):
+        run(build(), data, tmp_path)
+
+
+def test_an_output_dir_in_the_home_folder(
+    data: Data, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(whole.folder, tmp_path / "runs")
+    model = build()
+    assert_same(model, run(model, data, Path("~/runs")), whole)
+    assert not Path("~").exists()

@@ -1,0 +1,644 @@
+"""Verdicts on image files by an exported model, for a production line: no torch is needed.
+
+    python -m gainmtl predict model.onnx folder -o verdicts.csv
+    python runner.py model.onnx folder -o verdicts.csv
+
+The second line is for a computer without gainmtl: this file may be copied alone next to a model
+that `gainmtl.export` wrote. It needs onnxruntime, NumPy and Pillow, and nothing else of the
+package. `gainmtl.datasets` reads files with the functions of this module, so a model gets the
+pixels that it was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = frozenset({
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".tif", ".tiff",
+    ".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
+    ".tga", ".avif", ".pcx", ".sgi", ".ras", ".qoi",
+})  # fmt: skip
+"""Suffixes of image files, in lower or upper case."""
+SYSTEM_FOLDERS = frozenset({"@eadir", "#recycle", "$recycle.bin", "system volume information"})
+"""Folders of file servers and systems that hold no data, in lower case."""
+FULL_DEPTH = 1 << 14
+"""With 16 bits white is expected above this. Cameras of 10 or 12 bits often stay below it."""
+DARK = (
+    "A picture with 16 or 32 bits has no grey value above 16383. Values are divided by 257, so few "
+    "of the 256 grey levels are used. Scale the values so that white is 65535."
+)
+MAX_PIXELS = 10**9
+"""Largest picture that is read. A file of a few KiB can declare any size, so there is a limit."""
+RESIZE_MODES = ("squash", "pad")
+METADATA_KEY = "gainmtl"
+"""Of the model's description, a JSON object, in the metadata of the ONNX file."""
+COLUMNS = (
+    "name", "defect_probability", "threshold", "verdict", "peak", "peak_row", "peak_column",
+    "defect_area", "height", "width", "map_file",
+)  # fmt: skip
+"""Of the CSV file: those of the inspection report's verdicts.csv that need no label."""
+UNREADABLE = "unreadable"
+"""The verdict of a file that can't be decoded; its other columns are empty."""
+
+Pixels = NDArray[np.uint8]
+
+
+class Placement(NamedTuple):
+    """Position and size of an image in its square, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """The rows and the columns of the image."""
+        return (
+            slice(self.top, self.top + self.height),
+            slice(self.left, self.left + self.width),
+        )
+
+
+def placement(original: tuple[int, int], size: int, mode: str = "squash") -> Placement:
+    """Position of an image of `original` (H, W) in a `size` x `size` square.
+
+    Raises:
+        ValueError: `mode` is unknown.
+    """
+    if mode not in RESIZE_MODES:
+        raise ValueError(f"Expected resize to be one of {', '.join(RESIZE_MODES)}; found {mode!r}.")
+    if mode == "squash":
+        return Placement(0, 0, size, size)
+    scale = size / max(original)
+    height, width = (max(1, round(side * scale)) for side in original)
+    return Placement((size - height) // 2, (size - width) // 2, height, width)
+
+
+class Walk(NamedTuple):
+    """The content of a folder and of its sub-folders, sorted by path."""
+
+    images: list[Path]
+    """Files with an image suffix."""
+    left_out: list[Path]
+    """Other files; hidden files and folders, those that begin with `__`, and system folders; links
+    to a folder that contains them."""
+
+
+def walk(folder: str | Path) -> Walk:
+    """All files below `folder`; symbolic links are followed.
+
+    Raises:
+        OSError: a folder that can't be read, or a link to nothing that is not named like an image;
+            names it.
+    """
+    images: list[Path] = []
+    left_out: list[Path] = []
+
+    def visit(place: Path, above: frozenset[Path]) -> None:
+        here = place.resolve()
+        if here in above:
+            left_out.append(place)
+            return
+        with os.scandir(place) as entries:
+            for entry in entries:
+                path = place / entry.name
+                is_image = path.suffix.lower() in IMAGE_SUFFIXES
+                if is_hidden(entry.name):
+                    left_out.append(path)
+                elif entry.is_dir():
+                    visit(path, above | {here})
+                elif not is_image and not path.exists():
+                    raise FileNotFoundError(
+                        f"Expected a file or folder at {path}; it is a link to {os.readlink(path)},"
+                        " which does not exist. Mend or remove the link."
+                    )
+                else:
+                    (images if is_image else left_out).append(path)
+
+    try:
+        visit(Path(folder), frozenset())
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise type(error)(
+            f"Expected readable files and folders; {error.filename} can't be read "
+            f"({error.strerror}). Change its permissions, or move it elsewhere."
+        ) from error
+    return Walk(sorted(images), sorted(left_out))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether files and folders of this name are left out."""
+    return name.startswith((".", "__")) or name.lower() in SYSTEM_FOLDERS
+
+
+def walk_images(folder: str | Path) -> list[Path]:
+    """All images below `folder`, sorted, without hidden files and folders; see `walk`."""
+    return walk(folder).images
+
+
+def named(paths: Sequence[Path], folder: Path, shown: int = 3) -> str:
+    """The first paths relative to `folder`, as in "a.txt, b.txt and 5 more"."""
+    names = [path.relative_to(folder).as_posix() for path in paths[:shown]]
+    rest = len(paths) - len(names)
+    return ", ".join(names) + (f" and {rest} more" if rest else "")
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The images of an unlabelled folder and of its sub-folders, sorted by path.
+
+    A warning names the files and folders that `walk` leaves out.
+
+    Raises:
+        FileNotFoundError: the folder does not exist or contains no image.
+        OSError: a folder that can't be read; names it.
+    """
+    images, left_out = _walk_of_images(Path(folder))
+    if left_out:
+        warnings.warn(left_out, stacklevel=2)
+    return images
+
+
+def _walk_of_images(folder: Path) -> tuple[list[Path], str]:
+    """The images, and a sentence on the files that are left out."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Expected a folder of images; {folder} is not a folder.")
+    images, left_out = walk(folder)
+    if not images:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise FileNotFoundError(
+            f"Expected images in {folder}; found none. Accepted suffixes: {suffixes}"
+        )
+    if not left_out:
+        return images, ""
+    return images, (
+        f"Files or folders in {folder} that are not read as images: {len(left_out)} "
+        f"({named(left_out, folder)})."
+    )
+
+
+def read_pixels(path: str | Path) -> Pixels:
+    """(H, W, 3) of an 8- or 16-bit grey, palette, RGB or RGBA file, rotated upright.
+
+    16-bit grey is scaled from 65535 to 255, with a warning if no value is above `FULL_DEPTH`;
+    transparent pixels become black. Of a file with several frames or pages the first is read, with
+    a warning.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, floating-point pixels, values outside 0 … 65535, or more than
+            `MAX_PIXELS`; names the file.
+    """
+    with open_image(path) as image:
+        frames, is_dark = frame_count(image), False
+        image = upright(image)
+        if image.mode.startswith("I"):
+            values = np.asarray(image)
+            is_dark = 0 < values.max(initial=0) < FULL_DEPTH
+            image = Image.fromarray(eight_bits(values))
+        elif image.mode == "F":
+            raise ValueError("floating-point pixels; save it with 8 or 16 bits")
+        elif "A" in image.mode or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        # Pillow's conversion would copy an RGB image, and needs twice the memory for a grey one.
+        pixels = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)
+    if is_dark:
+        # Without the file's name: Python shows the same warning once, not for each of many files.
+        warnings.warn(DARK, stacklevel=2)
+    if frames > 1:
+        warnings.warn(f"{path} has {frames} frames; only the first is read.", stacklevel=2)
+    return pixels
+
+
+def frame_count(image: Image.Image) -> int:
+    """The frames or pages of a file; 1 for a JPEG, whose further pictures are previews."""
+    return 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The decoded image, turned by its EXIF orientation."""
+    image.load()
+    # Pillow's TIFF reader turns the image when it decodes, and some releases then keep the tag.
+    if image.format != "TIFF":
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def eight_bits(values: NDArray[Any]) -> Pixels:
+    """Grey values 0 … 65535 as 0 … 255, rounded."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if low < 0 or high > 65535:
+        raise ValueError(
+            f"grey values from {low} to {high}, expected 0 to 65535; scale them to 16 bits"
+        )
+    # A table needs no wider copy of the pixels. 257 is odd, so no value lies between two results.
+    return ((np.arange(high + 1) + 128) // 257).astype(np.uint8)[values]
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """The opened file; whatever fails within the context becomes an error that names the file."""
+    try:
+        # A handle instead of a path: Pillow maps some files at a path into memory, and then
+        # scrambles TIFF files with an orientation of 5 to 8.
+        with _large_pictures(), open(path, "rb") as file, Image.open(file) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ValueError(
+                    f"{width} x {height} pixels, more than the limit of {MAX_PIXELS}; cut it into "
+                    "parts"
+                )
+            yield image
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Expected an image at {path}; there is no such file.") from None
+    except Exception as error:  # decoders raise many types of exceptions for damaged files
+        raise ValueError(
+            f"Expected a readable image; {path} can't be decoded ({error}). "
+            "Replace or remove the file."
+        ) from error
+
+
+_pillow = threading.Lock()
+_open_pictures = 0
+_limit_of_pillow: int | None = None
+
+
+@contextmanager
+def _large_pictures() -> Iterator[None]:
+    """Pillow's own limit of 89 megapixels is off while a picture is open; `MAX_PIXELS` holds."""
+    global _open_pictures, _limit_of_pillow
+    with _pillow:
+        if not _open_pictures:
+            _limit_of_pillow, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _open_pictures += 1
+    try:
+        yield
+    finally:
+        with _pillow:
+            _open_pictures -= 1
+            if not _open_pictures:
+                Image.MAX_IMAGE_PIXELS = _limit_of_pillow
+
+
+def resize_pixels(pixels: Pixels, size: int, mode: str = "squash") -> Pixels:
+    """(H, W, 3) to (size, size, 3), bit for bit as `gainmtl.datasets.transforms.resize_pair`.
+
+    Bilinear with antialiasing, columns first, in integers: the weights have as many binary digits
+    as fit into 16 bits, and each of the two passes is rounded to 8 bits. Source: the kernel for
+    uint8 of PyTorch's `interpolate`, which is used on processors with AVX2 and on ARM; on others
+    torchvision computes in float32, and pixels may differ by 1.
+    """
+    height, width = pixels.shape[:2]
+    place = placement((height, width), size, mode)
+    small = pixels
+    if place.width != width:
+        weights = _binary_weights(width, place.width)
+        # In blocks of rows that fit into the processor's cache: for large pictures much faster.
+        blocks = np.array_split(pixels, min(height, 1 + pixels.size // 2**20))
+        columns = [
+            _weighted_rows(np.ascontiguousarray(block.swapaxes(0, 1)), *weights) for block in blocks
+        ]
+        small = np.concatenate(columns, 1).swapaxes(0, 1)
+    if place.height != height:
+        small = _weighted_rows(small, *_binary_weights(height, place.height))
+    if small.shape[:2] == (size, size):
+        return small
+    square = np.empty((size, size, 3), np.uint8)
+    square[:] = np.rint(small.mean((0, 1)))
+    square[place.inside] = small
+    return square
+
+
+def _binary_weights(source: int, target: int) -> tuple[NDArray[np.float64], int]:
+    """`_weights` as integers, and the number of binary digits by which they are scaled."""
+    weights = _weights(source, target)
+    highest = float(weights.max())
+    digits = next(n for n in range(23) if n == 22 or int(0.5 + highest * 2 ** (n + 1)) >= 2**15)
+    return np.floor(0.5 + weights * 2**digits), digits
+
+
+def _weighted_rows(pixels: Pixels, weights: NDArray[np.float64], digits: int) -> Pixels:
+    """(N, …) to (count, …) along the first axis, by weights (count, N)."""
+    rows = np.empty((len(weights), *pixels.shape[1:]), np.uint8)
+    for row, weight in zip(rows, weights, strict=True):
+        used = np.flatnonzero(weight)  # consecutive
+        span = slice(used[0], used[-1] + 1)
+        # In float64 all products and sums of these integers are exact.
+        total = np.tensordot(weight[span], pixels[span].astype(np.float64), 1)
+        row[:] = np.clip(np.floor(total / 2**digits + 0.5), 0, 255)
+    return rows
+
+
+def _weights(source: int, target: int) -> NDArray[np.float64]:
+    """(target, source): a triangle as wide as two source or two target pixels, the wider; Σ = 1."""
+    scale = source / target
+    centre = scale * (np.arange(target)[:, None] + 0.5)
+    distance = np.abs(np.arange(source) + 0.5 - centre) / max(scale, 1.0)
+    weights = np.clip(1 - distance, 0, None)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def restore_map(
+    values: NDArray[np.float32], original: tuple[int, int], mode: str
+) -> NDArray[np.float32]:
+    """A map (S, S) of the square resized bilinearly to the original (H, W), without the padding."""
+    inside = values[placement(original, len(values), mode).inside]
+    for axis, side in enumerate(original):
+        if inside.shape[axis] != side:
+            weights = _weights(inside.shape[axis], side).astype(np.float32)
+            inside = weights @ inside if axis == 0 else inside @ weights.T
+    return np.ascontiguousarray(inside)
+
+
+class OnnxOutputs(NamedTuple):
+    """The outputs of an exported model for B images of S x S pixels."""
+
+    probability: NDArray[np.float64]
+    """(B,) in [0, 1]: of a defect."""
+    verdict: NDArray[np.bool_]
+    """(B,): true for defective, by the stored threshold."""
+    defect_map: NDArray[np.float32]
+    """(B, 1, S, S) in [0, 1]: where the defect is."""
+    evidence_map: NDArray[np.float32] | None
+    """(B, 1, S, S), unbounded: the evidence, or a detector's distances; `None` for a model that
+    has no such map."""
+
+
+class OnnxModel:
+    """A model that `gainmtl.export` wrote, run by onnxruntime.
+
+    Args:
+        path: the `.onnx` file.
+        threads: of onnxruntime; 0: as many as it chooses.
+        providers: onnxruntime's execution providers, the preferred one first.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ImportError: onnxruntime is not installed.
+        ValueError: not an ONNX file, or one without a description.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int = 0,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError(
+                "an exported model needs onnxruntime: pip install onnxruntime"
+            ) from error
+        if not Path(path).is_file():
+            raise FileNotFoundError(
+                f"Expected a model at {path}; there is no such file. gainmtl.export writes one."
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        content = Path(path).read_bytes()
+        self.digest = hashlib.sha256(content).hexdigest()
+        """SHA-256 of the file."""
+        try:
+            self.session = onnxruntime.InferenceSession(content, options, list(providers))
+        except Exception as error:  # onnxruntime's own types of exceptions, all without a base
+            raise ValueError(
+                f"Expected an ONNX file; onnxruntime can't load {path} ({error}). Export the model "
+                "again with gainmtl.export."
+            ) from error
+        stored = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if stored is None:
+            raise ValueError(
+                f"Expected a model with its description; the metadata of {path} have no entry "
+                f"{METADATA_KEY!r}. Write the file with gainmtl.export."
+            )
+        self.description: dict[str, Any] = json.loads(stored)
+        """Classes, threshold, image size, resize rule, normalisation, origin of the weights."""
+        self.threshold = float(self.description["threshold"])
+        """Of the defect probability."""
+        self.image_size = int(self.description["image_size"])
+        self.resize = str(self.description["resize"])
+
+    def __call__(self, images: Pixels) -> OnnxOutputs:
+        """Outputs for images (B, 3, S, S) uint8 of the exported size S, in RGB.
+
+        Raises:
+            ValueError: images of another shape or type, or a probability that is not finite.
+        """
+        size = self.image_size
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (3, size, size):
+            raise ValueError(
+                f"Expected images (B, 3, {size}, {size}) of type uint8; found {images.shape} of "
+                f"type {images.dtype}. The size is fixed by the export; resize with "
+                "runner.resize_pixels, or train and export a model of the other size."
+            )
+        names = [output.name for output in self.session.get_outputs()]
+        found = dict(zip(names, self.session.run(names, {"images": images}), strict=True))
+        out = OnnxOutputs._make(map(found.get, OnnxOutputs._fields))
+        if not np.isfinite(out.probability).all():
+            # NaN is not above the threshold, and the image would pass as normal.
+            raise ValueError(
+                "Expected finite probabilities; the model computed NaN or infinity. Export it "
+                "again from intact weights."
+            )
+        return out
+
+
+def verdict_row(
+    name: str,
+    probability: float,
+    is_defective: bool,
+    threshold: float,
+    defect_map: NDArray[np.float32],
+) -> dict[str, Any]:
+    """A row of the table of predictions, see `gainmtl.Predictions`; `defect_map` is (H, W)."""
+    row, column = divmod(int(defect_map.argmax()), defect_map.shape[1])
+    return {
+        "name": name,
+        "defect_probability": probability,
+        "verdict": "defective" if is_defective else "normal",
+        "threshold": threshold,
+        "peak": float(defect_map[row, column]),
+        "peak_row": row,
+        "peak_column": column,
+        "defect_area": float((defect_map >= 0.5).mean()),
+    }
+
+
+class Summary(NamedTuple):
+    """Counts of a run of `predict_folder`."""
+
+    images: int
+    defective: int
+    unreadable: int
+
+
+def predict_folder(
+    model: OnnxModel,
+    folder: str | Path,
+    output: str | Path,
+    maps: str | Path | None = None,
+    batch_size: int = 8,
+) -> Summary:
+    """Write a row of `COLUMNS` to the CSV file `output` for each image below `folder`, in order.
+
+    `maps` is a folder for `<name>.map.png`, the defect map at the image's size with 255 for 1. A
+    file that can't be read is named on stderr and has the verdict `UNREADABLE`. Progress and files
+    that are left out go to stderr. Memory does not depend on the number of images, except for their
+    names.
+
+    Rows are collected in a hidden file beside `output`, which replaces `output` at the end. Called
+    again with the same model, folder and maps, an interrupted run continues there.
+
+    Raises:
+        FileNotFoundError: no such folder, or no image in it.
+        ValueError: a batch size below 1, or `maps` inside `folder`, where maps would be read as
+            images.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    folder, output = Path(folder), Path(output)
+    images, left_out = _walk_of_images(folder)
+    if left_out:
+        print(left_out, file=sys.stderr)
+    if maps is not None and Path(maps).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"Expected maps outside the folder of the images; found {maps} inside {folder}. "
+            "Choose another folder."
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    run = f"{model.digest} {folder.resolve()} {maps and Path(maps).resolve()}"
+    digest = hashlib.sha256(run.encode("utf-8", "surrogateescape")).hexdigest()
+    partial = output.with_name(f".{output.name}.{digest[:16]}.part")
+    rows = _finished_rows(partial, [path.relative_to(folder).as_posix() for path in images])
+    shown = time.monotonic()
+    counts = Counter(row["verdict"] for row in rows)
+    # As in the report: bytes of names that are not valid UTF-8 are escaped.
+    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        for start in range(len(rows), len(images), batch_size):
+            chunk = images[start : start + batch_size]
+            new = _rows(model, folder, chunk, output.parent, maps)
+            table.writerows(new)
+            file.flush()
+            counts.update(row["verdict"] for row in new)
+            if time.monotonic() - shown > 2:
+                shown = time.monotonic()
+                print(f"{counts.total()} of {len(images)} images", file=sys.stderr)
+        os.fsync(file.fileno())
+    os.replace(partial, output)
+    return Summary(counts.total(), counts["defective"], counts[UNREADABLE])
+
+
+def _finished_rows(partial: Path, names: list[str]) -> list[dict[str, Any]]:
+    """The rows of an interrupted run as far as they belong to the first of `names`."""
+    if not partial.is_file():
+        return []
+    text = partial.read_text("utf-8", "replace")
+    whole = io.StringIO(text[: text.rfind("\n") + 1])  # without a row that was being written
+    rows = []
+    for name, row in zip(names, csv.DictReader(whole), strict=False):
+        escaped = name.encode("utf-8", "backslashreplace").decode()
+        if tuple(row) != COLUMNS or None in row.values() or row["name"] != escaped:
+            break
+        rows.append(row)
+    return rows
+
+
+def _rows(
+    model: OnnxModel, folder: Path, paths: list[Path], beside: Path, maps: str | Path | None
+) -> list[dict[str, Any]]:
+    """A row for each file."""
+    rows: list[dict[str, Any]] = []
+    squares, sizes = [], []
+    for path in paths:
+        row: dict[str, Any] = {"name": path.relative_to(folder).as_posix()}
+        try:
+            pixels = read_pixels(path)
+        except (OSError, ValueError) as error:
+            print(error, file=sys.stderr)
+            row["verdict"] = UNREADABLE
+        else:
+            squares.append(resize_pixels(pixels, model.image_size, model.resize))
+            sizes.append(pixels.shape[:2])
+        rows.append(row)
+    if not squares:
+        return rows
+    out = model(np.ascontiguousarray(np.stack(squares).transpose(0, 3, 1, 2)))
+    readable = [row for row in rows if "verdict" not in row]
+    for index, (row, size) in enumerate(zip(readable, sizes, strict=True)):
+        defect_map = restore_map(out.defect_map[index, 0], size, model.resize)
+        probability, is_defective = float(out.probability[index]), bool(out.verdict[index])
+        row |= verdict_row(row["name"], probability, is_defective, model.threshold, defect_map)
+        row |= {"height": size[0], "width": size[1]}
+        if maps is not None:
+            path = Path(maps) / f"{row['name']}.map.png"
+            _write_map(defect_map, path)
+            row["map_file"] = Path(os.path.relpath(path, beside)).as_posix()
+    return rows
+
+
+def _write_map(defect_map: NDArray[np.float32], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    grey = np.rint(255 * np.clip(defect_map, 0, 1)).astype(np.uint8)
+    Image.fromarray(grey).save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `run`."""
+    parser.add_argument("model", help="a file that gainmtl.export wrote")
+    parser.add_argument("folder", help="images, also in sub-folders")
+    parser.add_argument("-o", "--output", default="verdicts.csv", help="default: %(default)s")
+    parser.add_argument("--maps", help="folder for the defect maps; without it none is written")
+    parser.add_argument("--batch-size", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=0, help="0, the default: all processors")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict a folder; status 0, 1 if a file could not be read, 2 if nothing was predicted."""
+    try:
+        model = OnnxModel(arguments.model, arguments.threads)
+        counts = predict_folder(
+            model, arguments.folder, arguments.output, arguments.maps, arguments.batch_size
+        )
+    except (OSError, ImportError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(
+        f"{counts.images} images: {counts.defective} defective, "
+        f"{counts.images - counts.defective - counts.unreadable} normal, {counts.unreadable} "
+        f"unreadable; written to {arguments.output}",
+        file=sys.stderr,
+    )
+    return 1 if counts.unreadable else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_arguments(parser)
+    sys.exit(run(parser.parse_args()))
