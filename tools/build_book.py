@@ -25,7 +25,9 @@ from typing import Any
 import nbformat
 import yaml
 from gainbook.lab.notebook_runner import Papermill, papermill_runner
+from gainbook.render.about import SOURCE, write_source
 from gainbook.render.api import api_pages
+from gainbook.render.page_frame import frame
 
 ROOT = Path(__file__).resolve().parents[1]
 PROSE = ("_config.yml", "_toc.yml", "book")
@@ -83,6 +85,7 @@ def run_notebook(papermill: Papermill, source: Path, target: Path) -> bool:
     notebook = nbformat.read(partial, as_version=4)
     partial.unlink()
     tidy(notebook)
+    frame(notebook, source.stem)
     if faults := stored_errors(notebook) + undescribed_pictures(notebook):
         print(f"\n{source} FAILED: {'; '.join(faults)}", file=sys.stderr)
         return False
@@ -233,6 +236,7 @@ def main() -> int:
     if not render(stage, build):
         print("make book: the pages can't be rendered without warnings, see above", file=sys.stderr)
         return 1
+    write_source(ROOT, build / "html" / SOURCE)
     print(f"{time.monotonic() - started:.0f} s: open {(build / 'html/index.html').as_uri()}")
     return 0
 

@@ -10,23 +10,20 @@ kept. The seconds are wall-clock time, whatever else the machine did.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from gainbook.lab.protocol import FACTS
 from gainbook.render.pages import SECONDS
-from safetensors import safe_open
 
 from gainmtl.files import read_json, write_json
-from gainmtl.training.checkpoint import CHECKPOINT
+from gainmtl.training.checkpoint import CHECKPOINT, read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def seconds_of(fold: Path) -> float:
     """Seconds of training and scoring of one finished fold."""
-    with safe_open(fold / CHECKPOINT, framework="pt") as stored:
-        history = json.loads(stored.metadata()["run"])["history"]
+    history = read_checkpoint(fold / CHECKPOINT).meta["history"]
     scoring = float(read_json(fold / FACTS)["scoring_seconds"])
     return sum(float(row["seconds"]) for row in history) + scoring
 

@@ -31,12 +31,16 @@ from gainbook.lab.systems import System
 
 from gainmtl import datasets, metrics
 from gainmtl.files import write_json
-from gainmtl.strategies import STRATEGIES
+from gainmtl.strategies import STRATEGIES, get_strategy
 
 BACKBONES = (
     "mobilenetv2_100", "tf_efficientnet_lite0", "tf_efficientnet_lite2", "resnet18",
     "convnext_atto", "tf_efficientnetv2_b0",
 )  # fmt: skip
+
+
+LEAVE_ONE_OUT = ("S5-no-mining", "S5-no-consistency", "S5-no-counterfactual")
+"""The terms that begin late in S5's training, one left out each; only on demand."""
 
 
 class Setting(NamedTuple):
@@ -58,8 +62,8 @@ SETTINGS = {
 SYSTEMS = {
     "textbook": TEXTBOOK,
     **{
-        name: System(name, name, 32 if STRATEGIES[name].is_plain else 4, name)
-        for name in STRATEGIES
+        name: System(name, name, 32 if get_strategy(name).is_plain else 4, name)
+        for name in (*STRATEGIES, *LEAVE_ONE_OUT)
     },
 }
 
@@ -79,6 +83,10 @@ def run(cell: Cell, args: argparse.Namespace) -> Pooled:
     file = Path(args.weights) / f"{cell.backbone}.safetensors"
     weights = str(file) if file.is_file() else None
     root = None if cell.data == "synthetic" else Path(args.data_root) / cell.data
+    load = dict(setting.load)
+    if cell.data == "deep-pcb":
+        sizes = {"defective": args.tiles, "normal": args.tiles, "test_tiles": args.test_tiles}
+        load |= {name: size for name, size in sizes.items() if size}
     recipe = {
         **REFERENCE,
         "freeze_stride": REFERENCE["freeze_stride"] if weights else 0,  # random layers must learn
@@ -91,7 +99,7 @@ def run(cell: Cell, args: argparse.Namespace) -> Pooled:
         pooled = cross_validate(
             lambda: run_system.build(system, cell.backbone, weights),
             lambda fold: datasets.load(
-                cell.data, root, setting.image_size, fold=fold, seed=cell.seed, **setting.load
+                cell.data, root, setting.image_size, fold=fold, seed=cell.seed, **load
             ),
             Path(args.output).joinpath(*map(str, cell)),
             folds=args.folds,
@@ -144,7 +152,12 @@ def main() -> None:
     parser.add_argument("--output", default="runs/matrix")
     parser.add_argument("--data", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument(
+        "--systems", nargs="+", choices=SYSTEMS, default=["textbook", *STRATEGIES],
+        help="LEAVE_ONE_OUT are in none but a list of your own",
+    )  # fmt: skip
+    parser.add_argument("--tiles", type=int, help="of deep-pcb: defective and as many normal")
+    parser.add_argument("--test-tiles", type=int, help="of deep-pcb")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--folds", type=int, default=1, help="folds that are run, of five")
     parser.add_argument("--epochs", type=int, help="in place of those of the data set")

@@ -13,7 +13,6 @@ all of them; the book shows a copy, `book/results/tuning.json`, and for the six 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,8 @@ from gainbook.lab.protocol import REFERENCE, cross_validate
 from gainbook.lab.systems import System
 
 from gainmtl import datasets
-from gainmtl.datasets import Data, ImageDataset
-from gainmtl.datasets.data import counts_of
-from gainmtl.datasets.records import fingerprint
-from gainmtl.datasets.splits import assign_folds
-from gainmtl.files import read_json, write_json
+from gainmtl.datasets.subsets import inner_fold
+from gainmtl.files import plain, read_json, write_json
 from gainmtl.interface import DefectModel
 
 STANDARD = {"augmentation": "standard", "weight_decay": 1e-2}
@@ -51,46 +47,24 @@ SETS: dict[str, tuple[tuple[System, ...], dict[str, dict[str, Any]]]] = {
 SHOWN = ("auroc", "recall_at_fpr05", "iou", "point_game", "energy_inside")
 
 
-def inner_fold(outer: Data, inner: int, folds: int, seed: int) -> Data:
-    """Fold `inner` of the training and validation images of `outer`.
-
-    The held-out part is validation and test part at once, since nothing is chosen within a trial.
-    """
-    train, val = outer.train, outer.val
-    assert isinstance(train, ImageDataset)
-    assert isinstance(val, ImageDataset)
-    records = [*train.records, *val.records]
-    number = assign_folds(records, folds, seed)
-    parts = {
-        held: ImageDataset(
-            [r for r, k in zip(records, number == inner, strict=True) if bool(k) == held],
-            train.image_size,
-            train.resize,
-            train.mask_above,
-            train.cache,
-        )
-        for held in (False, True)
-    }
-    counts = {held: counts_of(part) for held, part in parts.items()}
-    return dataclasses.replace(
-        outer,
-        train=parts[False],
-        val=parts[True],
-        test=parts[True],
-        fingerprint=fingerprint(records, {"inner": folds, "seed": seed}),
-        fold=inner,
-        folds=folds,
-        counts={"train": counts[False], "val": counts[True], "test": counts[True]},
-    )
-
-
 def trial(
     system: System, name: str, change: dict[str, Any], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Train and score the inner folds with a changed recipe; the pooled figures."""
     folder = Path(args.output) / system.tag / name
+    settings = {
+        "system": system.tag, "trial": name, "change": change, "fold": args.fold,
+        "inner_folds": args.inner_folds, "run_folds": args.run_folds,
+        "image_size": args.image_size, "epochs": args.epochs,
+    }  # fmt: skip
     if (folder / "trial.json").is_file():
-        return dict(read_json(folder / "trial.json"))
+        stored = dict(read_json(folder / "trial.json"))
+        found = {key: stored.get(key) for key in settings}
+        if found != plain(settings):
+            raise ValueError(
+                f"{folder}: expected a trial with {settings}, found {found}; use another --output"
+            )
+        return stored
 
     def build() -> DefectModel:
         return run_system.build(system, args.backbone, args.weights)
@@ -117,16 +91,9 @@ def trial(
     }  # fmt: skip
     epochs = pooled.histories.groupby("epoch")["auroc"].mean().tolist()
     result = {
-        "system": system.tag,
-        "trial": name,
-        "change": change,
-        "fold": args.fold,
-        "inner_folds": args.inner_folds,
-        "run_folds": args.run_folds,
+        **settings,
         "images": len(pooled.scores.images),
         "groups": int(pooled.scores.images["group"].nunique()),
-        "image_size": args.image_size,
-        "epochs": args.epochs,
         "seconds": pooled.seconds,
         "commits": list(pooled.commits),
         "figures": figures,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from gainmtl.files import check_output_folder, user_path
 from gainmtl.precision import PRECISIONS
 
 _SPELLED = {"true": True, "false": False}
@@ -122,13 +123,16 @@ def check_parameters(
     extra={"shortcut": (float, 0, 1)})`. papermill only warns of a name that the notebook does not
     have and would run with the default instead, so names without a rule are refused here.
 
+    A leading `~` in a text is replaced by the home folder, which no shell does in `-p name ~/x`.
+
     Args:
         namespace: the notebook's `globals()`.
         notebook: its name, for messages and for `results.json`.
         extra: rules of the parameters that only this notebook has (see `as_rule`).
 
     Raises:
-        ValueError: an unknown name, a missing one, or an impossible value.
+        ValueError: an unknown name, a missing one, an impossible value, or an `output_dir` that
+            can't be written to.
     """
     rules = COMMON | {name: as_rule(spec) for name, spec in (extra or {}).items()}
     spelled = {
@@ -137,7 +141,12 @@ def check_parameters(
         if rule.kind is bool and isinstance(given := namespace.get(name), str)
         if given.lower() in _SPELLED
     }
-    namespace = {**namespace, **spelled}
+    at_home = {
+        name: str(user_path(value))
+        for name in rules
+        if isinstance(value := namespace.get(name), str) and value.startswith("~")
+    }
+    namespace = {**namespace, **spelled, **at_home}
     problems = []
     for name, value in namespace.items():
         # What papermill injects is plain data; modules, functions and models are the notebook's.
@@ -153,6 +162,16 @@ def check_parameters(
             problems.append(f"{name}: expected {rule.describe()}, found {namespace[name]!r}")
             if rule.kind is float and isinstance(namespace[name], str):
                 problems[-1] += " (a text; in YAML write 1.0e-3, with the dot)"
+            if rule.kind is str and isinstance(namespace[name], bool | int | float):
+                problems[-1] += (
+                    f": papermill's -p reads 01, 1e3 or True as no text; give it with -r {name} "
+                    "<text>, or in quotes in YAML"
+                )
+    if isinstance(folder := namespace.get("output_dir"), str):
+        try:
+            check_output_folder(folder)
+        except OSError as error:
+            problems.append(str(error))
     if problems:
         raise ValueError(
             f"the parameters of notebook {notebook} can't be used:\n  "

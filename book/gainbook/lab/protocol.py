@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from gainmtl.anomaly.fitting import fit_detector
 from gainmtl.anomaly.scores import score_detector
 from gainmtl.datasets import Data
 from gainmtl.evaluation.scoring import LOGIT_RANGE, Scores, score
-from gainmtl.files import atomic_path, read_json, write_json
+from gainmtl.files import atomic_path, read_json, user_path, write_json
 from gainmtl.io import load
 from gainmtl.training.fitting import fit
 from gainmtl.training.run import MODEL
@@ -117,14 +118,28 @@ def cross_validate(
     # Of the loaded code: the checkout may change during a long run.
     commit = git_commit()
     for fold in range(folds) if only is None else only:
-        folder = Path(output_dir) / f"fold{fold}"
+        folder = user_path(output_dir) / f"fold{fold}"
         torch.manual_seed(fold_seed(seed, fold))
         model = build()
         system = kind.name(model)
         data = load_fold(fold)
         history = kind.fit(model, data, output_dir=folder, seed=seed, **fit_arguments)
         if (folder / FACTS).is_file():
-            scores, facts = _read(folder)
+            try:
+                scores, facts = _read(folder)
+                facts["trained_at_commit"], facts["scoring_seconds"]
+            except (
+                EOFError,
+                KeyError,
+                OSError,
+                TypeError,
+                ValueError,
+                zipfile.BadZipFile,
+            ) as error:
+                raise ValueError(
+                    f"expected the whole scores of a fold in {folder}, found damaged ones: {error}."
+                    f" Remove {FACTS} there; the model is then scored again"
+                ) from error
         else:
             # From the file that a user would load, so what is scored is what is shipped.
             start = time.perf_counter()
@@ -199,4 +214,7 @@ def _read(folder: Path) -> tuple[Scores, dict[str, Any]]:
             )
             for name in names
         }
+    counted = {len(histogram.positives) for histogram in histograms.values()}
+    if counted - {len(images)}:
+        raise ValueError(f"{len(images)} rows in scores.csv, {counted} images in histograms.npz")
     return Scores(images, histograms), read_json(folder / FACTS)

@@ -122,11 +122,24 @@ def papermill_command(parameters: Parameters) -> str:
     """The command that repeats the run, from the repository's root."""
     words = ["papermill", f"notebooks/{parameters.notebook}.ipynb", "out.ipynb"]
     for name, value in portable(as_dict(parameters)).items():
-        # papermill's -p reads one word; what is not one goes through -y as YAML
-        one_word = isinstance(value, str | bool | int | float)
-        yaml = ["-y", f"{name}: {json.dumps(value, ensure_ascii=False)}"]
-        words += ["-p", name, str(value)] if one_word else yaml
+        # papermill's -p reads one word, of which it makes a number if it can, and its -r a text;
+        # what is not one word goes through -y as YAML
+        if isinstance(value, str):
+            words += ["-r" if _becomes_another_type(value) else "-p", name, value]
+        elif isinstance(value, bool | int | float):
+            words += ["-p", name, str(value)]
+        else:
+            words += ["-y", f"{name}: {json.dumps(value, ensure_ascii=False)}"]
     return shlex.join(words)
+
+
+def _becomes_another_type(text: str) -> bool:
+    """Whether papermill's `-p` would make a number, a truth value or nothing of a text."""
+    try:
+        float(text)
+    except ValueError:
+        return text in ("True", "False", "None")
+    return True
 
 
 def name_weights(weights: str | None) -> dict[str, str] | None:

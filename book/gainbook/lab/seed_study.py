@@ -110,6 +110,13 @@ class SeedStudy:
     """What the axis `system` names by tag."""
     folder: str = "runs/study"
     """Default output folder."""
+    dataset: str = "synthetic"
+    """The `dataset` of the result rows."""
+    about: Callable[[Mapping[str, Any]], str] = lambda given: (
+        f"{given['train']} training parts, {given['image_size']} px, {given['backbone']}, "
+        f"{given['epochs']} epochs"
+    )
+    """From the stored parameters to what a run was, in words."""
     also_written: tuple[str, ...] = ()
     """Further files beside `results.json` that the book keeps, as `<name>_<stem>.json`."""
     write_more: Callable[[Path, Sequence[Cell], Sequence[Mapping[str, Any]]], None] = (
@@ -140,8 +147,10 @@ class SeedStudy:
 
     def parameters(self, axes: Mapping[str, Sequence[Any]], settings: Mapping[str, Any]) -> Any:
         """The parameters of a results file: the settings, and the places on each axis."""
-        places = {f"{name}s": list(axes[name]) for name in self.axes if name != "system"}
-        return {**settings, "dataset": "synthetic", **places}
+        places = {
+            f"{name.removesuffix('s')}s": list(axes[name]) for name in self.axes if name != "system"
+        }
+        return {**settings, "dataset": self.dataset, **places}
 
     def system(self, cell: Cell) -> System:
         """The system of a cell."""
@@ -178,12 +187,12 @@ def train(model: DefectModel, data: Data, seed: int, settings: Mapping[str, Any]
 
 
 def _check(path: Path, settings: Mapping[str, Any]) -> None:
-    stored, expected = read_json(path)["settings"], dict(settings)
+    stored, expected = read_json(path)["settings"], results_file.portable(settings)
     if stored != expected:
         differ = [key for key in expected if stored.get(key) != expected[key]]
         raise ValueError(
             f"{path}: a run with other settings ({', '.join(differ)}); expected "
-            f"{ {key: expected[key] for key in differ} }. Use another folder, or remove this one."
+            f"{ {key: expected.get(key) for key in differ} }. Use another folder, or remove this."
         )
 
 
@@ -267,7 +276,7 @@ def seed_rows(
         condition = {**condition, **conditions[key[3]], **more.pop("extra", {})}
         rows.append(
             results_file.row(
-                "synthetic", system, metric, value, condition=condition, map=key[2], **more
+                study.dataset, system, metric, value, condition=condition, map=key[2], **more
             )
         )
 
@@ -329,8 +338,7 @@ def stored_seeds(study: SeedStudy) -> Results:
     seeds = given.get("seeds", given.get("seed", ()))
     note = (
         f"The figures below come from **the study**, `book/results/{study.name}.json`: seeds: "
-        f"{', '.join(map(str, seeds))}; {given['train']} training parts, {given['image_size']} px, "
-        f"{given['backbone']}, {given['epochs']} epochs; {minutes:.0f} core-minutes for all runs. "
-        f"This repeats it:\n\n{study.command}"
+        f"{', '.join(map(str, seeds))}; {study.about(given)}; {minutes:.0f} core-minutes for all "
+        f"runs. This repeats it:\n\n{study.command}"
     )
     return Results(file.rows, note, {})

@@ -39,7 +39,8 @@ def judged(id: str, stored: Mapping[str, ResultsFile]) -> list[Judged]:
 
 def figure_text(value: Value) -> str:
     """Differences, which have an interval, with their sign; small figures with a digit more."""
-    return value.text(2 if abs(value.value) >= 0.1 else 3, not math.isnan(value.low))
+    digits = 2 if abs(value.value) >= 0.1 or value.value == 0 else 3
+    return value.text(digits, not math.isnan(value.low))
 
 
 def figures_text(judgement: Judgement, most: int | None = None) -> str:
@@ -91,32 +92,42 @@ def claim_text(
     study: Study | SeedStudy,
     rows: pd.DataFrame | None = None,
     live: pd.DataFrame | None = None,
+    most: int | None = None,
 ) -> str:
     """A claim's verdict on a page, with its figures and the verdicts of the other pages.
 
     Without `rows` it is judged by the study's stored results, so that the results page and the
     chapter agree and no verdict depends on the clock of a build. With `rows`, of a run on the
-    reader's data, it is judged by those and by the `live` rows.
+    reader's data, it is judged by those and by the `live` rows. `most` figures are written; `None`:
+    all.
     """
     claim = study.claim(id)
     if rows is None:
-        judgement = judge_stored(claim, _stored(study.name))
+        judgement = judge_stored(claim, stored_results(study.name))
     else:
         judgement = judge(claim, rows, live)
-    figures = figures_text(judgement)
+    figures = figures_text(judgement, most)
     text = f"**{id}, {CLAIM_WORDS[id]}: {judgement.verdict}.**" + (
         f" {figures}." if figures else ""
     )
     others = [
-        f"[chapter {int(one.notebook[:2])}]({one.notebook}.ipynb)"
-        f"{' (synthetic parts)' if isinstance(one, SeedStudy) else ''}: *{verdict.verdict}*"
+        f"{_place(one, study)}: *{verdict.verdict}*"
         for name, one in studies().items()
         if name != study.name
         for other in one.claims
         if other.id == id
-        for verdict in [judge_stored(other, _stored(name))]
+        for verdict in [judge_stored(other, stored_results(name))]
     ]
     return text + (f" Also judged in {'; '.join(others)}." if others else "")
+
+
+def _place(one: Study | SeedStudy, shown: Study | SeedStudy) -> str:
+    """Where another study judges a claim: a chapter, or a study of the same chapter."""
+    if one.notebook == shown.notebook:
+        return one.title
+    synthetic = isinstance(one, SeedStudy) and one.dataset == "synthetic"
+    link = f"[chapter {int(one.notebook[:2])}]({one.notebook}.ipynb)"
+    return f"{link} (synthetic parts)" if synthetic else link
 
 
 def claim_of(id: str, study: Study | SeedStudy, results: Results) -> str:
@@ -124,7 +135,8 @@ def claim_of(id: str, study: Study | SeedStudy, results: Results) -> str:
     return claim_text(id, study, results.rows if results.pooled else None)
 
 
-def _stored(name: str) -> ResultsFile | None:
+def stored_results(name: str) -> ResultsFile | None:
+    """The committed results of a study; `None` if there are none."""
     try:
         return reference(name)
     except FileNotFoundError:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gainbook.chapters import studies
+from gainbook.chapters.ch15_own_data import budget
 from gainbook.lab.results_file import ResultsFile
 from gainbook.lab.seed_study import SeedStudy
 from gainbook.lab.study import Study, as_text
 from gainbook.lab.tables import markdown
-from gainbook.render import model_card
+from gainbook.render import about, model_card
+from gainbook.render.chapter_map import chapter_map
 from gainbook.render.claims import claims_table, meanings
 from gainbook.render.headlines import headline_table, load_all
 from gainmtl.files import read_json
@@ -37,6 +39,8 @@ class Book(NamedTuple):
     trials: tuple[Mapping[str, Any], ...]
     pages: frozenset[str]
     """The notebooks that exist, without their suffix."""
+    root: Path = Path()
+    """The checkout."""
 
 
 def read_book(root: str | Path) -> Book:
@@ -49,6 +53,7 @@ def read_book(root: str | Path) -> Book:
         read_json(costs)[SECONDS] if costs.is_file() else {},
         tuple(one for path in trials if path.is_file() for one in read_json(path)),
         frozenset(path.stem for path in (Path(root) / "notebooks").glob("*.ipynb")),
+        Path(root),
     )
 
 
@@ -220,6 +225,18 @@ def tuning(book: Book) -> str:
     return f"{len(book.trials)} trials, {total} of training in all: {files}."
 
 
+def masks_worth(book: Book) -> str:
+    """The label budget's sentence and table for the opening page; a note where it is not run."""
+    stored = book.results.get(budget.STUDY.name)
+    if stored is None:
+        return "*What a mask is worth in labels has not been measured yet.*"
+    return (
+        f"{budget.worth_text(stored.rows)}\n\n{budget.budget_table(stored.rows)}\n\n"
+        "AUROC on tiles of circuit boards {cite:p}`tang2019online`, mean over draws of the "
+        "labelled tiles with its 95 % interval; see [](../notebooks/15_your_own_data.ipynb)."
+    )
+
+
 FILLS: dict[str, Callable[[Book], str]] = {
     "headlines": headlines,
     "claims": claims,
@@ -228,6 +245,10 @@ FILLS: dict[str, Callable[[Book], str]] = {
     "commands": commands,
     "systems": systems,
     "tuning": tuning,
+    "chapters": lambda book: chapter_map(book.root),
+    "masks-worth": masks_worth,
+    "get-code": lambda book: about.get_code(book.root),
+    "cite": lambda book: about.cite(book.root),
     "card-figures": lambda book: model_card.figures(book.results),
     "card-training": lambda book: model_card.training(book.results),
     "card-light": lambda book: model_card.light(book.results),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,3 +155,29 @@ def test_true_and_false_may_be_spelled_as_in_yaml(given: Any, expected: bool) ->
 
 def test_a_text_that_says_true_stays_a_text() -> None:
     assert check_parameters({**quick(), "word": "true"}, "n", {"word": str}).word == "true"
+
+
+@pytest.mark.parametrize(("name", "value"), [("dataset", 1), ("output_dir", 2024)])
+def test_a_text_that_papermill_reads_as_a_number(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{name}: expected a text, found {value}.*-r {name} <te"):
+        check_parameters(quick() | {name: value}, "n")
+
+
+def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {"output_dir": "~/runs", "data_root": "~", "weights": "a~b"}
+    P = check_parameters(quick() | given, "n")
+    assert (P.output_dir, P.data_root, P.weights) == (f"{tmp_path}/runs", str(tmp_path), "a~b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_dir_that_can_not_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file/runs"):
+        with pytest.raises(ValueError, match=r"output_dir: expected a folder, but .* is a file"):
+            check_parameters(quick() | {"output_dir": str(path)}, "n")
+    monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root
+    with pytest.raises(ValueError, match=r"output_dir: expected a folder that can be written to"):
+        check_parameters(quick() | {"output_dir": str(tmp_path / "runs")}, "n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,27 @@ def test_other_settings_in_the_same_folder(
 ) -> None:
     with pytest.raises(ValueError, match="holds a run with another strategy"):
         run(load_fold, folder, "S2-no-classification")
+
+
+@pytest.mark.parametrize("name", ["scores.json", "scores.csv", "histograms.npz"])
+@pytest.mark.parametrize("left", [0.0, 0.7])
+def test_damaged_scores_of_a_fold(
+    name: str,
+    left: float,
+    pooled: Pooled,
+    folder: Path,
+    load_fold: Callable[[int], Data],
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "fold1" / name
+    path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
+    with pytest.raises(
+        ValueError, match=r"whole scores of a fold in .*fold1, .* Remove scores\.js"
+    ):
+        run(load_fold, tmp_path)
+    (tmp_path / "fold1" / "scores.json").unlink()
+    assert_same(run(load_fold, tmp_path), pooled)
 
 
 def test_rows(pooled: Pooled) -> None:

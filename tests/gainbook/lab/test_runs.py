@@ -146,6 +146,17 @@ def test_the_command_repeats_the_run() -> None:
     assert "weights: null" in words
 
 
+@pytest.mark.parametrize("text", ["01", "1e3", "True", "None", "nan", "bottle", "v 1.0", "1.0.2"])
+def test_the_command_keeps_texts_as_texts(text: str) -> None:
+    """papermill reads the word after -p by `_resolve_type`, and the one after -r as it is."""
+    from papermill.cli import _resolve_type
+
+    words = shlex.split(runs.papermill_command(parameters(dataset=text)))
+    option, word = words[words.index("dataset") - 1], words[words.index("dataset") + 1]
+    assert (word if option == "-r" else _resolve_type(word)) == text
+    assert option == ("-p" if isinstance(_resolve_type(text), str) else "-r")
+
+
 def test_git_commit_is_a_commit_or_says_that_it_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

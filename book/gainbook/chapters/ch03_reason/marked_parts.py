@@ -136,13 +136,14 @@ def part_table(predictions: Predictions, parts: MarkedParts, threshold: float) -
     defective parts whose mark lies outside the defect's region.
     """
     bad = parts.is_defective
-    off, on = predictions.without >= threshold, predictions.with_mark >= threshold
+    off = metrics.is_flagged(predictions.without, threshold)
+    on = metrics.is_flagged(predictions.with_mark, threshold)
     place = np.arange(len(bad))
     table = pd.DataFrame({"name": place, "group": place, "is_defective": bad})
     for name, marked in (parts.marked | {ABSENT: np.zeros_like(bad)}).items():
         probability = np.where(marked, predictions.with_mark, predictions.without)
         table[f"{name}.probability"] = probability
-        table[f"{name}.is_right"] = (probability >= threshold) == bad
+        table[f"{name}.is_right"] = metrics.is_flagged(probability, threshold) == bad
     table["verdict_change"] = on != off
     for name, kept in (("printed", ~bad & ~off), ("removed", bad & on)):
         table[name] = np.where(kept, on != off, math.nan)

@@ -89,7 +89,7 @@ def score_maps(
     for start in range(0, len(bad), batch_size):
         batch = collate([dataset[int(i)] for i in bad[start : start + batch_size]])
         images = model.preprocess(batch.image.to(device))
-        flagged = (probability(images).cpu() >= model.threshold).numpy()
+        flagged = metrics.is_flagged(probability(images).cpu().numpy(), model.threshold)
         explained = {name: explain(model, images, name) for name in methods}
         grid = tuple(next(iter(explained.values())).raw.shape[2:])
         maps = {n: e.raw if n == "cam" else e.map for n, e in explained.items()}

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gainbook.lab.measures import Measure
+from gainmtl import metrics
 from gainmtl.cam import erase, resize_map, soft_mask
 from gainmtl.model import GAINMTL
 from gainmtl.types import Sample, collate
@@ -115,7 +116,8 @@ def score_erased(
         ):
             columns[name] = model(erase(images, region)).defect_probability
         about = {"name": batch.name, "group": batch.group, "defect_type": batch.defect_type}
-        flagged = out.defect_probability.cpu().double().numpy() >= model.threshold
+        probability = out.defect_probability.cpu().double().numpy()
+        flagged = metrics.is_flagged(probability, model.threshold)
         figures = {name: values.cpu().double().numpy() for name, values in columns.items()}
         tables.append(pd.DataFrame({**about, "is_flagged": flagged, **figures}))
     model.train(was_training)

@@ -117,7 +117,7 @@ def with_map_verdict(
             for column in part.images.columns
             if column.startswith(("cam.", "oracle.", "flip."))
         }
-        flagged = score >= table[f"{reading}_threshold"].to_numpy(float)
+        flagged = metrics.is_flagged(score, table[f"{reading}_threshold"].to_numpy(float))
         images = part.images.assign(defect_probability=score, is_flagged=flagged, **untrained)
         maps = {name: counts for name, counts in part.histograms.items() if name != "cam"}
         folds.append(Scores(images, maps))

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gainmtl import metrics
 from gainmtl.counterfactual import cell_mask
 from gainmtl.datasets.synthetic import SyntheticDataset
 from gainmtl.evaluation.inpainting import free_shift, inpaint, own_surface, shift
@@ -82,7 +83,7 @@ def truth_table(model: GAINMTL, defects: Defects, answers: pd.DataFrame) -> pd.D
     probability = model(model.preprocess(defects.truth)).defect_probability.double().numpy()
     flagged = answers["is_flagged"].to_numpy(bool)
     fill = answers.loc[flagged, "flip.image.removed"].to_numpy(float)
-    truth = (probability < model.threshold)[flagged].astype(float)
+    truth = (~metrics.is_flagged(probability, model.threshold))[flagged].astype(float)
     table = answers.loc[flagged, ["name", "group"]].reset_index(drop=True)
     return table.assign(fill=fill, truth=truth, agreement=(fill == truth).astype(float))
 
@@ -102,7 +103,7 @@ def margin_means(model: GAINMTL, defects: Defects, margins: Sequence[int]) -> pd
     )
     change = (features - intact).square().sum(1, keepdim=True)
     probability = model.classify(features).output.logits.double().softmax(1)[:, 1]
-    flagged = probability >= model.threshold
+    flagged = torch.from_numpy(metrics.is_flagged(probability.numpy(), model.threshold))
     rows = []
     for margin in margins:
         cells = cell_mask(batch.mask, (features.shape[2], features.shape[3]), margin)
@@ -110,7 +111,12 @@ def margin_means(model: GAINMTL, defects: Defects, margins: Sequence[int]) -> pd
         leak = (change * (1 - cells)).sum((1, 2, 3)) / total
         shifts, fits = free_shift(cells, cells)
         removed, moved = (
-            (model.counterfactual(features, where, margin=0).removed.double() < model.threshold)
+            ~torch.from_numpy(
+                metrics.is_flagged(
+                    model.counterfactual(features, where, margin=0).removed.double().numpy(),
+                    model.threshold,
+                )
+            )
             for where in (cells, shift(cells, shifts))
         )
         rows.append(

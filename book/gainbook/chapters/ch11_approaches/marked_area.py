@@ -173,7 +173,7 @@ def _score_batch(
     images = model.preprocess(batch.image.to(device))
     out = model(images)
     before = (1 - out.logits.cpu().double().softmax(1)[:, 0]).numpy()
-    flagged = before >= model.threshold
+    flagged = metrics.is_flagged(before, model.threshold)
     maps = {"": out.defect_map.float().cpu()}
     if isinstance(out, Outputs):
         maps["reason_"] = out.cam.float().cpu()
@@ -195,7 +195,8 @@ def _score_batch(
     for name, (filled, defined) in changed.items():
         valid = flagged if defined is None else flagged & defined
         after = probability(model.preprocess(filled.to(device))).numpy()
-        columns[f"flip.{name}"] = np.where(valid, after < model.threshold, math.nan)
+        is_normal = ~metrics.is_flagged(after, model.threshold)
+        columns[f"flip.{name}"] = np.where(valid, is_normal, math.nan)
     wanted = chosen & flagged
     pick = torch.from_numpy(wanted)
     for prefix, values in maps.items():

@@ -162,7 +162,7 @@ def score_sharpness(
             "name": batch.name,
             "group": batch.group,
             "defect_type": batch.defect_type,
-            "is_flagged": (out.defect_probability.cpu() >= model.threshold).numpy(),
+            "is_flagged": metrics.is_flagged(out.defect_probability.cpu().numpy(), model.threshold),
             "strength": feature_strength(batch.image, batch.mask).numpy(),
             "point_game": metrics.point_game(cam, batch.mask).numpy(),
             "pixel_precision": metrics.pixel_ap(cam, batch.mask).numpy(),

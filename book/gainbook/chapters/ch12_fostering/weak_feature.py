@@ -85,7 +85,7 @@ def feature_figures(scores: FeatureScores, threshold: float) -> list[dict[str, A
         defective = scores.probability[shown].double().numpy()
         labels = np.arange(len(defective) + len(normal)) < len(defective)
         auroc = metrics.auroc(np.concatenate([defective, normal]), labels)
-        recall = float((defective >= threshold).mean())
+        recall = float(metrics.is_flagged(defective, threshold).mean())
         entropy = metrics.cam_entropy(scores.evidence[shown])
         figures += [
             figure("auroc", auroc, n=len(labels), shown=shown),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 import timm
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gainmtl.datasets.synthetic.fractals import draw_systems, fractal_batch
 from gainmtl.files import atomic_path, plain, read_json, write_json
+from gainmtl.training.checkpoint import read_checkpoint, write_checkpoint
 
 MEAN = STD = (0.5, 0.5, 0.5)
 HELD_OUT = 10**9
@@ -172,40 +171,20 @@ def _normalised(images: Tensor, device: torch.device) -> Tensor:
 def _save(
     path: Path, plan: Pretraining, model: Any, optimizer: Any, history: list[dict[str, float]]
 ) -> None:
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
-    meta = json.dumps(plain({"plan": plan._asdict(), "history": history}))
-    with atomic_path(path) as temporary:
-        save_file(
-            {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
-            temporary,
-            {"run": meta},
-        )
+    write_checkpoint(
+        path, {"model": model}, optimizer, {"plan": plan._asdict(), "history": history}
+    )
 
 
 def _resume(path: Path, plan: Pretraining, model: Any, optimizer: Any) -> list[dict[str, float]]:
     if not path.is_file():
         return []
-    with safe_open(path, framework="pt") as stored:
-        meta = json.loads(stored.metadata()["run"])
-        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-    # Old checkpoints have no precision.
-    if {"precision": "32-true", **meta["plan"]} != plain(plan._asdict()):
+    stored = read_checkpoint(path)
+    found = {"precision": "32-true", **stored.meta.get("plan", {})}  # old checkpoints have none
+    if found != plain(plan._asdict()):
         raise ValueError(
             f"pretrain: expected the plan {plain(plan._asdict())}, found {path.name} of another "
-            f"plan, {meta['plan']}; delete it to start over"
+            f"plan, {found}; delete it to start over"
         )
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
-    state = optimizer.state_dict()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            if value.ndim:  # keep the memory layout of its parameter
-                value = torch.empty_like(parameters[int(index)]).copy_(value)
-            state["state"].setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(state)
-    return list(meta["history"])
+    stored.restore({"model": model}, optimizer)
+    return list(stored.meta["history"])

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 
+from gainbook.chapters.ch15_own_data.effects import without_effect
 from gainbook.lab.parameters import Parameters, Rule
 from gainbook.lab.protocol import cross_validate
 from gainbook.lab.run_system import find_weights
@@ -21,6 +22,7 @@ from gainmtl.datasets import Data, ImageDataset, load
 from gainmtl.datasets.deep_pcb import PcbSettings
 from gainmtl.datasets.images import read_size
 from gainmtl.datasets.layouts import LAYOUTS, read_records
+from gainmtl.deployment import export
 from gainmtl.evaluation.prediction import predict
 from gainmtl.evaluation.scoring import Scores, defect_scores
 from gainmtl.io import load as load_model
@@ -57,6 +59,7 @@ RULES: dict[str, Any] = {
     "resize": ["squash", "pad"],
     "validation": Rule(float, 0.01, 0.9),
     "max_false_alarms": Rule(float, 0.0, 0.99),
+    "inner_folds": Rule(int, 0, 100),
     "map_limit": Rule(int, 0, 10_000_000),
     "examples": Rule(int, 0, 1000),
 }
@@ -70,7 +73,7 @@ def is_labelled(chosen: Parameters) -> bool:
 
 def check_choices(chosen: Parameters) -> None:
     """Raise one `ValueError` for parameters that are fine each by itself but not together."""
-    problems = []
+    problems = without_effect(chosen, is_labelled(chosen))
     if chosen.strategy is not None:
         get_strategy(chosen.strategy)
     if len(chosen.seeds) > 1:
@@ -147,6 +150,8 @@ def facts_of(chosen: Parameters) -> Facts:
 def complete(chosen: Parameters) -> tuple[Parameters, str]:
     """The parameters with the open ones chosen from the images, and a sentence on each of these.
 
+    With a checkpoint nothing is chosen, since its model is used as it is.
+
     - `image_size`: the median of the images' longer sides, as a multiple of 32 within `SIZES`.
     - `epochs`: as many as show `SEEN` training images, within `EPOCHS`; `BUILT_IN_EPOCHS` for
       the built-in parts.
@@ -154,11 +159,11 @@ def complete(chosen: Parameters) -> tuple[Parameters, str]:
     """
     names = ("image_size", "epochs", "strategy")
     missing = [name for name in names if getattr(chosen, name) is None]
-    if not missing or not is_labelled(chosen):
+    if not missing or not is_labelled(chosen) or chosen.checkpoint:
         return chosen, ""
     facts = facts_of(chosen)
     size = int(np.clip(32 * round(facts.side / 32), *SIZES))
-    epochs = int(np.clip(math.ceil(SEEN / max(facts.train, 1)), *EPOCHS))
+    epochs = epochs_for(facts.train)
     if chosen.dataset == "synthetic":
         epochs = BUILT_IN_EPOCHS
     masks = "masks are given" if facts.has_masks else "no defective image has a mask"
@@ -169,6 +174,11 @@ def complete(chosen: Parameters) -> tuple[Parameters, str]:
     }
     text = [f"{name} {values[name][0]}: {values[name][1]}." for name in missing]
     return chosen.with_values(**{n: values[n][0] for n in missing}), "\n".join(text)
+
+
+def epochs_for(images: int) -> int:
+    """Epochs for a number of images for training and validation: `SEEN` in all, in `EPOCHS`."""
+    return int(np.clip(math.ceil(SEEN / max(images, 1)), *EPOCHS))
 
 
 def parts_of(chosen: Parameters) -> int:
@@ -216,6 +226,31 @@ def load_fold(chosen: Parameters, fold: int = 0, model: GAINMTL | None = None) -
     return data
 
 
+def threshold_advice(chosen: Parameters, data: Data) -> str:
+    """A sentence where the validation part has too few normal images for the threshold's rule.
+
+    Of n normal images, shares of 1 / n can be flagged: a rule of 5 % needs at least 20.
+    """
+    normal, rule = data.counts["val"]["normal"], chosen.max_false_alarms
+    if chosen.inner_folds or chosen.checkpoint or not 0 < rule < 1 / normal:
+        return ""
+    return (
+        f"The threshold's rule of {rule:.0%} false alarms needs at least {math.ceil(1 / rule)} "
+        f"normal validation images and has {normal}. With -p inner_folds 5 it comes from all "
+        f"{normal + data.counts['train']['normal']} normal images for training and validation, "
+        "and training takes six times as long."
+    )
+
+
+def threshold_images(chosen: Parameters, data: Data) -> str:
+    """The normal images on which the threshold was chosen, in words."""
+    normal = data.counts["val"]["normal"]
+    if not chosen.inner_folds:
+        return f"{normal} normal validation images"
+    both = normal + data.counts["train"]["normal"]
+    return f"{both} normal images of {chosen.inner_folds} inner folds"
+
+
 def choose_threshold(model: GAINMTL, data: Data, max_false_alarms: float = 0.05) -> float:
     """Set `model.threshold` by the rule of `fit`, on the validation part of `data`."""
     scores, labels = defect_scores(model, data.val)
@@ -234,6 +269,7 @@ def train_folds(chosen: Parameters, data: Data) -> tuple[list[Any], list[Data], 
         lambda fold: load_fold(p, fold) if fold else data,
         p.output_dir, p.folds, p.seeds[0], epochs=p.epochs, batch_size=p.batch_size,
         learning_rate=p.learning_rate, max_false_alarms=p.max_false_alarms,
+        inner_folds=p.inner_folds,
         accelerator=p.accelerator, devices=p.devices, precision=p.precision, progress=False,
     )  # fmt: skip
     models = [load_model(path).to(device_of(p.accelerator)) for path in pooled.model_paths]
@@ -244,6 +280,16 @@ def train_folds(chosen: Parameters, data: Data) -> tuple[list[Any], list[Data], 
 def device_of(accelerator: str) -> Any:
     """The torch device of an accelerator's name on this machine."""
     return Fabric(accelerator=accelerator, devices=1).device
+
+
+def export_for_the_line(model: GAINMTL, path: Path) -> str:
+    """Export the model to `path`; the two commands that apply the file, or why there is none."""
+    try:
+        export(model, path)
+    except (ImportError, ValueError) as error:
+        return f"No ONNX file was written. {error}"
+    files = f"{path.as_posix()} path/to/new/images -o verdicts.csv"
+    return f"python -m gainmtl predict {files}\npython runner.py {files}"
 
 
 def wrong_places(verdicts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -93,8 +93,14 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
+        from gainbook.lab.sweep.same_code import SameCode, admit
+
         with Client(scheduler, timeout="20s") as client:
-            yield client
+            admit(client)
+            try:
+                yield client
+            finally:
+                client.unregister_worker_plugin(SameCode.name)
         return
     # One thread per worker: papermill changes its process's working directory. No memory limit:
     # what needs memory is the run's own process, which Dask does not see.
@@ -120,7 +126,8 @@ def sweep(
         grid: what is to be run; see `missing`.
         scheduler: address of a Dask scheduler (`tcp://host:8786`). Its workers need this package
             and, under the same paths, the working directory; one thread each
-            (`dask worker ADDRESS --nthreads 1`). `None` starts a cluster of this machine.
+            (`dask worker ADDRESS --nthreads 1`). Those with other code are refused, see
+            `same_code`. `None` starts a cluster of this machine.
         workers: of that cluster; `None` takes one per core.
         threads: per run; `None` shares the machine's cores among the workers.
 

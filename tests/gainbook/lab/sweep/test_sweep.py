@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gainbook
 import nbformat
 import psutil
 import pytest
@@ -17,6 +20,8 @@ import yaml
 from gainbook.lab.sweep import __main__ as sweep
 from gainbook.lab.sweep.grid import expand, read_grid
 from gainbook.lab.sweep.run import DONE, ERROR, locked
+
+import gainmtl
 
 PARAMETERS = """
 output_dir: str = "runs"  # results.json
@@ -220,23 +225,72 @@ def test_a_killed_worker_costs_nothing_but_time(folder: Path) -> None:
     assert not psutil.pid_exists(kernel)
 
 
-@pytest.mark.slow
-def test_a_scheduler_in_another_process_does_the_same(folder: Path) -> None:
+@pytest.fixture
+def cluster(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """A scheduler in a process of its own, and a function that starts workers; `.address`."""
     python = [sys.executable, "-m"]
     address = f"tcp://127.0.0.1:{20000 + os.getpid() % 20000}"
-    scheduler = subprocess.Popen(
-        [*python, "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"],
-        stderr=subprocess.DEVNULL,
-    )
-    worker = subprocess.Popen(
-        [*python, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        path = write(folder, grid={"number": [5, 6]})
-        assert sweep.main([str(path), "--scheduler", address]) == 0
-        assert sorted(sweep.collect(read_grid(path))["value"]) == [25.0, 36.0]
-    finally:
-        for process in (worker, scheduler):
-            process.terminate()
-            process.wait(timeout=30)
+    quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    started: list[subprocess.Popen[bytes]] = [
+        subprocess.Popen(
+            [*python, "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"],
+            **quiet,
+        )
+    ]
+
+    def worker(**environment: str) -> subprocess.Popen[bytes]:
+        command = [*python, "distributed.cli.dask_worker", address, "--nthreads", "1"]
+        started.append(
+            subprocess.Popen(
+                [*command, "--no-nanny", "--no-dashboard"],
+                env={**os.environ, **environment}, **quiet,
+            )
+        )  # fmt: skip
+        return started[-1]
+
+    worker.address = address  # type: ignore[attr-defined]
+    yield worker
+    for process in reversed(started):
+        process.kill()
+        process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_workers_elsewhere_one_killed_one_added(folder: Path, cluster: Any) -> None:
+    path = write(folder, parameters={"wait_s": 600.0}, grid={"number": [5, 6]})
+    workers = [cluster(), cluster()]
+    out = [Path(run.folder) for run in read_grid(path)]
+    command = [sys.executable, "-m", "gainbook.lab.sweep", str(path), "--scheduler"]
+    with subprocess.Popen([*command, cluster.address], cwd=folder) as sweeping:
+        end = time.monotonic() + 120
+        while not all(list(one.glob("started-*")) for one in out):  # both would sleep
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        for worker in workers:
+            worker.kill()
+        cluster()
+        assert sweeping.wait(timeout=120) == 0
+    assert sorted(sweep.collect(read_grid(path))["value"]) == [25.0, 36.0]
+
+
+@pytest.mark.slow
+def test_a_worker_with_other_code_is_refused(
+    folder: Path, cluster: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    packages = [Path(package.__path__[0]) for package in (gainmtl, gainbook)]
+    for package in packages:
+        shutil.copytree(package, folder / "old" / package.name)
+    (folder / "old/gainmtl/new_file.py").write_text("")
+    other = {"PYTHONPATH": str(folder / "old")}
+    path = write(folder, grid={"number": [5, 6]})
+    first = cluster(**other)
+    time.sleep(1)
+    with pytest.raises(RuntimeError, match="no worker is left; all have another version"):
+        sweep.main([str(path), "--scheduler", cluster.address])
+    assert "is refused: it has gainmtl" in capfd.readouterr().err
+    assert first.wait(timeout=30) is not None
+    cluster()
+    later = cluster(**other)
+    assert sweep.main([str(path), "--scheduler", cluster.address]) == 0
+    assert sorted(sweep.collect(read_grid(path))["value"]) == [25.0, 36.0]
+    assert later.wait(timeout=30) is not None

@@ -1,0 +1,162 @@
+"""The study of chapter 15: the verdict by the number of labelled tiles, with and without masks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gainbook.chapters.ch15_own_data.own_data import epochs_for
+from gainbook.lab.catalogue import PLAIN, S5, SUPERVISION_ALONE, TEXTBOOK, UNET
+from gainbook.lab.results_file import git_commit, portable
+from gainbook.lab.run_system import build, find_weights
+from gainbook.lab.seed_study import Cell, SeedStudy, against_systems, figure
+from gainbook.lab.systems import System
+from gainbook.lab.tables import cell, find_or_nan, markdown
+from gainmtl import datasets
+from gainmtl.evaluation.scoring import score
+from gainmtl.evaluation.tidy import tidy_rows
+from gainmtl.training.fitting import fit
+
+LABELS = (10, 30, 100, 300)
+"""Defective tiles with a label, for training and validation together, and as many normal ones."""
+SYSTEMS = (TEXTBOOK, PLAIN, SUPERVISION_ALONE, UNET, S5)
+"""The first two learn from labels alone, the others from masks too."""
+BY_TAG = {system.tag: system for system in SYSTEMS}
+SETTINGS: dict[str, Any] = {
+    "data_root": "deep-pcb",
+    "image_size": 128,
+    "test_tiles": 1000,
+    "backbone": "tf_efficientnet_lite0",
+    "weights": "package",
+    "batch_size": 8,
+}
+MEASURED = ("auroc", "recall_at_fpr05", "recall", "accuracy", "iou", "point_game", "energy_inside")
+
+
+def train_and_measure(settings: Mapping[str, Any], place: Cell) -> dict[str, Any]:
+    """Train one system on one draw of tiles by chapter 15's defaults: the content of its file.
+
+    The draws' test tiles are of pairs that no draw trains on.
+    """
+    started, commit = time.process_time(), git_commit()
+    draw, labels = place["seed"], place["labels"]
+    system = BY_TAG[place["system"]]
+    data = datasets.load(
+        "deep-pcb", settings["data_root"], image_size=settings["image_size"], split="folds",
+        defective=labels, normal=labels, test_tiles=settings["test_tiles"], draw=draw,
+    )  # fmt: skip
+    torch.manual_seed(draw)
+    model = build(system, settings["backbone"], find_weights(settings["weights"]))
+    recipe = {"batch_size": settings["batch_size"], **dict(system.changes)}
+    epochs = epochs_for(2 * labels)
+    fit(model, data, epochs, accelerator="cpu", seed=draw, progress=False, **recipe)
+    table = tidy_rows(score(model, data.test), "deep-pcb", "test", system.name, resamples=0)
+    whole = table["condition"].map(lambda condition: not condition)
+    return {
+        "settings": portable(settings),
+        "figures": [
+            figure(line.metric, line.value, None if pd.isna(line.map) else line.map)
+            for line in table[table["metric"].isin(MEASURED) & whole].itertuples()
+        ],
+        "fingerprint": data.fingerprint,
+        "commit": commit,
+        "seconds": time.process_time() - started,
+    }
+
+
+def labels_worth(curve: Mapping[int, float], level: float) -> float:
+    """With how many labels a curve first reaches `level`, between its points on a log axis.
+
+    Infinity if no point reaches it; the first point's number if that one has reached it already.
+    """
+    places = sorted(curve)
+    if curve[places[0]] >= level:
+        return float(places[0])
+    for few, many in itertools.pairwise(places):
+        low, high = curve[few], curve[many]
+        if high >= level:
+            return float(few * (many / few) ** ((level - low) / (high - low)))
+    return math.inf
+
+
+def by_draw(
+    rows: pd.DataFrame, system: System, metric: str = "auroc"
+) -> dict[int, dict[int, float]]:
+    """The figures of single runs: by draw, by number of labels."""
+    single = rows[rows["seed"].notna() & (rows["system"] == system.name)]
+    single = single[(single["metric"] == metric) & single["map"].isna()]
+    found: dict[int, dict[int, float]] = {}
+    for line in single.to_dict("records"):
+        found.setdefault(int(line["seed"]), {})[line["condition"]["labels"]] = line["value"]
+    return found
+
+
+def worth_text(rows: pd.DataFrame, with_masks: System = S5, labels: int = 30) -> str:
+    """How many labels the textbook fine-tune needs for the AUROC that masks give, in a sentence."""
+    masked, plain = by_draw(rows, with_masks), by_draw(rows, TEXTBOOK)
+    draws = [draw for draw in sorted(masked) if labels in masked[draw] and draw in plain]
+    if not draws:
+        return ""
+    needed = [labels_worth(plain[draw], masked[draw][labels]) for draw in draws]
+    most = max(max(plain[draw]) for draw in draws)
+    short = sum(map(math.isinf, needed))
+    middle = float(np.median(needed))
+    many = f"more than {most}" if math.isinf(middle) else f"about {middle:.0f}"
+    return (
+        f"For the AUROC that {with_masks.label.split(',')[0]} reaches with {labels} defective "
+        "tiles and their masks, the textbook fine-tune needs "
+        f"**{many}** (median of {len(draws)} draws; "
+        f"in {short} of them {most} are not enough)."
+    )
+
+
+def budget_table(rows: pd.DataFrame, metric: str = "auroc") -> str:
+    """A figure by system and number of labels, the mean over the draws."""
+    lines = [
+        [system.label, *(cell(rows, system, metric, labels=n) for n in LABELS)]
+        for system in SYSTEMS
+    ]
+    return markdown(["defective tiles", *map(str, LABELS)], lines)
+
+
+def budget_frame(rows: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
+    """The same for `plots.curves`: columns `series`, `x`, `value`, `ci_low`, `ci_high`."""
+    lines = []
+    for system in SYSTEMS:
+        for labels in LABELS:
+            value = find_or_nan(rows, system, metric, labels=labels)
+            if not math.isnan(value.value):
+                lines.append((system.label, labels, value.value, value.low, value.high))
+    return pd.DataFrame(lines, columns=["series", "x", "value", "ci_low", "ci_high"])
+
+
+def _subject(place: Cell) -> tuple[str, dict[str, Any]]:
+    system = BY_TAG[place["system"]]
+    return system.name, {**system.condition, "labels": place["labels"]}
+
+
+STUDY = SeedStudy(
+    name="15_label_budget",
+    notebook="15_your_own_data",
+    title="What a mask is worth in labels",
+    axes={"system": [s.tag for s in SYSTEMS], "labels": LABELS, "seed": range(5)},
+    train_and_measure=train_and_measure,
+    subject=_subject,
+    file=lambda place: f"{place['system']}/{place['labels']}/draw{place['seed']}.json",
+    settings=SETTINGS,
+    against=against_systems(SYSTEMS),
+    dataset="deep-pcb",
+    systems=SYSTEMS,
+    folder="runs/budget",
+    about=lambda given: (
+        f"{given['test_tiles']} test tiles of {given['image_size']} px for each, "
+        f"{given['backbone']}, epochs by chapter 15's rule"
+    ),
+)  # fmt: skip

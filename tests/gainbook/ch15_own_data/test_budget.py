@@ -1,0 +1,82 @@
+"""The label budget: what the page says, against figures worked out by hand."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from gainbook.chapters.ch15_own_data import budget
+from gainbook.chapters.ch15_own_data.budget import STUDY, by_draw, labels_worth, worth_text
+from gainbook.lab.catalogue import S5, TEXTBOOK
+from gainbook.lab.seed_study import figure, seed_rows
+
+
+def test_labels_between_points_lie_on_a_log_axis() -> None:
+    curve = {10: 0.6, 30: 0.7, 300: 0.9}
+    assert labels_worth(curve, 0.7) == 30
+    assert labels_worth(curve, 0.8) == pytest.approx(math.sqrt(30 * 300))
+    assert labels_worth(curve, 0.55) == 10  # reached by the first point
+    assert labels_worth(curve, 0.91) == math.inf
+    assert labels_worth({10: 0.6, 30: 0.5, 100: 0.7}, 0.65) == pytest.approx(30 * (10 / 3) ** 0.75)
+
+
+def rows(masked: list[float], plain: list[dict[int, float]]) -> pd.DataFrame:
+    """Result rows of draws: S5's AUROC at 30 labels, the textbook's by number of labels."""
+    values = {(S5.tag, 30, draw): value for draw, value in enumerate(masked)}
+    for draw, curve in enumerate(plain):
+        values |= {(TEXTBOOK.tag, labels, draw): value for labels, value in curve.items()}
+    cells = [
+        c for c in STUDY.cells() if (c["system"], c["labels"], c["seed"]) in values
+    ]  # fmt: skip
+    contents = [
+        {"figures": [figure("auroc", values[c["system"], c["labels"], c["seed"]])]} for c in cells
+    ]
+    return pd.DataFrame(seed_rows(STUDY, cells, contents))
+
+
+def test_the_sentence_has_the_median_over_draws() -> None:
+    found = rows([0.9, 0.9, 0.9], [{10: 0.5, 30: 0.9}, {10: 0.9, 30: 0.9}, {10: 0.5, 30: 0.6}])
+    assert by_draw(found, S5) == {0: {30: 0.9}, 1: {30: 0.9}, 2: {30: 0.9}}
+    text = worth_text(found)
+    assert "**about 30** (median of 3 draws; in 1 of them 30 are not enough)" in text
+    text = worth_text(rows([0.99, 0.99], [{10: 0.5, 30: 0.6}, {10: 0.5, 30: 0.6}]))
+    assert "**more than 30** (median of 2 draws; in 2 of them" in text
+    assert worth_text(rows([0.9], [])) == ""
+
+
+def test_table_and_curve_have_the_means_over_draws() -> None:
+    found = rows([0.8, 0.9], [{30: 0.6}, {30: 0.7}])
+    frame = budget.budget_frame(found).set_index(["series", "x"])["value"]
+    assert frame.to_dict() == pytest.approx({(TEXTBOOK.label, 30): 0.65, (S5.label, 30): 0.85})
+    lines = budget.budget_table(found).splitlines()
+    assert len(lines) == 2 + len(budget.SYSTEMS)
+    textbook = next(line for line in lines if TEXTBOOK.label in line)
+    assert textbook.count("–") == len(budget.LABELS) - 1
+    assert "0.65" in textbook
+
+
+def test_differences_are_of_the_same_draw() -> None:
+    found = rows([0.8, 0.9], [{30: 0.6}, {30: 0.7}])
+    gap = found[found["metric"] == "auroc_difference"].iloc[0]
+    assert (gap["value"], gap["n"]) == (pytest.approx(0.2), 2)
+    assert gap["condition"]["against"] == TEXTBOOK.name
+    assert set(found["dataset"]) == {"deep-pcb"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("GAINMTL_DATA" not in os.environ, reason="needs deep-pcb below GAINMTL_DATA")
+def test_one_run_on_board_tiles() -> None:
+    root = Path(os.environ["GAINMTL_DATA"]) / "deep-pcb"
+    settings: dict[str, Any] = {
+        **budget.SETTINGS, "data_root": str(root), "image_size": 64, "test_tiles": 40,
+        "backbone": "test_efficientnet", "weights": None,
+    }  # fmt: skip
+    place = STUDY.cells(system=[S5.tag], labels=[10], seed=[1])[0]
+    content = STUDY.train_and_measure(settings, place)
+    names = {(one["metric"], one["map"]) for one in content["figures"]}
+    assert {("auroc", None), ("iou", "defect_map"), ("energy_inside", "cam")} <= names
+    assert content["settings"]["data_root"] == "deep-pcb"  # no path of a machine
