@@ -129,7 +129,8 @@ class SeedStudy:
     @property
     def run_command(self) -> str:
         """The command line that makes the results."""
-        return f"python tools/study.py {self.name} --output-dir {self.folder} --workers 2"
+        data = f" --data-root path/to/{self.dataset}" if "data_root" in self.settings else ""
+        return f"python tools/study.py {self.name}{data} --output-dir {self.folder} --workers 2"
 
     @property
     def command(self) -> str:

@@ -231,7 +231,8 @@ def masks_worth(book: Book) -> str:
     if stored is None:
         return "*What a mask is worth in labels has not been measured yet.*"
     return (
-        f"{budget.worth_text(stored.rows)}\n\n{budget.budget_table(stored.rows)}\n\n"
+        f"{budget.gain_text(stored.rows)} {budget.worth_text(stored.rows)}\n\n"
+        f"{budget.budget_table(stored.rows)}\n\n"
         "AUROC on tiles of circuit boards {cite:p}`tang2019online`, mean over draws of the "
         "labelled tiles with its 95 % interval; see [](../notebooks/15_your_own_data.ipynb)."
     )

@@ -117,13 +117,36 @@ def worth_text(rows: pd.DataFrame, with_masks: System = S5, labels: int = 30) ->
     )
 
 
+def gain_text(rows: pd.DataFrame, with_masks: System = S5, labels: int = 30) -> str:
+    """What masks change at a number of labels, against the textbook fine-tune, in a sentence."""
+    texts = []
+    for metric, words in (("auroc", "AUROC"), ("recall_at_fpr05", "recall at 5 % false alarms")):
+        found = [find_or_nan(rows, one, metric, labels=labels) for one in (with_masks, TEXTBOOK)]
+        gap = find_or_nan(
+            rows, with_masks, f"{metric}_difference", labels=labels, **TEXTBOOK.as_other
+        )
+        if math.isnan(gap.value):
+            return ""
+        texts.append(
+            f"{words} **{found[0].text(3)}** against {found[1].text(3)}, difference "
+            f"{gap.text(3, True)}"
+        )
+    return (
+        f"With {labels} defective and {labels} normal tiles, S5 with masks against the textbook "
+        f"fine-tune: {'; '.join(texts)}."
+    )
+
+
 def budget_table(rows: pd.DataFrame, metric: str = "auroc") -> str:
-    """A figure by system and number of labels, the mean over the draws."""
+    """A figure by system and number of labels, the mean over the draws; only what was run."""
+    frame = budget_frame(rows, metric)
+    labels = [n for n in LABELS if n in set(frame["x"])]
     lines = [
-        [system.label, *(cell(rows, system, metric, labels=n) for n in LABELS)]
+        [system.label, *(cell(rows, system, metric, None, 3, labels=n) for n in labels)]
         for system in SYSTEMS
+        if system.label in set(frame["series"])
     ]
-    return markdown(["defective tiles", *map(str, LABELS)], lines)
+    return markdown(["defective tiles", *map(str, labels)], lines)
 
 
 def budget_frame(rows: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
