@@ -36,7 +36,7 @@ FLAT_SHARE = 0.1
 Levels = NDArray[Any]
 
 
-class Reading(NamedTuple):
+class MaskReading(NamedTuple):
     """The levels of one mask file."""
 
     background: int
@@ -52,7 +52,7 @@ class MaskFacts(NamedTuple):
 
     size: tuple[int, int]
     """(H, W)"""
-    readings: Mapping[str, Reading]
+    readings: Mapping[str, MaskReading]
     """By name. Except for grey files there are two, of which the set decides one."""
     frames: int
     """Frames or pages of the file, of which the first is read."""
@@ -125,7 +125,7 @@ def mask_rule(masks: Iterable[MaskFacts]) -> MaskRule:
     transparent or black, whichever covers more pixels of the set. In opaque colour images it is
     black, or white in sets that are nowhere black.
     """
-    families: dict[tuple[str, ...], list[Mapping[str, Reading]]] = {}
+    families: dict[tuple[str, ...], list[Mapping[str, MaskReading]]] = {}
     for facts in masks:
         families.setdefault(tuple(facts.readings), []).append(facts.readings)
     rule = {}
@@ -135,7 +135,7 @@ def mask_rule(masks: Iterable[MaskFacts]) -> MaskRule:
     return rule
 
 
-def _cut(masks: Sequence[Reading]) -> Cut:
+def _cut(masks: Sequence[MaskReading]) -> Cut:
     """Two levels: the higher is defect. Class ids: all except the lowest level, and except 255 if
     it occurs only beside ids. Grey levels: what exceeds half of the highest, because resampled
     masks have faint borders.
@@ -235,7 +235,9 @@ def _facts_of(mask: Stamp) -> MaskFacts:
         frames, lossy = frame_count(image), image.format in ("JPEG", "MPO")
         readings = _readings(upright(image))
     facts = {
-        name: Reading(background, _counts(levels), {} if lossy else _counts(levels[_flat(levels)]))
+        name: MaskReading(
+            background, _counts(levels), {} if lossy else _counts(levels[_flat(levels)])
+        )
         for name, (levels, background) in readings.items()
     }
     shape = next(iter(readings.values()))[0].shape
