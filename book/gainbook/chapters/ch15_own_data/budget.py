@@ -17,6 +17,7 @@ from gainbook.lab.catalogue import PLAIN, S5, SUPERVISION_ALONE, TEXTBOOK, UNET
 from gainbook.lab.results_file import git_commit, portable
 from gainbook.lab.run_system import build, find_weights
 from gainbook.lab.seed_study import Cell, SeedStudy, against_systems, figure
+from gainbook.lab.study import Headline
 from gainbook.lab.systems import System
 from gainbook.lab.tables import cell, find_or_nan, markdown
 from gainmtl import datasets
@@ -178,6 +179,14 @@ STUDY = SeedStudy(
     dataset="deep-pcb",
     systems=SYSTEMS,
     folder="runs/budget",
+    headline=Headline(
+        {
+            "AUROC": ("auroc", None, {}),
+            "recall at 5 % false alarms": ("recall_at_fpr05", None, {}),
+            "IoU of the defect map": ("iou", "defect_map", {}),
+        },
+        varied=("labels", "dropout"),
+    ),
     about=lambda given: (
         f"{given['test_tiles']} test tiles of {given['image_size']} px for each, "
         f"{given['backbone']}, epochs by chapter 15's rule"
