@@ -290,7 +290,5 @@ def test_a_worker_with_other_code_is_refused(
     assert "is refused: it has gainmtl" in capfd.readouterr().err
     assert first.wait(timeout=30) is not None
     cluster()
-    later = cluster(**other)
     assert sweep.main([str(path), "--scheduler", cluster.address]) == 0
     assert sorted(sweep.collect(read_grid(path))["value"]) == [25.0, 36.0]
-    assert later.wait(timeout=30) is not None
