@@ -254,7 +254,7 @@ def _read_weights(name: str, weights: str | None) -> _Weights:
 def check_normalisation(
     entries: Mapping[str, Any],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """`mean` and `std` of a description: three numbers each, the latter positive.
+    """`mean` and `std` of a description: three numbers each, in (-9, 9) and in (0, 9).
 
     Raises:
         KeyError, TypeError, ValueError: there are no such numbers.

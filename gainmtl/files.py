@@ -29,12 +29,11 @@ def user_path(path: str | Path) -> Path:
 def check_output_folder(path: str | Path) -> None:
     """Raise what `output_folder` would raise, as far as that shows without writing."""
     folder = user_path(path)
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise NotADirectoryError(_NO_FOLDER.format(folder=user_path(path)))
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(_NOT_WRITABLE.format(folder=user_path(path), cause="access denied"))
+    place = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(_NO_FOLDER.format(folder=folder))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(_NOT_WRITABLE.format(folder=folder, cause="access denied"))
 
 
 _NO_FOLDER = (

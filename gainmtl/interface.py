@@ -69,6 +69,11 @@ class DefectModel(nn.Module):
         """Choose on validation data what training leaves open; runs before the threshold is set."""
 
 
+def encoder_of(model: Any) -> Any:
+    """What holds the normalisation: the backbone, or the teacher of an anomaly detector."""
+    return model.backbone if isinstance(model, DefectModel) else model.teacher
+
+
 @contextlib.contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
     """Evaluation mode within the context, in which batch statistics don't change.
@@ -85,11 +90,12 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def check_reading(model: Any, images: Tensor, resize: str | None = None) -> None:
+def check_reading(model: Any, images: Tensor, dataset: Any = None) -> None:
     """Raise a `ValueError` for images of another size or resizing than the model was trained on.
 
     Its threshold holds for that size alone, and features of other sizes differ. A model without an
-    image size, which was never trained, takes any. `resize`: of the data set, if it has one.
+    image size, which was never trained, takes any. `dataset`: of the images; its `resize`
+    is compared if it has one.
     """
     size = model.image_size
     if size is None:
@@ -101,7 +107,8 @@ def check_reading(model: Any, images: Tensor, resize: str | None = None) -> None
             f"got {found[0]} x {found[1]}; load the data with image_size={size}, or set "
             "model.image_size = None to take any size"
         )
-    if resize is not None and resize != model.resize:
+    resize = getattr(dataset, "resize", model.resize)
+    if resize != model.resize:
         raise ValueError(
             f"expected images resized by {model.resize!r}, as the model was trained on, got "
             f"{resize!r}; load the data with resize={model.resize!r}"
@@ -115,8 +122,9 @@ def check_image_size(model: Any) -> None:
     One black image is tried before training: some backbones need one fixed size, or a multiple of
     their coarsest stride. The error names sizes near it that were tried and work.
     """
-    encoder = getattr(model, "teacher", None)
-    network: nn.Module = model if encoder is None or model.kind == "rd" else encoder
+    encoder = encoder_of(model)
+    # A memory bank has no output before it is filled.
+    network: nn.Module = encoder if model.kind == "memory-bank" else model
     device = next(model.parameters()).device
 
     def failure(size: int) -> Exception | None:
@@ -131,8 +139,7 @@ def check_image_size(model: Any) -> None:
     error = failure(size)
     if error is None:
         return
-    name = model.backbone.name if encoder is None else encoder.name
-    backbone = model.backbone.timm if encoder is None else encoder.network
+    backbone = encoder.timm if isinstance(encoder, Backbone) else encoder.network
     config = backbone.pretrained_cfg or {}
     _, *native = config.get("input_size", (3,))
     near = {math.floor(size / 32) * 32, math.ceil(size / 32) * 32, *native}
@@ -141,5 +148,5 @@ def check_image_size(model: Any) -> None:
     if config.get("fixed_input_size"):
         advice += "; or build the model for another size with create_kwargs={'img_size': ...}"
     raise ValueError(
-        f"{name} can't take images of {size} x {size} pixels ({error}); {advice}"
+        f"{encoder.name} can't take images of {size} x {size} pixels ({error}); {advice}"
     ) from error

@@ -23,7 +23,7 @@ from gainmtl.files import (
     user_path,
     write_json,
 )
-from gainmtl.interface import DefectModel
+from gainmtl.interface import DefectModel, encoder_of
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.runner import RESIZE_MODES
@@ -139,11 +139,6 @@ def save(model: nn.Module, path: str | Path, **facts: Any) -> Path:
         description["tensors"] = file_digest(temporary)
     write_json(path.with_suffix(".json"), description)
     return path
-
-
-def encoder_of(model: Any) -> Any:
-    """What holds the normalisation: the backbone, or the teacher of an anomaly detector."""
-    return model.backbone if isinstance(model, DefectModel) else model.teacher
 
 
 def _describe(model: Any) -> dict[str, Any]:

@@ -151,11 +151,6 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__")) or name.lower() in SYSTEM_FOLDERS
 
 
-def walk_images(folder: str | Path) -> list[Path]:
-    """All images below `folder`, sorted, without hidden files and folders; see `walk`."""
-    return walk(folder).images
-
-
 def named(paths: Sequence[Path], folder: Path, shown: int = 3) -> str:
     """The first paths relative to `folder`, as in "a.txt, b.txt and 5 more"."""
     names = [path.relative_to(folder).as_posix() for path in paths[:shown]]
@@ -163,23 +158,13 @@ def named(paths: Sequence[Path], folder: Path, shown: int = 3) -> str:
     return ", ".join(names) + (f" and {rest} more" if rest else "")
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """The images of an unlabelled folder and of its sub-folders, sorted by path.
-
-    A warning names the files and folders that `walk` leaves out.
+def find_images(folder: Path) -> tuple[list[Path], str]:
+    """The images of `walk`, and a sentence on what it leaves out, empty if that is nothing.
 
     Raises:
         FileNotFoundError: the folder does not exist or contains no image.
         OSError: a folder that can't be read; names it.
     """
-    images, left_out = _walk_of_images(Path(folder))
-    if left_out:
-        warnings.warn(left_out, stacklevel=2)
-    return images
-
-
-def _walk_of_images(folder: Path) -> tuple[list[Path], str]:
-    """The images, and a sentence on the files that are left out."""
     if not folder.is_dir():
         raise FileNotFoundError(f"Expected a folder of images; {folder} is not a folder.")
     images, left_out = walk(folder)
@@ -209,26 +194,31 @@ def read_pixels(path: str | Path) -> Pixels:
             `MAX_PIXELS`; names the file.
     """
     with open_image(path) as image:
-        frames, is_dark = frame_count(image), False
-        image = upright(image)
-        if image.mode.startswith("I"):
-            values = np.asarray(image)
-            is_dark = 0 < values.max(initial=0) < FULL_DEPTH
-            image = Image.fromarray(eight_bits(values))
-        elif image.mode == "F":
-            raise ValueError("floating-point pixels; save it with 8 or 16 bits")
-        elif "A" in image.mode or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-        # Pillow's conversion would copy an RGB image, and needs twice the memory for a grey one.
-        pixels = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-        pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)
+        frames = frame_count(image)
+        pixels, is_dark = rgb_pixels(upright(image))
     if is_dark:
         # Without the file's name: Python shows the same warning once, not for each of many files.
         warnings.warn(DARK, stacklevel=2)
     if frames > 1:
         warnings.warn(f"{path} has {frames} frames; only the first is read.", stacklevel=2)
     return pixels
+
+
+def rgb_pixels(image: Image.Image) -> tuple[Pixels, bool]:
+    """(H, W, 3) of an upright image as `read_pixels` describes, and whether `DARK` holds for it."""
+    is_dark = False
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        is_dark = bool(0 < values.max(initial=0) < FULL_DEPTH)
+        image = Image.fromarray(eight_bits(values))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels; save it with 8 or 16 bits")
+    elif "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    # Pillow's conversion would copy an RGB image, and needs twice the memory for a grey one.
+    pixels = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    return (pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)), is_dark
 
 
 def frame_count(image: Image.Image) -> int:
@@ -314,8 +304,8 @@ def resize_pixels(pixels: Pixels, size: int, mode: str = "squash") -> Pixels:
     small = pixels
     if place.width != width:
         weights = _binary_weights(width, place.width)
-        # In blocks of rows that fit into the processor's cache: for large pictures much faster.
-        blocks = np.array_split(pixels, min(height, 1 + pixels.size // 2**20))
+        # In blocks, because the contiguous copy of a large picture would take its memory again.
+        blocks = np.array_split(pixels, min(height, 1 + pixels.size // 2**24))
         columns = [
             _weighted_rows(np.ascontiguousarray(block.swapaxes(0, 1)), *weights) for block in blocks
         ]
@@ -519,7 +509,7 @@ def predict_folder(
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     folder, output = Path(folder), Path(output)
-    images, left_out = _walk_of_images(folder)
+    images, left_out = find_images(folder)
     if left_out:
         print(left_out, file=sys.stderr)
     if maps is not None and Path(maps).resolve().is_relative_to(folder.resolve()):

@@ -1,8 +1,10 @@
-"""What tests share: a small batch, a data set in a folder, training that is interrupted."""
+"""What tests share: a small batch, a folder of parts, interrupted training, hidden packages."""
 
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,40 @@ class _Interrupted(Dataset[Sample]):
 def interrupted() -> Callable[[Data, int], Data]:
     """`interrupted(data, reads)`: the same data, whose training images stop after `reads`."""
     return lambda data, reads: dataclasses.replace(data, train=_Interrupted(data.train, reads))
+
+
+_HIDING = '''
+import importlib.metadata, sys
+
+HIDDEN = ({hidden})
+
+class Hiding:
+    """A finder without the hidden packages."""
+
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        hidden = name.split(".")[0] in HIDDEN
+        return None if hidden else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
+'''
+
+
+@pytest.fixture
+def run_hiding() -> Callable[[str, str, Path], None]:
+    """`run_hiding(hidden, script, folder)`: the script must succeed in `folder` without packages.
+
+    `hidden` is an expression for their names, evaluated before the script is run.
+    """
+
+    def run(hidden: str, script: str, folder: Path) -> None:
+        command = [sys.executable, "-c", _HIDING.format(hidden=hidden) + script]
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+
+    return run

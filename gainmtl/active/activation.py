@@ -1,9 +1,10 @@
 """Activation scores of a class activation map, with a mask of the object and without.
 
 The paper that proposes to choose labels by Grad-CAM's "activation score of heat map and mask" gives
-no formula. The two readings here are ours. A low score means that the network looks at the wrong
-place, or at another place when the image is turned; the *risk* `1 - score` is the acquisition
-score. Maps are (N, h, w), and only their positive part counts, as in Grad-CAM.
+no formula. The two readings here are ours. With masks, a low score means that the map lies outside
+the mask. Without masks, it means that the map is spread out, or differs if the image is flipped or
+shifted. The *risk* `1 - score` is the acquisition score. Maps are (N, h, w), and only their
+positive part counts, as in Grad-CAM.
 
 Source of the idea: Lee, Kang and Han, a study of high-performance labelling models with active
 learning and Grad-CAM (in Korean), Kyungpook National University.
@@ -20,7 +21,7 @@ from gainmtl.active.uncertainty import entropy
 
 Array = NDArray[np.float64]
 THRESHOLD = 0.5
-"""Share of a map's maximum above which a cell counts as active in `overlap`."""
+"""Share of a map's maximum from which a cell counts as active in `overlap`."""
 
 
 def _positive(maps: ArrayLike) -> Array:
@@ -79,7 +80,7 @@ def concentration(maps: ArrayLike) -> Array:
 def agreement(maps: ArrayLike, others: ArrayLike) -> Array:
     """Correlation over the cells of the positive parts of two maps, negative ones as 0: (N,).
 
-    `others` are the maps of turned images, turned back. In [0, 1]; 0 if a map is constant.
+    `others` are the maps of flipped or shifted images, moved back. In [0, 1]; 0 for a constant map.
     """
     first, second = (x.reshape(len(x), -1) for x in (_positive(maps), _positive(others)))
     if first.shape != second.shape:
@@ -93,9 +94,9 @@ def agreement(maps: ArrayLike, others: ArrayLike) -> Array:
 def score_with_masks(maps: ArrayLike, masks: ArrayLike) -> Array:
     """`(mass_inside + overlap) / 2`, (N,) in [0, 1]; the mean of the others for an empty mask.
 
-    The masks are annotations, so as an acquisition score this is an upper bound, not a method: it
-    uses what it pretends to save. An image without an object has no score of its own. It gets the
-    mean, so that the masks do not decide whether it is chosen; 0.5 if no image has an object.
+    The masks are annotations of images that have no label yet, so this serves comparisons and is no
+    usable acquisition score. An image with an empty mask gets the mean, so that the mask does not
+    decide whether it is chosen; 0.5 if every mask is empty.
     """
     score = (mass_inside(maps, masks) + overlap(maps, masks)) / 2
     defined = score[~np.isnan(score)]
@@ -103,11 +104,11 @@ def score_with_masks(maps: ArrayLike, masks: ArrayLike) -> Array:
 
 
 def score_without_masks(maps: ArrayLike, *pairs: tuple[ArrayLike, ArrayLike]) -> Array:
-    """`(concentration + mean agreement over views) / 2`, (N,) in [0, 1]. It needs no label.
+    """`(concentration + mean agreement over views) / 2`, (N,) in [0, 1]; no mask is used.
 
     Args:
         maps: (N, h, w).
-        pairs: per view the map and the view's map turned back, both on the cells that they share.
+        pairs: per view the map and the view's map moved back, both on the cells that they share.
 
     Raises:
         ValueError: no view, or maps of other shapes.

@@ -251,11 +251,9 @@ def fit_detector(
         raise ValueError(f"fit_detector: unknown arguments {unknown}; a recipe has {sorted(names)}")
     check_precision(precision)
     folder = None if output_dir is None else user_path(output_dir)
-    if isinstance(detector, MemoryBank):
-        limit = {k: value for k, value in recipe.items() if k == "max_false_alarms"}
-        checked = DistillationRecipe(**limit).max_false_alarms
-        return _fill(detector, normal, folder, checked, accelerator)
     settings = DistillationRecipe(epochs=epochs, seed=seed, **recipe)
+    if isinstance(detector, MemoryBank):
+        return _fill(detector, normal, folder, settings.max_false_alarms, accelerator)
     fabric = start_fabric(accelerator=accelerator, devices=devices, precision=precision)
     run = DistillationRun(cast(Any, detector), normal, settings, fabric, folder, precision)
     run.keep_features = keep_features

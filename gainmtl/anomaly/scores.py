@@ -18,15 +18,13 @@ from gainmtl.interface import check_reading, evaluating
 from gainmtl.types import Sample, collate
 
 
-def detector_outputs(
-    detector: Detector, images: Tensor, resize: str | None = None
-) -> AnomalyOutputs:
+def detector_outputs(detector: Detector, images: Tensor, dataset: Any = None) -> AnomalyOutputs:
     """The outputs of a detector for images (B, 3, H, W) in [0, 1], on the CPU in float32.
 
     Raises:
-        ValueError: images of another size, or another `resize`, than those of its fit.
+        ValueError: images of another size, or a `dataset` with another `resize`, than in its fit.
     """
-    check_reading(detector, images, resize)
+    check_reading(detector, images, dataset)
     device = next(detector.parameters()).device
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -46,10 +44,7 @@ def anomaly_scores(
     """The anomaly scores (N,) of a dataset's images."""
     loader: Any = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
     with evaluating(detector):
-        scores = [
-            detector_outputs(detector, batch.image, getattr(dataset, "resize", None)).anomaly_score
-            for batch in loader
-        ]
+        scores = [detector_outputs(detector, b.image, dataset).anomaly_score for b in loader]
     return np.asarray(torch.cat(scores).double().numpy())
 
 
@@ -66,7 +61,7 @@ def score_detector(detector: Detector, dataset: Dataset[Sample], batch_size: int
     loader: Any = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
     with evaluating(detector):
         for batch in loader:
-            out = detector_outputs(detector, batch.image, getattr(dataset, "resize", None))
+            out = detector_outputs(detector, batch.image, dataset)
             score = out.anomaly_score.double().numpy()
             bad, has_mask = batch.is_defective.numpy(), batch.has_mask.numpy()
             maps = out.defect_map

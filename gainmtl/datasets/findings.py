@@ -7,32 +7,12 @@ from pathlib import Path
 
 from gainmtl.datasets.images import file_stamp, header_of, largest_value
 from gainmtl.datasets.mask_names import named_like_masks
-from gainmtl.datasets.masks import (
-    MaskRule,
-    checked_facts,
-    has_content,
-    marked_share,
-    mask_facts,
-    mask_rule,
-)
-from gainmtl.datasets.records import Reading, Record
+from gainmtl.datasets.masks import MaskRule, has_content, marked_share, mask_facts
+from gainmtl.datasets.records import Reading
 from gainmtl.runner import FULL_DEPTH, named
 
 DEEP_SAMPLE = 64
 """At most so many images with more than 8 bits are decoded to find their largest value."""
-
-
-def rule_for(records: Sequence[Record]) -> MaskRule:
-    """The rule for the masks of these records; decodes each mask once.
-
-    Raises:
-        ValueError: a mask differs in size from its image, or a file can't be read; names the files.
-    """
-    return mask_rule(
-        checked_facts(record.image, record.mask)
-        for record in records
-        if record.image is not None and record.mask is not None
-    )
 
 
 def findings(reading: Reading, rule: MaskRule, root: Path) -> tuple[str, ...]:

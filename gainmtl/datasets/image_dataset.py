@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gainmtl.datasets.findings import rule_for
 from gainmtl.datasets.images import boxes_mask, check_readable, check_sizes, read_image
-from gainmtl.datasets.masks import MaskRule, checked_facts, marked_share, read_mask
+from gainmtl.datasets.masks import MaskRule, checked_facts, marked_share, read_mask, rule_for
 from gainmtl.datasets.records import Record
 from gainmtl.datasets.transforms import placement, resize_pair
 from gainmtl.types import Sample

@@ -160,7 +160,7 @@ def read_magnetic_tile(root: Path, category: str | None = None) -> Reading:
 
 
 class Layout(NamedTuple):
-    """A reader."""
+    """How a set is read."""
 
     read: Callable[[Path, str | None], Reading]
     tree: str

@@ -13,10 +13,10 @@ import numpy as np
 from gainmtl.datasets import deep_pcb
 from gainmtl.datasets.checks import did_you_mean
 from gainmtl.datasets.data import Data, counts_of
-from gainmtl.datasets.findings import findings, rule_for
+from gainmtl.datasets.findings import findings
 from gainmtl.datasets.image_dataset import ImageDataset, fits_in_memory
 from gainmtl.datasets.layouts import LAYOUTS, read_layout
-from gainmtl.datasets.masks import describe_rule
+from gainmtl.datasets.masks import describe_rule, rule_for
 from gainmtl.datasets.records import check_both_kinds, fingerprint
 from gainmtl.datasets.splits import add_validation, assign_folds, official_parts
 from gainmtl.files import user_path

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from gainmtl.datasets.images import Stamp, check_readable, check_sizes, file_stamp
+from gainmtl.datasets.records import Record
 from gainmtl.runner import frame_count, open_image, upright
 
 VOID = 255
@@ -167,6 +168,19 @@ def _fill(levels: Sequence[int], total: Counter[int], flat: Counter[int]) -> boo
     return sum(flat[v] for v in levels) > FLAT_SHARE * sum(total[v] for v in levels)
 
 
+def rule_for(records: Iterable[Record]) -> MaskRule:
+    """`mask_rule` of the masks of these records; decodes each mask once.
+
+    Raises:
+        ValueError: a mask differs in size from its image, or a file can't be read; names the files.
+    """
+    return mask_rule(
+        checked_facts(record.image, record.mask)
+        for record in records
+        if record.image is not None and record.mask is not None
+    )
+
+
 def marked_share(facts: MaskFacts, rule: MaskRule) -> float:
     """Share of the pixels that are defect."""
     name = next(name for name in facts.readings if name in rule)
@@ -248,7 +262,7 @@ def _counts(levels: Levels) -> dict[int, int]:
     if levels.dtype != np.uint8:
         values, counts = np.unique(levels, return_counts=True)
         return dict(zip(values.tolist(), counts.tolist(), strict=True))
-    # In parts, since bincount converts to 64 bits. For uint8 it is 7 times as fast as np.unique.
+    # In parts, since bincount converts to 64 bits. It is 4 to 6 times as fast as np.unique.
     parts = np.array_split(levels.ravel(), 1 + levels.size // (1 << 20))
     total = np.sum([np.bincount(part, minlength=256) for part in parts], 0)
     return {level: int(count) for level, count in enumerate(total) if count}

@@ -6,15 +6,14 @@ import csv
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gainmtl.datasets.images import file_stamp
-from gainmtl.runner import Walk, walk
-from gainmtl.runner import list_images as list_images
-from gainmtl.runner import walk_images as walk_images
+from gainmtl.runner import Walk, find_images, walk
 
 GROUPS_FILE = "groups.csv"
 
@@ -84,6 +83,26 @@ def _content_hash(path: Path | None) -> str | None:
 def _hash_of_version(stamp: tuple[str, int, int]) -> str:
     # Cached by file stamp: further folds read no file, and a replaced file is read again.
     return hashlib.sha256(Path(stamp[0]).read_bytes()).hexdigest()
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The images of an unlabelled folder and of its sub-folders, sorted by path.
+
+    A warning names the files and folders that `gainmtl.runner.walk` leaves out.
+
+    Raises:
+        FileNotFoundError: the folder does not exist or contains no image.
+        OSError: a folder that can't be read; names it.
+    """
+    images, left_out = find_images(Path(folder))
+    if left_out:
+        warnings.warn(left_out, stacklevel=2)
+    return images
+
+
+def walk_images(folder: Path) -> list[Path]:
+    """All images below `folder`, sorted, without hidden files and folders; see `runner.walk`."""
+    return walk(folder).images
 
 
 def walk_if_there(folder: Path) -> Walk:

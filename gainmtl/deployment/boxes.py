@@ -34,7 +34,7 @@ def keep_boxes_in_onnx(boxes: Any, scores: Any, overlap: float) -> Any:
     """`keep_boxes` by ONNX's operators, for the exporter."""
     import onnxscript
 
-    op: Any = onnxscript.opset20  # its types don't know that numbers become constants
+    op: Any = onnxscript.opset20  # its type hints have no numbers, which become constants
     highest = 2**63 - 1  # ONNX's operator needs the largest number of boxes that it returns
     found = op.NonMaxSuppression(boxes, op.Unsqueeze(scores, [1]), highest, overlap)
     places = op.Gather(found, [0, 2], axis=1)  # image and box, without the class

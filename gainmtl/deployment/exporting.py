@@ -11,7 +11,7 @@ import torch
 
 from gainmtl.anomaly.base import Detector
 from gainmtl.files import atomic_path, plain
-from gainmtl.interface import DefectModel
+from gainmtl.interface import DefectModel, encoder_of
 from gainmtl.packaged_weights import PACKAGES
 from gainmtl.runner import METADATA_KEY, OnnxModel
 
@@ -115,13 +115,13 @@ def describe(model: DefectModel | Detector, licence: str | None = None) -> dict[
             "export: expected a trained model, got one without image_size or finite threshold; "
             "call gainmtl.fit or gainmtl.fit_detector, or load a trained model"
         )
-    encoder: Any = model.teacher if isinstance(model, Detector) else model.backbone
+    encoder = encoder_of(model)
     network = encoder.network if isinstance(model, Detector) else encoder.timm
     weights = encoder.initial_weights
     if licence is None and weights == "imagenet":
         licence = (network.pretrained_cfg or {}).get("license")
     if licence is None and weights in {f"sha256:{one.converted}" for one in PACKAGES.values()}:
-        licence = "apache-2.0"
+        licence = "apache-2.0"  # of each of the packages
     common = {
         "format": FORMAT,
         "precision": "float32",

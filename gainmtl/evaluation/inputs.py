@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -17,6 +17,7 @@ from gainmtl.datasets import list_images
 from gainmtl.datasets.images import read_image
 from gainmtl.datasets.transforms import resize_pair
 from gainmtl.files import user_path
+from gainmtl.runner import DARK, rgb_pixels
 
 Picture: TypeAlias = str | Path | Image.Image | NDArray[Any] | Tensor
 """A file, a PIL picture, an array (H, W), (H, W, 1) or (H, W, 3), or a tensor (3, H, W); numbers
@@ -28,7 +29,6 @@ TAKEN = (
     "a folder, a file, a PIL picture, an array (H, W), (H, W, 3) or (B, H, W, 3), a tensor "
     "(3, H, W) or (B, 3, H, W), or a list or generator of such pictures"
 )
-_STORED_AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
 
 class Loaded(NamedTuple):
@@ -142,9 +142,7 @@ def _from_pil(picture: Image.Image) -> Tensor:
     upright = ImageOps.exif_transpose(picture)
     if upright.mode == "F":
         raise ValueError("predict: expected a picture of 8 or 16 bits, got floating-point pixels")
-    if upright.mode not in _STORED_AS_PNG:
-        upright = upright.convert("RGB")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture.png"
-        upright.save(path, compress_level=1)
-        return read_image(path)
+    pixels, is_dark = rgb_pixels(upright)
+    if is_dark:
+        warnings.warn(DARK, stacklevel=2)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

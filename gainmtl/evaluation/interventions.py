@@ -150,7 +150,7 @@ def score_interventions(
     with evaluating(*models.values()):
         for batch in marked_batches(dataset, batch_size):
             for model in models.values():
-                check_reading(model, batch.image, getattr(dataset, "resize", None))
+                check_reading(model, batch.image, dataset)
             surfaces = nearest_surfaces(batch.image, batch.mask, normal)
             pictures = intervene(batch.image, batch.mask, surfaces, margin_pixels, places)
             for name, model in models.items():

@@ -62,7 +62,7 @@ def sample_columns(batch: Batch) -> dict[str, NDArray[Any]]:
 
 def _images(model: DefectModel, dataset: Any, images: Tensor) -> Tensor:
     """Images of a dataset on the model's device, channels last, normalised."""
-    check_reading(model, images, getattr(dataset, "resize", None))
+    check_reading(model, images, dataset)
     device = next(model.parameters()).device
     return model.preprocess(images.to(device).contiguous(memory_format=torch.channels_last))
 

@@ -51,8 +51,7 @@ def recall_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
 def is_flagged(scores: ArrayLike, threshold: ArrayLike) -> NDArray[np.bool_]:
     """The verdicts `score >= threshold`, true for defective; scores of any shape.
 
-    Every comparison of a score with a threshold is made here: a number that is NaN would compare as
-    false and so count as normal.
+    In place of a bare `>=`, which is false for NaN and so would count it as normal.
 
     Raises:
         ValueError: a score or a threshold that is NaN or infinite.

@@ -221,8 +221,8 @@ def gallery(cards: Iterable[Card]) -> str:
         '<div class="cards">'
         + "".join(
             f'<figure class="card"><div class="pair">'
-            f'<img src="{_embedded(card.image)}" alt="{text(card.alt)}" loading="lazy">'
-            f'<img src="{_embedded(card.overlay)}" loading="lazy" '
+            f'<img src="{embedded(card.image)}" alt="{text(card.alt)}" loading="lazy">'
+            f'<img src="{embedded(card.overlay)}" loading="lazy" '
             f'alt="{text(card.alt)}, with its defect map">'
             f"</div><figcaption><b>{text(card.name)}</b>{text(card.text)}</figcaption></figure>"
             for card in cards
@@ -231,8 +231,8 @@ def gallery(cards: Iterable[Card]) -> str:
     )
 
 
-def _embedded(pixels: Pixels) -> str:
-    """A data URI, so that the page needs no other file."""
+def embedded(pixels: Pixels) -> str:
+    """The image as a data URI, so that the page needs no other file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="JPEG", quality=90, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -13,8 +13,8 @@ from typing import Any
 
 from gainmtl.datasets import Data
 from gainmtl.files import plain
-from gainmtl.interface import DefectModel
-from gainmtl.io import FORMAT, describe_kind, encoder_of, strategy_to_dict
+from gainmtl.interface import DefectModel, encoder_of
+from gainmtl.io import FORMAT, describe_kind, strategy_to_dict
 from gainmtl.training.recipe import Recipe
 
 _LATER = {"resize": "squash", "create_kwargs": {}, "devices": 1, "max_false_alarms": 0.05}

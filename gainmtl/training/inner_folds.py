@@ -1,9 +1,9 @@
 """Choose a run's epoch and threshold on inner folds of its training and validation images.
 
-Where few defective parts stand in the validation part, it can't tell epochs apart, and few normal
-images there make a rough threshold. With K inner folds, K further networks are trained, each
-without the parts of one fold, which it then judges. So every image of the training and validation
-parts is judged once, by a network that was not trained on its part. Source: cross-validation
+The AUROC of few defective parts is too uncertain to choose an epoch, and the threshold of few
+normal images is imprecise. With K inner folds, K further networks are trained, each without one
+fold, whose images it then scores. So every image of the training and validation parts gets one
+score, by a network that was not trained on its group. Source: cross-validation
 (Stone, J. R. Stat. Soc. B 1974), within the training data of an outer split (Varma and Simon, BMC
 Bioinformatics 2006).
 """

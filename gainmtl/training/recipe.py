@@ -45,8 +45,8 @@ class Recipe:
     inner_folds: int = 0
     """Choose the threshold, and with `keep="best"` the epoch, on so many inner folds of the
     training and validation images, in place of the validation part; see
-    `gainmtl.training.inner_folds`. For few defective parts; the run takes `inner_folds` times
-    longer. 0: none."""
+    `gainmtl.training.inner_folds`. For few defective parts. Each fold trains one more network.
+    0: none."""
     restarts: int = 2
     """How often a run may start again with lower rates because its network died."""
     max_false_alarms: float = 0.05

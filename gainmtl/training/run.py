@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ from gainmtl.training.recipe import ENOUGH, Recipe
 from gainmtl.training.watch import FLAT, Watch
 from gainmtl.types import Batch, collate
 
+if TYPE_CHECKING:
+    from gainmtl.training.inner_folds import Choice
+
 MODEL = "model.safetensors"
 _SHOWN = ("attended_classification", "classification", "localization")
 """The progress bar shows the first of these terms that is active."""
@@ -58,9 +61,8 @@ class TrainingRun:
         output_dir: Path | None,
         precision: str,
         probe: int = 0,
-        choice: Any = None,
+        choice: Choice | None = None,
     ) -> None:
-        """`choice`: the `inner_folds.Choice` of the epoch and the threshold, if there is one."""
         self.choice = choice
         self.model, self.data, self.settings, self.fabric = model, data, settings, fabric
         self.output_dir, self.precision = output_dir, precision

@@ -78,7 +78,7 @@ def speed(found: dict[str, Predict], size: int, count: int, repeats: int, steps:
 
 
 def quality(found: dict[str, Predict], test: Any) -> None:
-    """Measures of the test part; the 8-bit ones are those of pixels that `quantize` never saw."""
+    """Measures of the test part; `quantize` has not read these images."""
     samples = [test[i] for i in range(len(test))]
     images = torch.stack([sample.image for sample in samples]).mul(255).round().byte()
     masks = torch.stack([sample.mask for sample in samples])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -307,73 +307,50 @@ def test_the_command(
     assert "absent.onnx" in capsys.readouterr().err
 
 
-ALONE = """
-import importlib.metadata, runpy, sys
+UNNEEDED = """
+set(importlib.metadata.packages_distributions())
+- {"numpy", "PIL", "onnxruntime", "gainmtl"}
+- {name.split(".")[0] for name in sys.modules}  # what Python's own start imports
+"""
+COMMAND = """
+import runpy
 
-KEPT = {"numpy", "PIL", "onnxruntime", "gainmtl"}
-BEFORE = {name.split(".")[0] for name in sys.modules}  # what Python's own start imports
-HIDDEN = set(importlib.metadata.packages_distributions()) - KEPT - BEFORE
-
-class Hiding:
-    def __init__(self, finder):
-        self.finder = finder
-
-    def __getattr__(self, name):
-        return getattr(self.finder, name)
-
-    def find_spec(self, name, path=None, target=None):
-        hidden = name.split(".")[0] in HIDDEN
-        return None if hidden else self.finder.find_spec(name, path, target)
-
-sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
-assert {"torch", "pandas", "scipy", "onnx"} <= HIDDEN
+assert {{"torch", "pandas", "scipy", "onnx"}} <= HIDDEN
 try:
     import torch
 except ImportError:
     pass
 else:
     raise AssertionError("torch is not hidden")
-"""
-
-
-def run_alone(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", ALONE + script], cwd=cwd, capture_output=True, text=True, check=False
-    )
-
-
-def test_the_line_needs_onnxruntime_numpy_and_pillow_alone(
-    model_file: Path, folder: Path, tmp_path: Path
-) -> None:
-    (folder / "d.png").unlink()
-    root = Path(runner.__file__).parents[1]
-    script = """
-sys.argv = ["gainmtl", "predict", {0!r}, {1!r}, "-o", {2!r}]
+sys.argv = {0!r}
 try:
-    runpy.run_module("gainmtl", run_name="__main__")
+    runpy.{1}({2!r}, run_name="__main__")
 except SystemExit as ended:
     assert ended.code == 0, ended.code
 assert not HIDDEN & {{name.split(".")[0] for name in sys.modules}}
 """
+RunHiding = Callable[[str, str, Path], None]
+
+
+def test_the_line_needs_onnxruntime_numpy_and_pillow_alone(
+    model_file: Path, folder: Path, tmp_path: Path, run_hiding: RunHiding
+) -> None:
+    (folder / "d.png").unlink()
     found = tmp_path / "v.csv"
-    ended = run_alone(script.format(str(model_file), str(folder), str(found)), root)
-    assert ended.returncode == 0, ended.stderr
+    command = ["gainmtl", "predict", str(model_file), str(folder), "-o", str(found)]
+    script = COMMAND.format(command, "run_module", "gainmtl")
+    run_hiding(UNNEEDED, script, Path(runner.__file__).parents[1])
     assert len(read(found)) == 5
 
 
-def test_the_file_works_without_the_package(model_file: Path, folder: Path, tmp_path: Path) -> None:
+def test_the_file_works_without_the_package(
+    model_file: Path, folder: Path, tmp_path: Path, run_hiding: RunHiding
+) -> None:
     (folder / "d.png").unlink()
     line = tmp_path / "line"
     line.mkdir()
     shutil.copy(runner.__file__, line)
-    script = """
-KEPT.discard("gainmtl"), HIDDEN.add("gainmtl")
-sys.argv = ["runner.py", {0!r}, {1!r}, "-o", "v.csv"]
-try:
-    runpy.run_path("runner.py", run_name="__main__")
-except SystemExit as ended:
-    assert ended.code == 0, ended.code
-"""
-    ended = run_alone(script.format(str(model_file), str(folder)), line)
-    assert ended.returncode == 0, ended.stderr
+    command = ["runner.py", str(model_file), str(folder), "-o", "v.csv"]
+    script = COMMAND.format(command, "run_path", "runner.py")
+    run_hiding(f"({UNNEEDED}) | {{'gainmtl'}}", script, line)
     assert len(read(line / "v.csv")) == 5

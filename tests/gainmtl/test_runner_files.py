@@ -16,6 +16,7 @@ from PIL import Image, features
 
 from gainmtl import runner
 from gainmtl.datasets.images import read_image, read_size
+from gainmtl.datasets.records import list_images, walk_images
 from gainmtl.evaluation.prediction import Maps
 
 RAMP = np.random.default_rng(0).integers(0, 256, (20, 28), dtype=np.uint8)
@@ -46,17 +47,17 @@ def test_links_to_nothing_are_named(tmp_path: Path) -> None:
     save(tmp_path / "1.png")
     (tmp_path / "2.png").symlink_to(tmp_path / "gone.png")
     # An image stays in the list, and reading it is an error.
-    assert [path.name for path in runner.walk_images(tmp_path)] == ["1.png", "2.png"]
+    assert [path.name for path in walk_images(tmp_path)] == ["1.png", "2.png"]
     for read in (read_image, read_size, runner.read_pixels):
         with pytest.raises(FileNotFoundError, match=r"2\.png; there is no such file"):
             read(tmp_path / "2.png")
     (tmp_path / "defective").symlink_to(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match=r"defective; it is a link to .*gone"):
-        runner.list_images(tmp_path)
+        list_images(tmp_path)
     (tmp_path / "defective").unlink()
     (tmp_path / "self").symlink_to(tmp_path / "self")
     with pytest.raises(OSError, match=r"self.*"):
-        runner.list_images(tmp_path)
+        list_images(tmp_path)
 
 
 def test_a_folder_without_permission_is_named(
@@ -74,7 +75,7 @@ def test_a_folder_without_permission_is_named(
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(PermissionError, match=r"closed can't be read \(Permission denied\)"):
-        runner.list_images(tmp_path)
+        list_images(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_suffixes(tmp_path: Path, suffix: str, kind: str) -> None:
     if kind == "JPEG2000" and not features.check("jpg_2000"):
         pytest.skip("this Pillow can't write JPEG 2000")
     path = save(tmp_path / f"a.{suffix}", format=kind)
-    assert runner.list_images(tmp_path) == [path]
+    assert list_images(tmp_path) == [path]
     assert np.abs(runner.read_pixels(path).astype(int) - 90).max() <= 1
 
 
@@ -96,7 +97,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("no image")
     with pytest.warns(UserWarning, match=r"images: 5 \(\.hidden, @eaDir, __MACOSX and 2 more\)"):
-        assert [path.name for path in runner.list_images(tmp_path)] == ["a.png"]
+        assert [path.name for path in list_images(tmp_path)] == ["a.png"]
 
 
 def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

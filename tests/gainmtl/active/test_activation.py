@@ -1,4 +1,4 @@
-"""Activation scores of maps: values by hand, SciPy and the project's own map measures."""
+"""Activation scores of maps: values by hand, and SciPy as the witness."""
 
 from __future__ import annotations
 

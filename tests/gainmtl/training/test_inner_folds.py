@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -119,21 +120,13 @@ def test_too_few_defective_groups_keep_the_last_epoch(data: Data) -> None:
 
 
 def test_an_interrupted_run_continues(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Data, tmp_path: Path, interrupted: Callable[[Data, int], Data]
 ) -> None:
     whole, _ = run(data)
-    one, calls = TrainingRun.train_epoch, []
-
-    def stop(self: TrainingRun) -> dict[str, float]:
-        calls.append(0)
-        if len(calls) == EPOCHS + 2:  # within the second inner fold
-            raise KeyboardInterrupt
-        return one(self)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(TrainingRun, "train_epoch", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(data, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted(data, 120), tmp_path)
+    assert (tmp_path / "inner0" / MODEL).is_file()  # within the second inner fold
+    assert not (tmp_path / "inner1" / MODEL).is_file()
     continued, _ = run(data, tmp_path)
     assert continued.threshold == whole.threshold
     for name, value in continued.state_dict().items():
