@@ -2,8 +2,8 @@
 
 python tools/measure_models.py --output-dir runs/models
 
-It takes about twelve minutes of processor time on one thread. Times leave out the turns of other
-programs but not their use of caches, so a quiet machine is better. Every network and image side
+The stored run took 29 minutes on one thread, while other programs ran. Times leave out the turns of
+those but not their use of caches, so a quiet machine is better. Every network and image side
 leaves a file when it is done; started again, only what is missing is timed. The book keeps
 `results.json` as `book/results/01_choosing_two_models.json`. With `--only` the results are not
 written: they need all networks.

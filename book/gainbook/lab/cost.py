@@ -101,7 +101,7 @@ def peak_bytes(step: Step) -> int:
 
 
 class _Touched(TorchDispatchMode):
-    """Within the context, collects the storages of all tensors that operators are given."""
+    """Collects the storages of all tensors that operators read within the context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _Touched(TorchDispatchMode):
 
 
 def used_parameters(model: nn.Module, step: Step) -> int:
-    """How many numbers of `model`'s parameters an operator of `step` is given.
+    """Number of elements of those parameters of `model` that an operator of `step` reads.
 
     A branch that only training needs, or a layer that the system never reaches, is not counted; a
     weight that is used outside its module, as in Swin's attention, is.

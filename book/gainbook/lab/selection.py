@@ -114,14 +114,22 @@ def select(table: pd.DataFrame, dominance: str = "strict", axis: str = "linear")
             f"selection: expected at least one candidate and costs > 0, found {len(table)} "
             f"candidates and the lowest cost {table['cost'].min()}; check the table"
         )
-    a, c = (table[name].to_numpy(np.float64) for name in ("accuracy", "cost"))
-    usable = table["usable"].to_numpy(bool) if "usable" in table else np.ones(len(table), bool)
+    a, c, usable = _arrays(table)
     names = table["name"].astype(str).to_numpy()
     found = _apply(a, c, usable, pd.factorize(names)[0], dominance, axis)
     front = table.iloc[found.front].reset_index(drop=True).assign(residual=found.residual)
     best = tuple(names[found.best].tolist())
     winner, tied = (best[0], ()) if len(best) == 1 else (None, best)
     return Choice(winner, front, found.trend, tuple(names[found.rejected].tolist()), tied)
+
+
+def _arrays(
+    table: pd.DataFrame,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Accuracy, cost and usable (N,)."""
+    a, c = (table[name].to_numpy(np.float64) for name in ("accuracy", "cost"))
+    usable = table["usable"].to_numpy(bool) if "usable" in table else np.ones(len(table), bool)
+    return a, c, usable
 
 
 class _Found(NamedTuple):
@@ -173,7 +181,7 @@ def resampled_wins(
     seed: int = 0,
     error: float = 0.0,
 ) -> pd.Series:
-    """How often each candidate wins if the list of candidates had been another one.
+    """The share of resampled candidate lists that each candidate wins.
 
     A resample draws N of the N candidates with replacement and keeps each drawn one once, since the
     rule acts on a set. The share of a name counts the resamples that contain it, in [0, 1]; ties
@@ -185,11 +193,8 @@ def resampled_wins(
     Returns:
         The shares by name, largest first.
     """
-    _check("dominance", dominance, DOMINANCE)
-    _check("axis", axis, AXES)
     generator, count = np.random.default_rng(seed), len(table)
-    a, c = (table[name].to_numpy(np.float64) for name in ("accuracy", "cost"))
-    usable = table["usable"].to_numpy(bool) if "usable" in table else np.ones(count, bool)
+    a, c, usable = _arrays(table)
     drawn, won = np.zeros(count), np.zeros(count)
     for _ in range(resamples):
         places = np.unique(generator.integers(count, size=count))

@@ -32,9 +32,9 @@ class Value(NamedTuple):
     """A pooled figure of result rows, with its interval."""
 
     value: float
-    low: float
-    high: float
-    n: int | None
+    low: float = math.nan
+    high: float = math.nan
+    n: int | None = None
 
     def __str__(self) -> str:
         return self.text()

@@ -16,13 +16,15 @@ from gainbook.render.theme import BLUE, GREY, ORANGE, VERMILION, WIDTH, wrap
 from gainbook.render.widgets import Frame
 
 NAMED = 9
-"""At most so many candidates of a front have their names in the figure."""
+"""Longest front whose candidates are all named in the figure; of a longer one the winner alone."""
 
 
 def selection_figure(
-    table: pd.DataFrame, choice: Choice, title: str, xlabel: str, ylabel: str, is_log: bool = False
+    table: pd.DataFrame, choice: Choice, title: str, xlabel: str, ylabel: str
 ) -> Figure:
     """Candidates (grey), the front (blue), its trend line, and the winner (a red star).
+
+    The axis of the cost is that of the trend line, linear or logarithmic.
 
     Args:
         table: columns `name`, `accuracy`, `cost`.
@@ -30,9 +32,9 @@ def selection_figure(
         title: names the table and the condition.
         xlabel: the cost, with its unit.
         ylabel: the accuracy, with its unit.
-        is_log: logarithmic axis of the cost.
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 3.9), layout="constrained")
+    is_log = choice.trend.axis == "log"
     front, won = choice.front, choice.front["name"] == choice.winner
     out = table[~table["name"].isin(front["name"])]
     if len(out):
@@ -69,7 +71,7 @@ def selection_figure(
     return figure
 
 
-def describe(choice: Choice, unit: str = "points") -> str:
+def describe(choice: Choice) -> str:
     """The outcome of a selection in one or two sentences, with its numbers."""
     size = len(choice.front)
     if choice.winner is not None and size == 1:
@@ -77,7 +79,7 @@ def describe(choice: Choice, unit: str = "points") -> str:
     elif choice.winner is not None:
         best = choice.front.loc[choice.front["name"] == choice.winner, "residual"].iloc[0]
         text = (
-            f"{choice.winner} wins, {best:+.2f} {unit} above the line of {size} candidates, "
+            f"{choice.winner} wins, {best:+.2f} points above the line of {size} candidates, "
             f"{choice.margin:.2f} before the next."
         )
     elif choice.tied:
@@ -124,7 +126,7 @@ def selection_frames(
         else:
             choice = select(part, axis=scale)
             words = describe(choice)
-            figure = selection_figure(part, choice, title, axis, ylabels[name], scale == "log")
+            figure = selection_figure(part, choice, title, axis, ylabels[name])
         alt = f"Scatter of {len(part)} candidates, {name}, {axis}, {limit}. {words}"
         frames[key] = Frame(figure, words, alt, ", ".join(key))
         plt.close(figure)

@@ -163,7 +163,7 @@ def test_an_unknown_network(tmp_path: Path) -> None:
 
 
 def test_block_rows_are_valid() -> None:
-    exact = Value(0.25, float("nan"), float("nan"), None)
+    exact = Value(0.25)
     cost = blocks.BlockCost(blocks.PLACES[0], Value(1.5, 1.25, 2.0, 15), exact, exact)
     rows = check_rows(measure.block_rows([cost]))
     assert [row["metric"] for row in rows] == ["step_ratio", "parameters_ratio", "operations_ratio"]

@@ -121,7 +121,7 @@ def test_shares_are_the_largest_first() -> None:
 
 
 def test_every_block_has_its_sentence() -> None:
-    exact = Value(0.2, float("nan"), float("nan"), None)
+    exact = Value(0.2)
     costs = [BlockCost(p, Value(k + 1.5, k + 1.25, k + 1.75, 15), exact, exact)
              for k, p in enumerate(PLACES)]  # fmt: skip
     lines = page.blocks_text(rows(block_rows(costs))).split("\n")

@@ -35,7 +35,7 @@ def rows(named: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def test_the_plan_s_choice_is_reproduced(rows: pd.DataFrame) -> None:
     condition = analysis.about("seed", "cost", "strict", "linear")
-    found = find(rows, analysis.Subject(study.CLASSIFIER), "residual", **condition)
+    found = find(rows, analysis.Named(study.CLASSIFIER), "residual", **condition)
     assert found.value == pytest.approx(0.692, abs=5e-4)
     assert [study.winner(rows, "seed", "cost", *r) for r in VARIANTS] == [study.CLASSIFIER] * 4
     assert study.winner(rows, "seed", "cpu_ms", *VARIANTS[0]) == "FixEfficientNet-B6"
@@ -137,7 +137,7 @@ def version_rows(parameters: float = 1.0, accuracy: float = 0.0, ratio: float = 
             for v in VERSIONS
         ]
     )  # fmt: skip
-    exact = Value(0.2, float("nan"), float("nan"), None)
+    exact = Value(0.2)
     costs = [BlockCost(place, Value(*step, 15), exact, exact) for place in PLACES]
     return pd.DataFrame(check_rows(analysis.version_rows(table) + block_rows(costs)))
 

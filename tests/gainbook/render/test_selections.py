@@ -25,7 +25,7 @@ def closed() -> Iterator[None]:
 @pytest.mark.parametrize("axis", ["linear", "log"])
 def test_the_figure_draws_front_line_and_winner(axis: str) -> None:
     choice = select(FOUR, axis=axis)
-    figure = selection_figure(FOUR, choice, "title", "cost", "accuracy", axis == "log")
+    figure = selection_figure(FOUR, choice, "title", "cost", "accuracy")
     axes = figure.axes[0]
     drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert drawn["dominated"] == [[30, 83]]
@@ -84,6 +84,7 @@ def test_the_book_s_explorer_follows_the_conditions() -> None:
     few = {name: table for name, table in named.items() if name != "timm's models"}
     frames = selection_frames(few, dict(list(axes.items())[:1]), conditions, labels)
     small = [key for key in frames if key[2].startswith("at most 25 M")]
+    assert len(small) == len(few)
     for key in small:
         part = named[key[0]]
         count = (part["parameters"] <= 25).sum()

@@ -4,10 +4,10 @@ correlations, EfficientNetV2's published figures."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
@@ -32,12 +32,12 @@ COSTS = {
 }
 """Columns that can be the cost, and their words."""
 TIMES = ("cpu_ms", "gpu_ms", "train_ms")
-TOP1_ERROR = 100 * np.sqrt(0.865 * 0.135 / 50_000)
+TOP1_ERROR = round(100 * math.sqrt(0.865 * 0.135 / 50_000), 4)
 """Standard error of a top-1 accuracy of 86.5 % on the 50,000 images of ImageNet's validation."""
 
 
-class Subject(NamedTuple):
-    """A candidate as `gainbook.lab.tables.find` wants it: a name and no condition of its own."""
+class Named(NamedTuple):
+    """The `system` of result rows, for `gainbook.lab.tables.find`; it has no condition."""
 
     name: str
     tag: str = ""
@@ -54,12 +54,17 @@ class Subject(NamedTuple):
         return {}
 
 
-def measured_times(rows: pd.DataFrame | None, side: int = tables.SMALLEST_SIDE) -> pd.Series:
-    """Measured milliseconds per image by network, empty without such rows."""
+def rows_under(rows: pd.DataFrame, metric: str, condition: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of a metric with exactly this condition, of all systems."""
+    near = rows[rows["metric"] == metric]
+    return near[near["condition"].map(lambda given: dict(given) == condition).astype(bool)]
+
+
+def measured_times(rows: pd.DataFrame | None) -> pd.Series:
+    """Measured milliseconds per image of 512 pixels by network, empty without such rows."""
     if rows is None:
         return pd.Series(dtype=float)
-    wanted = (rows["metric"] == "milliseconds") & (rows["split"] == "measured")
-    near = rows[wanted & rows["condition"].map(lambda c: dict(c) == {"image_size": side})]
+    near = rows_under(rows, "milliseconds", {"image_size": tables.SMALLEST_SIDE})
     return near.set_index("system")["value"].astype(float)
 
 
@@ -112,19 +117,17 @@ def selection_rows(named: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     return rows
 
 
-def share_rows(
-    named: Mapping[str, pd.DataFrame], resamples: int = 1000, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Rows `win_share` of the candidates that win in some resample of the list, by parameters.
+def share_rows(named: Mapping[str, pd.DataFrame], resamples: int = 1000) -> list[dict[str, Any]]:
+    """Rows `win_share` of the candidates that win in some resample, with parameters as the cost.
 
     The condition has `error`, the standard error of the accuracies: 0, and for the classifiers also
     `TOP1_ERROR`.
     """
     rows = []
     for name in (SEED, PAPER, RERUN):
-        errors = (0.0, round(float(TOP1_ERROR), 4)) if name == SEED else (0.0,)
+        errors = (0.0, TOP1_ERROR) if name == SEED else (0.0,)
         for (dominance, axis), error in itertools.product(VARIANTS, errors):
-            shares = resampled_wins(named[name], dominance, axis, resamples, seed, error)
+            shares = resampled_wins(named[name], dominance, axis, resamples, error=error)
             rows += [
                 row(DATASET, str(candidate), "win_share", share, split="published", n=resamples,
                     condition={**about(name, "cost", dominance, axis), "error": error})
@@ -176,6 +179,6 @@ def version_rows(found: pd.DataFrame) -> list[dict[str, Any]]:
 def all_rows(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every row of the chapter's results file, from the measured ones and the frozen tables."""
     own = [dict(one) for one in measured]
-    named = candidate_tables(measured_times(pd.DataFrame(own)) if own else None)
+    named = candidate_tables(measured_times(pd.DataFrame(own) if own else None))
     rows = own + selection_rows(named) + share_rows(named)
     return rows + correlation_rows(named[WHOLE]) + version_rows(published())

@@ -34,9 +34,8 @@ def measure(subject: Subject, side: int, turns: int = 3) -> dict[str, float]:
     """The `METRICS` of a prediction for one image of `side` pixels.
 
     `milliseconds`: processor time, added up over the threads; the median over the turns, after one
-    unmeasured turn. `megabytes`: weights,
-    other stored tensors, and the most that the prediction holds besides. `million_parameters`:
-    those that it uses.
+    unmeasured turn. `megabytes`: weights, other stored tensors, and the most that the prediction
+    holds besides. `million_parameters`: those that it uses.
     """
     model = subject.build(side).to(memory_format=torch.channels_last).eval()
     image = torch.randn(1, 3, side, side).contiguous(memory_format=torch.channels_last)
@@ -45,7 +44,7 @@ def measure(subject: Subject, side: int, turns: int = 3) -> dict[str, float]:
         model(image)
 
     stored = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
-    held: list[int] = []
+    held: list[int] = []  # filled by the one prediction that also finds the used parameters
     used = used_parameters(model, lambda: held.append(peak_bytes(step)))
     seconds = side_by_side({"": step}, turns, time.process_time)[""]
     return {
@@ -104,7 +103,7 @@ def measure_all(
     if unknown:
         raise ValueError(f"expected networks among {', '.join(SUBJECTS)}, got {', '.join(unknown)}")
     settings = {"turns": turns, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    # An interval over turns needs at least six of them.
+    # Blocks have at least 15 turns: with fewer than six their interval is undefined.
     jobs: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "blocks": lambda: block_rows(
             compare_blocks(place, max(turns, 15), clock=time.process_time) for place in PLACES

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gainmtl.anomaly import MemoryBank, ReverseDistillation, Teacher, cosine_distance
 
 NORMAL_IMAGES = 200
-"""Normal images that a memory bank is made of: about the mean of a class of MVTec AD."""
+"""Normal images that a memory bank is made of; a class of MVTec AD has 242 on average."""
 BANK_SHARE = 0.1
 """Share of their patches that the bank keeps, as in the published figure."""
 CHANNELS = 384

@@ -18,9 +18,10 @@ from gainbook.chapters.ch01_models.analysis import (
     TOP1_ERROR,
     VARIANTS,
     WHOLE,
-    Subject,
+    Named,
     about,
     candidate_tables,
+    rows_under,
 )
 from gainbook.chapters.ch01_models.blocks import PLACES, VERSIONS
 from gainbook.chapters.ch01_models.networks import SUBJECTS
@@ -34,7 +35,7 @@ TABLES = {
     RERUN: "detectors, library's figures",
     SHARED: "the same, those with both figures",
 }
-"""Candidate tables by their words."""
+"""Words of the page by candidate table."""
 VARIANT_WORDS = [f"{dominance}, {axis}" for dominance, axis in VARIANTS]
 COUNTS = {"cost": "parameters", "gmacs": "multiply-adds", "macts": "activations"}
 SMALLER = 25.0
@@ -42,12 +43,12 @@ SMALLER = 25.0
 
 
 def short(name: str | None) -> str:
-    """A candidate's name without the weights of a timm name; a dash where nobody won."""
+    """A candidate's name without the weights of a timm name; "none" without a winner."""
     return "none" if name is None else name.split(".")[0]
 
 
 def winners_table(rows: pd.DataFrame, which: Mapping[str, Sequence[str]]) -> str:
-    """Whom each variant of the rule picks: one line per candidate table and cost.
+    """The pick of each variant of the rule: one line per candidate table and cost.
 
     Args:
         which: costs by candidate table. A selection that the rows lack is left out; one without a
@@ -70,7 +71,7 @@ def residuals_table(rows: pd.DataFrame) -> str:
     lines = []
     for one in tables.seed_classifiers().to_dict("records"):
         cells = [
-            cell(rows, Subject(one["name"]), "residual", None, 2, True,
+            cell(rows, Named(one["name"]), "residual", None, 2, True,
                  **about(SEED, "cost", *variant))
             for variant in VARIANTS
         ]  # fmt: skip
@@ -82,10 +83,15 @@ def correlation_table(rows: pd.DataFrame) -> str:
     """Spearman's correlation of a count with published milliseconds, a line per count."""
     times: list[dict[str, Any]] = [{"with": column} for column in TIMES]
     lines = [
-        [words, *(cell(rows, Subject(name), "rank_correlation", **one) for one in times)]
+        [words, *(cell(rows, Named(name), "rank_correlation", **one) for one in times)]
         for name, words in COUNTS.items()
     ]
     return markdown(["", *(COSTS[t] for t in TIMES)], lines)
+
+
+def timed(rows: pd.DataFrame, tag: str, metric: str, side: int = 512) -> float:
+    """A measured figure of a network at an image side in pixels."""
+    return find(rows, Named(tag), metric, image_size=side).value
 
 
 def networks_table(rows: pd.DataFrame, family: str) -> str:
@@ -93,9 +99,8 @@ def networks_table(rows: pd.DataFrame, family: str) -> str:
     lines = []
     for subject in SUBJECTS.values():
         if subject.family == family:
-            one = Subject(subject.tag)
             figures = [
-                find(rows, one, metric, image_size=side).value
+                timed(rows, subject.tag, metric, side)
                 for metric, side in (("million_parameters", 512), ("milliseconds", 224),
                                      ("milliseconds", 512), ("megabytes", 512))
             ]  # fmt: skip
@@ -112,8 +117,7 @@ def order_text(rows: pd.DataFrame) -> str:
     alike = {}
     for family in ("classifier", "detector"):
         figures = [
-            [find(rows, Subject(tag), metric, image_size=512).value
-             for metric in ("million_parameters", "milliseconds")]
+            [timed(rows, tag, metric) for metric in ("million_parameters", "milliseconds")]
             for tag, one in SUBJECTS.items() if one.family == family
         ]  # fmt: skip
         table = pd.DataFrame(figures)
@@ -164,18 +168,14 @@ def times_text(plan: pd.DataFrame) -> str:
     )
 
 
-def shares_table(rows: pd.DataFrame, most: int = 3) -> str:
-    """Shares of the resampled lists, the `most` frequent winners of each candidate table."""
+def shares_table(rows: pd.DataFrame) -> str:
+    """Shares of the resampled lists, the three most frequent winners of each candidate table."""
     lines = []
-    for table, error in ((SEED, 0.0), (SEED, round(float(TOP1_ERROR), 4)), (PAPER, 0.0),
-                         (RERUN, 0.0)):  # fmt: skip
+    for table, error in ((SEED, 0.0), (SEED, TOP1_ERROR), (PAPER, 0.0), (RERUN, 0.0)):
         texts = []
         for variant in VARIANTS:
             wanted = {**about(table, "cost", *variant), "error": error}
-            near = rows[
-                (rows["metric"] == "win_share")
-                & rows["condition"].map(lambda c, wanted=wanted: dict(c) == wanted).astype(bool)
-            ].nlargest(most, "value")
+            near = rows_under(rows, "win_share", wanted).nlargest(3, "value")
             pairs = zip(near["system"], near["value"], strict=True)
             texts.append(", ".join(f"{short(name)} {share:.2f}" for name, share in pairs) or "–")
         noise = f" ± {error:.2f} points" if error else ""
@@ -190,7 +190,7 @@ def blocks_text(rows: pd.DataFrame) -> str:
         words = "fused in EfficientNetV2-S" if place.is_fused else "not fused there"
         lines.append(
             f"- {place.channels} channels, {place.cells} x {place.cells} cells ({words}): MBConv "
-            f"takes **{step_ratio(rows, place.channels).text()}** times as long as a fused block."
+            f"takes **{step_ratio(rows, place).text()}** times as long as a fused block."
         )
     return "\n".join(lines)
 
@@ -199,7 +199,7 @@ def headline(rows: pd.DataFrame) -> list[str]:
     """The page's first sentences, with the numbers of the stored or computed rows."""
     plan = [winner(rows, SEED, "cost", *VARIANTS[0]), winner(rows, SEED, "cpu_ms", *VARIANTS[0])]
     picks = [winner(rows, t, "cost", *VARIANTS[0]) for t in (PAPER, RERUN)]
-    residual = find(rows, Subject(str(plan[0])), "residual", **about(SEED, "cost", *VARIANTS[0]))
+    residual = find(rows, Named(str(plan[0])), "residual", **about(SEED, "cost", *VARIANTS[0]))
     lines = [
         f"- **Classifier**: {short(plan[0])}, {residual.text(2, True)} points above the line. With "
         f"published milliseconds on a processor as the cost the rule picks {short(plan[1])}.",
@@ -207,21 +207,17 @@ def headline(rows: pd.DataFrame) -> list[str]:
         "one library's runs.",
     ]
     try:
-        small, large = (
-            find(rows, Subject(tag), "milliseconds", image_size=512).value
+        (few, slow), (many, fast) = (
+            (timed(rows, tag, "million_parameters"), timed(rows, tag, "milliseconds"))
             for tag in ("efficientad-s", "rd-wide_resnet50_2")
         )
-        counts = [
-            find(rows, Subject(tag), "million_parameters", image_size=512).value
-            for tag in ("efficientad-s", "rd-wide_resnet50_2")
-        ]
     except LookupError:
         return lines
     return [
         *lines,
-        f"- **Parameters are not time**: at 512 px EfficientAD-S ({counts[0]:.1f} M parameters) "
-        f"takes {small:,.0f} ms on one thread here, reverse distillation on a Wide ResNet-50 "
-        f"({counts[1]:.1f} M) {large:,.0f} ms.",
+        f"- **Parameters are not time**: at 512 px EfficientAD-S ({few:.1f} M parameters) "
+        f"takes {slow:,.0f} ms on one thread here, reverse distillation on a Wide ResNet-50 "
+        f"({many:.1f} M) {fast:,.0f} ms.",
     ]
 
 
