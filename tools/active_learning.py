@@ -68,9 +68,10 @@ def main(words: Sequence[str] | None = None) -> None:
     split = split_of(options.dataset, options.data_root, setting.image_size)
     backbone = Backbone(BACKBONE, options.weights)
     folder = feature_folder(options.output_dir, options.dataset, backbone, setting.image_size)
-    problem = Problem(split.name, split.classes, encode_split(split, backbone, folder), setting)
+    problem = Problem(split.classes, encode_split(split, backbone, folder), setting)
     if options.tune:
-        return compare_decays(problem, options.seeds)
+        compare_decays(problem, options.seeds)
+        return
     runs = options.output_dir / options.dataset
     for seed, plan in itertools.product(options.seeds, PLANS):
         before = time.monotonic()
@@ -98,7 +99,6 @@ def main(words: Sequence[str] | None = None) -> None:
         runs, notebook=study.NOTEBOOK, parameters=parameters, provenance=facts, rows=rows
     )
     print(f"{len(rows)} rows in {path}")
-    return None
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -184,3 +184,15 @@ def check_parameters(
             tuple(values[name]) if isinstance(values[name], list | tuple) else (values[name],)
         )
     return Parameters(notebook=notebook, **values)
+
+
+def refuse_together(parameters: Parameters, problems: Sequence[str]) -> None:
+    """Raise one `ValueError` that lists the problems of valid parameters that exclude each other.
+
+    Without a problem nothing is raised.
+    """
+    if problems:
+        raise ValueError(
+            f"the parameters of notebook {parameters.notebook} don't go together:\n  "
+            + "\n  ".join(problems)
+        )

@@ -1,12 +1,15 @@
-"""A small set with features that separate its classes, in place of a backbone."""
+"""A small set with features that separate its classes, and a small backbone."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from gainbook.chapters.ch14_active.features import VIEWS, Levels
 from gainbook.chapters.ch14_active.loop import Problem
 from gainbook.chapters.ch14_active.tasks import Encoded, Setting
+
+from gainmtl.backbone import Backbone
 
 
 def part(counts: list[int], seed: int, views: tuple[str, ...]) -> Encoded:
@@ -24,6 +27,12 @@ def part(counts: list[int], seed: int, views: tuple[str, ...]) -> Encoded:
     return Encoded(labels, levels, masks if len(views) > 1 else None)
 
 
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    torch.manual_seed(0)
+    return Backbone("test_efficientnet")
+
+
 @pytest.fixture
 def problem() -> Problem:
     parts = {
@@ -31,4 +40,4 @@ def problem() -> Problem:
         "val": part([10, 10, 10], 1, VIEWS[:1]),
         "test": part([20, 20, 20], 2, VIEWS[:1]),
     }
-    return Problem("toy", ("a", "b", "c"), parts, Setting(first=3, batch=6, rounds=4))
+    return Problem(("a", "b", "c"), parts, Setting(first=3, batch=6, rounds=4))

@@ -19,12 +19,6 @@ from gainbook.chapters.ch14_active.features import (
 from gainmtl.backbone import Backbone
 
 
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    torch.manual_seed(0)
-    return Backbone("test_efficientnet")
-
-
 def levels(count: int = 3) -> Levels:
     rng = np.random.default_rng(0)
     fine, coarse = rng.normal(size=(count, 2, 4, 6)), rng.normal(size=(count, 5, 2, 3))

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from gainbook.chapters.ch14_active.methods import WITHOUT_MASKS
 from gainbook.chapters.ch14_active.own_labels import add_batch, read_labels
 from gainbook.chapters.ch14_active.own_page import listing, sentences
 from gainbook.chapters.ch14_active.own_round import (
-    WITHOUT_MASKS,
     Images,
     cross_checked,
     encode_images,
@@ -243,11 +243,10 @@ def test_one_class_is_not_enough_for_a_head(folder: Path, tmp_path: Path) -> Non
     assert "A head needs two classes" in text
 
 
-def test_changed_images_are_encoded_again(folder: Path, tmp_path: Path) -> None:
+def test_changed_images_are_encoded_again(backbone: Backbone, tmp_path: Path) -> None:
     root = tmp_path / "one"
     root.mkdir()
     Image.new("RGB", (40, 40), (200, 0, 0)).save(root / "a.png")
-    backbone = Backbone("test_efficientnet")
     first = encode_images(find_images(root), backbone, 32, tmp_path, ("plain",))["plain"]
     Image.new("RGB", (41, 40), (0, 0, 200)).save(root / "a.png")
     second = encode_images(find_images(root), backbone, 32, tmp_path, ("plain",))["plain"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +11,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gainbook.chapters.ch14_active.loop import Plan, Problem, first_rows, run, train
-from gainbook.chapters.ch14_active.methods import METHODS, Pool
+from gainbook.chapters.ch14_active.loop import (
+    Plan,
+    Problem,
+    candidates,
+    first_rows,
+    run,
+    train,
+    unlabelled,
+)
+from gainbook.chapters.ch14_active.methods import METHODS, WITHOUT_MASKS
 from gainbook.chapters.ch14_active.own_labels import Labels, add_batch, read_labels
 from gainbook.chapters.ch14_active.own_page import listing, sentences
 from gainbook.chapters.ch14_active.own_round import (
-    WITHOUT_MASKS,
     Images,
     Round,
     encode_images,
@@ -33,7 +41,7 @@ from gainbook.chapters.ch14_active.tasks import (
     split_of,
     synthetic,
 )
-from gainbook.lab.parameters import Parameters, Rule
+from gainbook.lab.parameters import Parameters, Rule, refuse_together
 from gainbook.lab.results_file import row
 from gainbook.lab.run_system import find_weights
 from gainmtl.backbone import Backbone
@@ -41,10 +49,12 @@ from gainmtl.files import atomic_path
 
 UNIT = 5
 """Size of the live pool: 5, 10 and 35 parts of a class."""
-LIVE = Setting(first=2, batch=20, rounds=5, image_size=64)
+LIVE = Setting(first=2, batch=20, rounds=5)
 LIVE_METHODS = ("class_balanced", "margin", "activation")
-SHOWN = 6
-"""Chosen images per method and round in the pictures."""
+SHOWN, SHOWN_METHODS = 6, ("margin", "activation")
+"""Pictures of chosen images per method and round, and their methods."""
+SCORED = 3
+"""Pictures with the lowest scores, and with the highest."""
 OWN_BUDGET, LEAST_IMAGES = 20, 4
 
 RULES: dict[str, Any] = {
@@ -57,7 +67,7 @@ RULES: dict[str, Any] = {
 
 
 def check_choices(p: Parameters) -> None:
-    """Raise one `ValueError` for parameters that are fine each by itself but not together."""
+    """Raise one `ValueError` for parameters that are valid by themselves but not together."""
     problems = []
     if p.dataset not in (*SETTINGS, "folder"):
         problems.append(
@@ -75,11 +85,7 @@ def check_choices(p: Parameters) -> None:
         )
     if p.image_size % 32:
         problems.append(f"image_size: expected a multiple of 32, got {p.image_size}")
-    if problems:
-        raise ValueError(
-            f"the parameters of notebook {p.notebook} don't go together:\n  "
-            + "\n  ".join(problems)
-        )
+    refuse_together(p, problems)
 
 
 class Comparison(NamedTuple):
@@ -99,15 +105,13 @@ def _backbone(p: Parameters) -> Backbone:
 def compare(p: Parameters) -> Comparison:
     """Run `LIVE_METHODS` on a small synthetic set, or on the named set with its own setting."""
     if p.dataset == "synthetic":
-        setting = Setting(LIVE.first, LIVE.batch, LIVE.rounds, p.image_size)
-        split = synthetic(p.image_size, UNIT, p.seeds[0])
+        setting, split = LIVE, synthetic(p.image_size, UNIT, p.seeds[0])
     else:
-        known = SETTINGS[p.dataset]
-        setting = Setting(known.first, known.batch, known.rounds, p.image_size)
-        split = split_of(p.dataset, p.data_root, p.image_size)
+        setting, split = SETTINGS[p.dataset], split_of(p.dataset, p.data_root, p.image_size)
+    setting = replace(setting, image_size=p.image_size)
     backbone, out = _backbone(p), Path(p.output_dir)
     folder = feature_folder(out, p.dataset, backbone, p.image_size)
-    problem = Problem(split.name, split.classes, encode_split(split, backbone, folder), setting)
+    problem = Problem(split.classes, encode_split(split, backbone, folder), setting)
     runs = {
         name: run(problem, Plan(name), p.seeds[0], out / f"{name}-{p.seeds[0]}.json")
         for name in LIVE_METHODS
@@ -115,11 +119,11 @@ def compare(p: Parameters) -> Comparison:
     return Comparison(split, problem, runs)
 
 
-def curve_table(found: Comparison, metric: str = "macro_f1") -> pd.DataFrame:
-    """The data of `plots.curves`."""
+def curve_table(found: Comparison) -> pd.DataFrame:
+    """The data of `plots.curves`: macro F1 by method and number of labels."""
     return pd.DataFrame(
         [
-            {"series": METHODS[name].label, "x": one["labels"], "value": one["figures"][metric]}
+            {"series": METHODS[name].label, "x": one["labels"], "value": one["figures"]["macro_f1"]}
             for name, rounds in found.runs.items()
             for one in rounds
         ]
@@ -150,13 +154,13 @@ class Chosen(NamedTuple):
     value: str
 
 
-def chosen(found: Comparison, methods: Sequence[str] = ("margin", "activation")) -> list[Chosen]:
-    """Per round, the first `SHOWN` images of each method."""
+def chosen(found: Comparison) -> list[Chosen]:
+    """Per round, the first `SHOWN` images of each of the `SHOWN_METHODS`."""
     pool, classes = found.split.pool, found.split.classes
     rounds = []
     for number in range(1, len(next(iter(found.runs.values())))):
         pictures, notes, texts = [], [], []
-        for name in methods:
+        for name in SHOWN_METHODS:
             rows = found.runs[name][number]["rows"]
             kinds = [classes[c].replace("_", " ") for c in pool.labels[rows]]
             pictures.append([pool.dataset[int(i)].image for i in pool.rows[rows[:SHOWN]]])
@@ -165,7 +169,7 @@ def chosen(found: Comparison, methods: Sequence[str] = ("margin", "activation"))
         words = "; ".join(texts)
         rounds.append(
             Chosen(
-                pictures, [METHODS[name].label for name in methods], notes,
+                pictures, [METHODS[name].label for name in SHOWN_METHODS], notes,
                 f"Round {number}. {words}. Shown are the first {SHOWN} of each.",
                 f"Images chosen in round {number}, with their classes. {words}.",
                 f"round {number}",
@@ -183,27 +187,21 @@ class Scored(NamedTuple):
     notes: list[list[str]]
 
 
-def scored(found: Comparison, seed: int, each: int = 3) -> Scored:
-    """The `each` lowest and highest scores without masks, after the first labels."""
+def scored(found: Comparison, seed: int) -> Scored:
+    """The `SCORED` highest and lowest scores without masks, after the first labels."""
     problem = found.problem
-    pool, x = problem.parts["pool"], problem.features["pool"]
+    pool = problem.parts["pool"]
     first = first_rows(pool.labels, len(problem.classes), problem.setting.first, seed)
     head = train(problem, Plan("activation"), first, first[:0])
-    free = np.setdiff1d(np.arange(len(x)), first)
-    centre, scale = problem.standardisation
-    masks = pool.masks
-    assert masks is not None
-    seen = Pool(
-        head, x[free], lambda view: pool.levels[view].take(free), centre, scale,
-        lambda: masks[free], (x[first], pool.labels[first]), np.random.default_rng(seed),
-    )  # fmt: skip
+    free = unlabelled(problem, first)
+    seen = candidates(problem, head, first, free, np.random.default_rng(seed))
     maps = np.maximum(seen.maps(), 0)
     top = maps.max((1, 2), keepdims=True)
     maps = maps / np.where(top > 0, top, 1)
     order = np.argsort(-seen.risk)
     names = [name.replace("_", " ") for name in found.split.classes]
     lines = Scored([[], []], [[], []], [[], []])
-    for i in [*order[-each:][::-1].tolist(), *order[:each].tolist()]:
+    for i in [*order[-SCORED:][::-1].tolist(), *order[:SCORED].tolist()]:
         sample = found.split.pool.dataset[int(found.split.pool.rows[free[i]])]
         lines.pictures[0].append(sample.image)
         lines.pictures[1].append(torch.from_numpy(maps[i : i + 1]).float())

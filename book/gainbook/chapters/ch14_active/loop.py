@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gainbook.chapters.ch14_active.features import VIEWS, Array, pooled
 from gainbook.chapters.ch14_active.head import Classes, Head, fit_head
@@ -80,7 +79,6 @@ class Plan:
 class Problem:
     """A set with its features, ready for runs."""
 
-    name: str
     classes: tuple[str, ...]
     parts: Mapping[str, Encoded]
     """`pool`, `val` and `test`."""
@@ -132,11 +130,11 @@ def figures(head: Head, features: Array, labels: Classes) -> dict[str, Any]:
     }
 
 
-def worst_classes(recalls: list[float], share: float = EXCLUDED_SHARE) -> list[int]:
-    """The classes with the lowest recall, a share of all, rounded down; undefined ones stay."""
+def worst_classes(recalls: list[float]) -> list[int]:
+    """The `EXCLUDED_SHARE` of the classes with the lowest recall; undefined ones stay."""
     values = np.array(recalls, dtype=float)
     order = np.argsort(np.where(np.isnan(values), np.inf, values), kind="stable")
-    count = min(math.floor(share * len(values)), int((~np.isnan(values)).sum()))
+    count = min(math.floor(EXCLUDED_SHARE * len(values)), int((~np.isnan(values)).sum()))
     return sorted(order[:count].tolist())
 
 
@@ -173,30 +171,30 @@ def train(problem: Problem, plan: Plan, first: Rows, new: Rows) -> Head:
     return fit_head(used, classes, len(problem.classes), weights=weights)
 
 
+def candidates(
+    problem: Problem, head: Head, labelled: Rows, free: Rows, rng: np.random.Generator
+) -> Pool:
+    """The rows `free` of the pool, as a method gets them."""
+    pool, x = problem.parts["pool"], problem.features["pool"]
+    return Pool(
+        head, x[free], lambda view: pool.levels[view].take(free), *problem.standardisation,
+        None if pool.masks is None else pool.masks[free], (x[labelled], pool.labels[labelled]), rng,
+    )  # fmt: skip
+
+
 def choose(
     problem: Problem, plan: Plan, head: Head, labelled: Rows, excluded: list[int], seed: int
 ) -> Rows:
     """The rows of the pool that are labelled next."""
-    pool, x = problem.parts["pool"], problem.features["pool"]
     free = unlabelled(problem, labelled)
     budget = min(problem.setting.batch, len(free))
     if excluded:
-        predicted = head.probabilities(x[free]).argmax(1)
+        predicted = head.probabilities(problem.features["pool"][free]).argmax(1)
         kept = free[~np.isin(predicted, excluded)]
         if len(kept) >= budget:
             free = kept
-    centre, scale = problem.standardisation
-    masks: NDArray[np.bool_] | None = pool.masks
-
-    def masks_of() -> NDArray[np.bool_]:
-        if masks is None:
-            raise ValueError(f"{plan.method}: expected masks of the pool, found none")
-        return masks[free]
-
-    seen = Pool(
-        head, x[free], lambda view: pool.levels[view].take(free), centre, scale, masks_of,
-        (x[labelled], pool.labels[labelled]), np.random.default_rng([seed, len(labelled)]),
-    )  # fmt: skip
+    rng = np.random.default_rng([seed, len(labelled)])
+    seen = candidates(problem, head, labelled, free, rng)
     return free[METHODS[plan.method].choose(seen, budget)]
 
 
@@ -205,8 +203,8 @@ def run(problem: Problem, plan: Plan, seed: int, path: str | Path) -> list[dict[
 
     Round 0 has the first labelled images. Every label is counted once, also where its image is
     duplicated. Beside the figures on the test part there is `macro_f1_in_pool`, on the images of
-    the pool that have no label: other photographs of labelled parts among them, so it leaks. What
-    `path` already holds is not run again.
+    the pool that have no label, which may show labelled parts. Rounds that are in `path` already
+    are not run again.
 
     Raises:
         ValueError: the file is of another run.

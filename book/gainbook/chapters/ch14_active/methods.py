@@ -20,14 +20,14 @@ ENSEMBLE = 5
 
 
 class Pool:
-    """What a method may see: the images without a label, the labelled ones, and the head.
+    """What a method may use: the images without a label, the labelled ones, and the head.
 
     Args:
         head: trained on the labelled images.
         features: (N, D) standardised features of the candidates.
         levels: their feature maps by view.
         centre, scale: (D,) of the standardisation.
-        masks: (N, h, w) annotated masks, which only the methods with masks may use.
+        masks: (N, h, w) annotated masks, used by "activation_masks" alone; or `None`.
         labelled: (M, D) features and (M,) classes of the labelled images.
         rng: of this round.
     """
@@ -39,7 +39,7 @@ class Pool:
         levels: Callable[[str], Levels],
         centre: NDArray[np.floating],
         scale: NDArray[np.floating],
-        masks: Callable[[], NDArray[np.bool_]],
+        masks: NDArray[np.bool_] | None,
         labelled: tuple[NDArray[np.floating], Classes],
         rng: np.random.Generator,
     ) -> None:
@@ -88,8 +88,16 @@ class Pool:
 
     @cached_property
     def risk_with_masks(self) -> Array:
-        """(N,) `1 - activation score` with the annotated masks."""
-        return 1 - active.score_with_masks(self.maps(), self._masks())
+        """(N,) `1 - activation score` with the annotated masks.
+
+        Raises:
+            ValueError: the images have no masks.
+        """
+        if self._masks is None:
+            raise ValueError(
+                "method: expected masks of the pool, found none; use a method without masks"
+            )
+        return 1 - active.score_with_masks(self.maps(), self._masks)
 
     def by_class(self, scores: Array, budget: int) -> Rows:
         """The highest scores of each predicted class; classes by their mean score."""
@@ -145,3 +153,4 @@ METHODS = {
     ),
 }
 """By tag. The activation score is the paper's idea in our reading; see `gainmtl.active`."""
+WITHOUT_MASKS = tuple(name for name in METHODS if name != "activation_masks")

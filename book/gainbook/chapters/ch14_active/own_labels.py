@@ -1,4 +1,4 @@
-"""The labels of one's own images: a CSV that a person fills in, checked with plain sentences."""
+"""The labels of one's own images: a CSV that a person fills in, and its checks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Labels(NamedTuple):
     removed: tuple[str, ...]
     """Images of the file that are not in the folder any more."""
     notes: tuple[str, ...]
-    """What a person should know, in sentences."""
+    """Missing labels, removed images and unified spellings, in sentences."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -73,9 +73,9 @@ def read_labels(
     waiting = tuple(image for image, (_, label) in here.items() if not label)
     if removed:
         notes.append(
-            f"{_count(removed, 'image')} of {path.name} {_are(removed)} not in the folder any more "
-            f"({_some(removed)}). The {'row is' if len(removed) == 1 else 'rows are'} not used; "
-            "nothing else changes."
+            f"{_count(removed, 'image')} of {path.name} {'is' if len(removed) == 1 else 'are'} not "
+            f"in the folder any more ({_some(removed)}). "
+            f"The {'row is' if len(removed) == 1 else 'rows are'} not used; nothing else changes."
         )
     if waiting:
         notes.append(
@@ -86,8 +86,8 @@ def read_labels(
     return Labels(known, waiting, tuple(sorted(is_skipped)), removed, tuple(notes))
 
 
-def _rows(path: Path) -> list[tuple[int, str, str]]:
-    """Row number as a spreadsheet counts, image and label."""
+def _read(path: Path) -> csv.DictReader[str]:
+    """The rows of the CSV by column, the names of the columns stripped."""
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -105,9 +105,14 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
             f"{', '.join(columns) or 'nothing'}"
         )
     reader.fieldnames = columns
+    return reader
+
+
+def _rows(path: Path) -> list[tuple[int, str, str]]:
+    """Row number as a spreadsheet counts, image and label."""
     rows = [
         (n, (row["image"] or "").strip().replace("\\", "/"), (row["label"] or "").strip())
-        for n, row in enumerate(reader, 2)
+        for n, row in enumerate(_read(path), 2)
     ]
     return [row for row in rows if row[1]]
 
@@ -168,11 +173,8 @@ def add_batch(path: str | Path, images: Sequence[str]) -> None:
     rows: list[dict[str, str]] = []
     columns, delimiter = list(COLUMNS), ","
     if path.is_file():
-        text = path.read_text("utf-8-sig")
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
-        columns = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = columns
+        reader = _read(path)
+        columns, delimiter = list(reader.fieldnames or ()), reader.reader.dialect.delimiter
         rows = [{key: row[key] or "" for key in columns} for row in reader]
     rows += [dict.fromkeys(columns, "") | {"image": image} for image in images]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
@@ -181,17 +183,13 @@ def add_batch(path: str | Path, images: Sequence[str]) -> None:
         writer.writerows(rows)
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _count(names: Sequence[str], noun: str) -> str:
     return f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"
-
-
-def _are(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
 
 
 def _times(count: int) -> str:

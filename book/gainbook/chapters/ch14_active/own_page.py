@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,12 +20,10 @@ MOST_DOUBTS = 5
 
 
 def thumbnail(path: Path) -> str:
-    """An image file as a small JPEG in a data URI."""
+    """An image file as a small data URI."""
     image = Image.fromarray(np.asarray(read_image(path).permute(1, 2, 0)))
     image.thumbnail((SIDE, SIDE))
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    return html.embedded(np.asarray(image))
 
 
 def cards(images: Images, entries: Sequence[tuple[str, str]]) -> str:
@@ -45,7 +41,7 @@ def cards(images: Images, entries: Sequence[tuple[str, str]]) -> str:
 
 
 def listing(images: Images, labels: Labels, found: Round, labels_file: str) -> str:
-    """The page of images that wait for a label, and of labels that are doubted."""
+    """The page of the images to label and of the labels to check."""
     waiting = found.batch or labels.open
     guesses = {}
     if found.predictions is not None:
@@ -66,13 +62,12 @@ def listing(images: Images, labels: Labels, found: Round, labels_file: str) -> s
     if not waiting:
         body.append(html.paragraph("Every image has a label."))
     body.append(cards(images, [(name, guesses.get(name, "")) for name in waiting]))
-    doubtful = found.doubtful
-    if len(doubtful):
+    if len(found.doubtful):
         entries = [
             (one["image"], f"labelled: {one['label']}; predicted: {one['predicted']}")
-            for one in doubtful.to_dict("records")
+            for one in found.doubtful.to_dict("records")
         ]
-        words = "Heads that did not see these images contradict their labels. Are they right?"
+        words = "Heads trained without these images contradict their labels. Are they right?"
         body.append(
             html.section("check", "Labels to check", html.paragraph(words), cards(images, entries))
         )
@@ -80,7 +75,7 @@ def listing(images: Images, labels: Labels, found: Round, labels_file: str) -> s
 
 
 def sentences(images: Images, labels: Labels, found: Round, labels_file: str) -> list[str]:
-    """The state of the loop after a round."""
+    """The result of a round in sentences, and what to do next."""
     lines = list(labels.notes)
     total = len(images.names)
     lines.append(
@@ -94,7 +89,7 @@ def sentences(images: Images, labels: Labels, found: Round, labels_file: str) ->
         lines.append(
             f"Cross-validated on the labelled images: accuracy {figures['accuracy']:.2f}, macro F1 "
             f"{figures['macro_f1']:.2f}. Images that a method chooses are not typical of the rest, "
-            "so this is no estimate for all images; it shows whether more labels still help."
+            "so this is no estimate for all images. Compare it between rounds."
         )
     if len(found.doubtful):
         shown = [
@@ -105,8 +100,8 @@ def sentences(images: Images, labels: Labels, found: Round, labels_file: str) ->
         lines.append(
             f"Check these labels, the most doubtful first: {'; '.join(shown)}"
             + (f"; and {more} more, see next_batch.html" if more else "")
-            + ". Heads that did not see these images contradict them. The heads may be wrong too; "
-            f"if the label is, correct it in {labels_file}."
+            + ". Heads trained without these images contradict them. A head may be wrong; correct "
+            f"the label in {labels_file} only if it is."
         )
     if found.batch:
         lines.append(

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gainbook.chapters.ch14_active.features import VIEWS, Array, Levels, cached, encode, pooled
-from gainbook.chapters.ch14_active.head import Head, fit_head
-from gainbook.chapters.ch14_active.methods import METHODS, Pool
+from gainbook.chapters.ch14_active.head import fit_head
+from gainbook.chapters.ch14_active.methods import METHODS, Pool, Rows
 from gainbook.chapters.ch14_active.own_labels import Labels
 from gainbook.chapters.ch14_active.tasks import feature_folder
 from gainmtl import active, metrics
@@ -23,12 +23,9 @@ from gainmtl.datasets.records import GROUPS_FILE, Record, apply_groups_file, wal
 from gainmtl.datasets.transforms import resize_pair
 from gainmtl.types import NORMAL
 
-Rows = NDArray[np.int64]
-
-WITHOUT_MASKS = tuple(name for name in METHODS if name != "activation_masks")
 FOLDS = 5
 DOUBT = 0.05
-"""A label is doubted if heads that did not see it give its class a lower probability."""
+"""A label is doubted if a head trained without it gives its class a lower probability."""
 FIRST = "typiclust"
 """The method of the first batch, when no label exists: it needs none."""
 
@@ -93,15 +90,14 @@ def views_of(method: str) -> tuple[str, ...]:
 
 
 class Round(NamedTuple):
-    """What a round found."""
+    """The results of a round."""
 
     classes: tuple[str, ...]
-    labelled: Rows
     predictions: pd.DataFrame | None
     """One line per image without a label: `image`, `predicted`, `probability`; `None` while fewer
     than two classes have a label."""
     checked: pd.DataFrame | None
-    """One line per labelled image, by heads that did not see its group: `image`, `label`,
+    """One line per labelled image, by heads trained without its group: `image`, `label`,
     `predicted`, `probability` of the label; `None` with fewer than two groups of some class."""
     batch: tuple[str, ...]
     """The images to label next; empty while labels are open, or when all have one."""
@@ -133,7 +129,7 @@ def play_round(
     Args:
         images, levels: of the same folder.
         labels: of these images.
-        method: one of `WITHOUT_MASKS`. While fewer than two classes have a label, it is `FIRST`.
+        method: a method without masks; `FIRST` is used while fewer than two classes have a label.
         budget: images of the next batch; fewer if fewer are left.
         seed: of random choices.
     """
@@ -150,7 +146,7 @@ def play_round(
     wanted = 0 if labels.open else min(budget, len(free))
     if len(classes) < 2:
         rows = active.typiclust(x[free], x[labelled], wanted, rng)
-        return Round(classes, labelled, None, None, _names(images, free[rows]), FIRST)
+        return Round(classes, None, None, _names(images, free[rows]), FIRST)
     head = fit_head(x[labelled], codes, len(classes))
     p = head.probabilities(x)
     rest = np.array([r for name, r in row_of.items() if name not in labels.known], dtype=np.int64)
@@ -164,7 +160,7 @@ def play_round(
     chosen: Rows = np.empty(0, dtype=np.int64)
     if wanted:
         pool = Pool(
-            head, x[free], lambda view: levels[view].take(free), centre, scale, _no_masks,
+            head, x[free], lambda view: levels[view].take(free), centre, scale, None,
             (x[labelled], codes), rng,
         )  # fmt: skip
         chosen = free[METHODS[method].choose(pool, wanted)]
@@ -180,15 +176,15 @@ def play_round(
                 "probability": checked[np.arange(len(codes)), codes],
             }
         )
-    return Round(classes, labelled, predictions, table, _names(images, chosen), method)
+    return Round(classes, predictions, table, _names(images, chosen), method)
 
 
 def cross_checked(
     x: Array, codes: Rows, groups: Sequence[str], classes: int
 ) -> NDArray[np.float64] | None:
-    """(M, K) probabilities of each labelled image by a head that did not see its group.
+    """(M, K) probabilities of each labelled image by a head trained without its group.
 
-    `None` unless every class has images of two groups, which no division could avoid otherwise.
+    `None` unless every class has images of two groups: else some head would lack a class.
     """
     names, place = np.unique(np.array(groups), return_inverse=True)
     if min(len(set(place[codes == c].tolist())) for c in range(classes)) < 2:
@@ -200,14 +196,10 @@ def cross_checked(
     fold = fold_of[place]
     found = np.zeros((len(codes), classes))
     for f in np.unique(fold):
-        head: Head = fit_head(x[fold != f], codes[fold != f], classes)
+        head = fit_head(x[fold != f], codes[fold != f], classes)
         found[fold == f] = head.probabilities(x[fold == f])
     return found
 
 
 def _names(images: Images, rows: Rows) -> tuple[str, ...]:
     return tuple(images.names[r] for r in rows.tolist())
-
-
-def _no_masks() -> NDArray[np.bool_]:
-    raise ValueError("method: one's own images have no masks; use another method")

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
 from gainbook.chapters.ch14_active import study
 from gainbook.chapters.ch14_active.loop import Plan
-from gainbook.chapters.ch14_active.methods import METHODS
+from gainbook.chapters.ch14_active.methods import METHODS, WITHOUT_MASKS
 from gainbook.chapters.ch14_active.summary import REFERENCE
 from gainbook.lab.study import judge
 from gainbook.lab.tables import Value, cell, find, markdown
 
 SETS = {"deep-pcb": "circuit boards", "magnetic-tile": "magnetic tiles",
         "synthetic": "fifteen classes"}  # fmt: skip
-"""Data sets by their words."""
+"""Names of the data sets for readers."""
 Rows = Mapping[str, pd.DataFrame]
 """Stored rows by data set; sets without results are left out."""
 SHOWN = ("random", "class_balanced", "entropy", "margin", "badge", "activation")
 """Methods of the plot of curves."""
 
 
-def last_labels(rows: pd.DataFrame) -> int:
-    """The number of labels after the last round."""
-    return max(int(dict(c)["labels"]) for c in rows["condition"] if "labels" in dict(c))
-
-
-def curve_table(
-    rows: Rows, metric: str = "macro_f1", methods: Sequence[str] = SHOWN
-) -> pd.DataFrame:
-    """The data of `plots.curves`: one panel per set, one series per method."""
+def curve_table(rows: Rows) -> pd.DataFrame:
+    """The data of `plots.curves`: macro F1, one panel per set, one series per method of `SHOWN`."""
     lines = []
     for dataset, table in rows.items():
-        for method in methods:
-            near = table[(table["system"] == method) & (table["metric"] == metric)]
+        for method in SHOWN:
+            near = table[(table["system"] == method) & (table["metric"] == "macro_f1")]
             for one in near.to_dict("records"):
                 condition = dict(one["condition"])
                 if set(condition) == {"labels"}:
@@ -52,7 +45,7 @@ def curve_table(
 
 def methods_table(rows: pd.DataFrame) -> str:
     """One line per method: area, final figures, and the labels saved against `REFERENCE`."""
-    last = last_labels(rows)
+    last = study.last_labels(rows)
     lines = []
     for method, known in METHODS.items():
         plan = Plan(method)
@@ -94,30 +87,25 @@ def wins_words(title: str, wins: pd.DataFrame) -> tuple[str, str]:
     )
 
 
-def best_saving(rows: pd.DataFrame) -> tuple[str, Value]:
-    """The method that saves the most labels, without those that use masks, and how many."""
-    found = {
-        method: study.saving(rows, method)
-        for method in METHODS
-        if method not in (REFERENCE, "activation_masks")
-    }
-    best = max(found, key=lambda method: found[method].value)
-    return best, found[best]
+def savings(rows: pd.DataFrame) -> dict[str, Value]:
+    """Share of the labels saved by each method without masks, the largest first."""
+    found = {m: study.saving(rows, m) for m in WITHOUT_MASKS if m != REFERENCE}
+    return dict(sorted(found.items(), key=lambda item: -item[1].value))
 
 
 def target_text(rows: Rows) -> str:
     """Which methods reach the chapter's target, as sentences per set."""
     lines = []
     for dataset, table in rows.items():
-        reached = []
-        for method in METHODS:
-            if method not in (REFERENCE, "activation_masks"):
-                saved = study.saving(table, method)
-                if saved.value >= study.TARGET and saved.low > 0:
-                    reached.append(f"{METHODS[method].label} ({saved.text(2, True)})")
-        best, value = best_saving(table)
+        found = savings(table)
+        best, value = next(iter(found.items()))
+        reached = [
+            f"{METHODS[method].label} ({saved.text(2, True)})"
+            for method, saved in found.items()
+            if saved.value >= study.TARGET and saved.low > 0
+        ]
         words = (
-            f"{len(reached)} of {len(METHODS) - 2} methods: {', '.join(reached)}"
+            f"{len(reached)} of {len(found)} methods: {', '.join(reached)}"
             if reached
             else f"none; the largest saving is that of {METHODS[best].label}, {value.text(2, True)}"
         )
@@ -148,7 +136,7 @@ def duplication_table(rows: Rows) -> str:
              "with a mirror image": study.COPIES}  # fmt: skip
     lines = []
     for dataset, table in rows.items():
-        last = last_labels(table)
+        last = study.last_labels(table)
         for words, plan in plans.items():
             lines.append(
                 [
@@ -205,7 +193,7 @@ def leaking_text(rows: Rows) -> str:
     """Macro F1 on the test beside that on the rest of the pool, for random labels."""
     lines = []
     for dataset, table in rows.items():
-        last = last_labels(table)
+        last = study.last_labels(table)
         test, rest = (
             find(table, Plan("random"), metric, labels=last)
             for metric in ("macro_f1", "macro_f1_in_pool")
@@ -218,11 +206,12 @@ def answer(rows: Rows) -> list[str]:
     """The page's first sentences, with the stored figures."""
     lines = []
     for dataset, table in rows.items():
-        best, value = best_saving(table)
-        own = study.saving(table, "activation")
+        saved = savings(table)
+        best, value = next(iter(saved.items()))
         lines.append(
             f"- **{SETS[dataset]}**: against class-balanced random, {METHODS[best].label} saves "
-            f"{value.text(2, True)} of the labels, the activation score {own.text(2, True)}."
+            f"{value.text(2, True)} of the labels, the activation score "
+            f"{saved['activation'].text(2, True)}."
         )
     return lines or ["There are no reference results yet."]
 

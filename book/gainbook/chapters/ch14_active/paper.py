@@ -1,4 +1,4 @@
-"""Arithmetic of the paper's only table: how many labels it used, and which accuracies can be.
+"""Arithmetic of the paper's only table: how many labels it used, and which accuracies are possible.
 
 Source: table 1 of Lee, Kang and Han (Kyungpook National University), rows 1 to 8 of 15 classes;
 the other seven are "excluded", without numbers.
@@ -6,6 +6,7 @@ the other seven are "excluded", without numbers.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -35,7 +36,6 @@ TABLE = (
     Line(7, 264, 107, 82.12, 97.56),
     Line(8, 562, 231, 89.51, 95.30),
 )
-CLASSES, EXCLUDED = 15, 7
 
 
 def first_items(line: Line) -> int:
@@ -48,29 +48,23 @@ def labels(line: Line) -> int:
     return first_items(line) + line.added
 
 
-def is_possible(percent: float, size: int, decimals: int = 2) -> bool:
-    """Whether some share k / size, rounded to `decimals` places, reads `percent`."""
-    unit = 10**-decimals
-    lowest = math.ceil(size * (percent - unit / 2) / 100 - 1e-9)
+def is_possible(percent: float, size: int) -> bool:
+    """Whether some share k / size, rounded to two decimals, is `percent`."""
+    lowest = math.ceil(size * (percent - 0.005) / 100 - 1e-9)
     return any(
-        0 <= k <= size and abs(round(100 * k / size, decimals) - percent) < unit / 10
+        0 <= k <= size and abs(round(100 * k / size, 2) - percent) < 0.001
         for k in (lowest, lowest + 1)
     )
 
 
-def sizes(percent: float, count: int = 3, most: int = 100_000) -> list[int]:
-    """The smallest test sizes for which an accuracy can read `percent`."""
-    found: list[int] = []
-    for size in range(1, most + 1):
-        if is_possible(percent, size):
-            found.append(size)
-            if len(found) == count:
-                break
-    return found
+def sizes(percent: float, count: int = 3) -> list[int]:
+    """The smallest test sizes for which an accuracy, rounded to two decimals, can be `percent`."""
+    possible = (size for size in itertools.count(1) if is_possible(percent, size))
+    return list(itertools.islice(possible, count))
 
 
 def least_size_below_one(percent: float = 99.99) -> int:
-    """The smallest test for which an accuracy with an error, cut to two decimals, reads `percent`.
+    """The smallest test for which an accuracy with an error, cut to two decimals, is `percent`.
 
     Cut, not rounded: 1 - 1 / size >= percent / 100.
     """

@@ -38,26 +38,20 @@ WEIGHT = next(plan for plan in VARIANTS if plan.duplicate == "weight")
 EXCLUDE = next(plan for plan in VARIANTS if plan.exclude)
 
 
+def last_labels(rows: pd.DataFrame) -> int:
+    """The number of labels after the last round; 0 if no row has one."""
+    return int(max((dict(c).get("labels", 0) for c in rows["condition"]), default=0))
+
+
 def saving(rows: pd.DataFrame, method: str) -> Value:
     """Share of the labels that a method saves against `REFERENCE` at equal macro F1."""
     return find(rows, Plan(method), "label_saving", against=REFERENCE)
 
 
-def final_difference(rows: pd.DataFrame, method: str, against: str) -> Value:
-    """Macro F1 after the last round, minus that of another method."""
-    near = rows[
-        (rows["system"] == method)
-        & (rows["metric"] == "macro_f1_difference")
-        & rows["condition"].map(lambda c: dict(c).get("against") == against)
-    ]
-    if near.empty:
-        raise LookupError(f"the final difference of {method} and {against}")
-    return find(rows, Plan(method), "macro_f1_difference", **dict(near["condition"].iloc[0]))
-
-
-def area_difference(rows: pd.DataFrame, method: str, against: str) -> Value:
-    """Mean macro F1 over the curve, minus that of another method."""
-    return find(rows, Plan(method), "area_difference", against=against)
+def final_difference(rows: pd.DataFrame, method: str) -> Value:
+    """Macro F1 after the last round, minus that of `REFERENCE`."""
+    last = last_labels(rows)
+    return find(rows, Plan(method), "macro_f1_difference", against=REFERENCE, labels=last)
 
 
 def fewer_labels(rows: pd.DataFrame) -> Judgement:
@@ -71,10 +65,10 @@ def fewer_labels(rows: pd.DataFrame) -> Judgement:
     shown above 0, excluded below 0.01. Weaker reading, which refines a claim that would be refuted:
     the first two parts hold for the score with annotated masks.
     """
-    saved, higher = saving(rows, "activation"), final_difference(rows, "activation", REFERENCE)
-    added = area_difference(rows, "entropy_activation", "entropy")
+    saved, higher = saving(rows, "activation"), final_difference(rows, "activation")
+    added = find(rows, Plan("entropy_activation"), "area_difference", against="entropy")
     saved_with = saving(rows, "activation_masks")
-    higher_with = final_difference(rows, "activation_masks", REFERENCE)
+    higher_with = final_difference(rows, "activation_masks")
     weaker = all_of([gains(saved_with, SAVING), gains(higher_with, RECALL)])
     return Judgement(
         verdict([gains(saved, SAVING), gains(higher, RECALL), gains(added, AREA)], partly=[weaker]),
@@ -99,25 +93,12 @@ def cured(rows: pd.DataFrame) -> Judgement:
     """
     change = find(rows, COPIES, "overconfidence_difference", against="activation")
     twice = find(rows, WEIGHT, "overconfidence_difference", against="activation")
-    left = last(rows, COPIES, "overconfidence")
+    left = find(rows, COPIES, "overconfidence", labels=last_labels(rows))
     small: Part = True if left.high < CURED else False if left.low > CURED else None
     return Judgement(
         verdict([falls(change, CONFIDENCE), small]),
         {"change by mirror images": change, "left": left, "change by counting twice": twice},
     )
-
-
-def last(rows: pd.DataFrame, plan: Plan, metric: str) -> Value:
-    """A figure after the last round.
-
-    Raises:
-        LookupError: the rows lack it.
-    """
-    wanted = rows[(rows["system"] == plan.method) & (rows["metric"] == metric)]
-    numbers = [dict(c)["labels"] for c in wanted["condition"] if "labels" in dict(c)]
-    if not numbers:
-        raise LookupError(f"{metric} of {plan.tag}")
-    return find(rows, plan, metric, labels=max(numbers))
 
 
 def helps_the_others(rows: pd.DataFrame) -> Judgement:

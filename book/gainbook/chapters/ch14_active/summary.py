@@ -20,6 +20,7 @@ from scipy.optimize import isotonic_regression
 from gainbook.chapters.ch14_active.loop import Plan
 from gainbook.chapters.ch14_active.methods import METHODS
 from gainbook.lab.results_file import row
+from gainbook.lab.tables import pooled_row
 from gainmtl.evaluation.stats import student_interval
 from gainmtl.files import read_json
 
@@ -104,11 +105,7 @@ class Summary:
 
     def row(self, plan: Plan, metric: str, values: ArrayLike, **condition: Any) -> dict[str, Any]:
         """The mean over the seeds and its interval."""
-        found = student_interval(values)
-        return row(
-            self.dataset, plan.method, metric, found.value,
-            condition={**plan.condition, **condition}, **found.ends,
-        )  # fmt: skip
+        return pooled_row(self.dataset, plan, metric, student_interval(values), **condition)
 
     def curves(self, plan: Plan, metric: str) -> Array:
         """(seeds, rounds)."""
@@ -177,7 +174,7 @@ class Summary:
           run with exclusion minus the run without, over the same classes.
         - `mean_recall` of the run with exclusion over `classes`: "all"; "retained", with every
           image in the test; "retained only", where the excluded classes also leave model and test.
-          The same two of the run without exclusion: how the choice of classes alone reads.
+          The first two of the run without exclusion too: only the mean is over fewer classes.
         - `perfect_classes`: how many have a recall of 1.
         """
         plan, plain = next(p for p in VARIANTS if p.exclude), Plan("activation")

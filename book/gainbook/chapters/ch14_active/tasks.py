@@ -194,12 +194,14 @@ def encode_part(
         return Encoded(part.labels, levels, None)
     grid = levels[VIEWS[0]].fine.shape[2:]
     path = folder / "masks.npy"
-    if not path.is_file() or len(np.load(path)) != len(images):
+    masks: NDArray[np.bool_] = np.load(path) if path.is_file() else np.empty(0, dtype=bool)
+    if len(masks) != len(images):
         cells = [
             torch.nn.functional.adaptive_max_pool2d(part.dataset[i].mask, grid)[0] for i in images
         ]
-        np.save(path, torch.stack(cells).bool().numpy())
-    return Encoded(part.labels, levels, np.load(path))
+        masks = torch.stack(cells).bool().numpy()
+        np.save(path, masks)
+    return Encoded(part.labels, levels, masks)
 
 
 def encode_split(split: Split, backbone: Backbone, folder: Path) -> dict[str, Encoded]:
