@@ -25,7 +25,7 @@ def code_version() -> str:
 
 
 class SameCode(WorkerPlugin):
-    """Lets no worker join whose code is another; it ends with a sentence in its log."""
+    """Ends a worker that joins with other code, after a sentence in its log."""
 
     name = "gainmtl-same-code"
 
@@ -34,7 +34,9 @@ class SameCode(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         if (found := code_version()) != self.wanted:
-            raise RuntimeError(refusal(worker.address, found, self.wanted))
+            # After an error in `setup` Dask would let the worker join.
+            print(refusal(worker.address, found, self.wanted), file=sys.stderr)
+            worker.loop.add_callback(worker.close, reason="other code")
 
 
 def refusal(address: str, found: str, wanted: str) -> str:

@@ -255,8 +255,18 @@ def cluster(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         process.wait(timeout=30)
 
 
+def other_code(folder: Path) -> dict[str, str]:
+    """The environment of a worker whose packages have one file more."""
+    for package in (gainmtl, gainbook):
+        shutil.copytree(Path(package.__path__[0]), folder / "old" / package.__name__)
+    (folder / "old/gainmtl/new_file.py").write_text("")
+    return {"PYTHONPATH": str(folder / "old")}
+
+
 @pytest.mark.slow
-def test_workers_elsewhere_one_killed_one_added(folder: Path, cluster: Any) -> None:
+def test_workers_elsewhere_killed_added_and_refused_while_it_runs(
+    folder: Path, cluster: Any
+) -> None:
     path = write(folder, parameters={"wait_s": 600.0}, grid={"number": [5, 6]})
     workers = [cluster(), cluster()]
     out = [Path(run.folder) for run in read_grid(path)]
@@ -266,6 +276,8 @@ def test_workers_elsewhere_one_killed_one_added(folder: Path, cluster: Any) -> N
         while not all(list(one.glob("started-*")) for one in out):  # both would sleep
             assert time.monotonic() < end
             time.sleep(0.1)
+        other = cluster(**other_code(folder))
+        assert other.wait(timeout=120) is not None
         for worker in workers:
             worker.kill()
         cluster()
@@ -277,13 +289,8 @@ def test_workers_elsewhere_one_killed_one_added(folder: Path, cluster: Any) -> N
 def test_a_worker_with_other_code_is_refused(
     folder: Path, cluster: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    packages = [Path(package.__path__[0]) for package in (gainmtl, gainbook)]
-    for package in packages:
-        shutil.copytree(package, folder / "old" / package.name)
-    (folder / "old/gainmtl/new_file.py").write_text("")
-    other = {"PYTHONPATH": str(folder / "old")}
     path = write(folder, grid={"number": [5, 6]})
-    first = cluster(**other)
+    first = cluster(**other_code(folder))
     time.sleep(1)
     with pytest.raises(RuntimeError, match="no worker is left; all have another version"):
         sweep.main([str(path), "--scheduler", cluster.address])
