@@ -27,7 +27,6 @@ import yaml
 from gainbook.lab.notebook_runner import Papermill, papermill_runner
 from gainbook.render.about import SOURCE, write_source
 from gainbook.render.api import api_pages
-from gainbook.render.page_frame import frame
 
 ROOT = Path(__file__).resolve().parents[1]
 PROSE = ("_config.yml", "_toc.yml", "book")
@@ -85,6 +84,8 @@ def run_notebook(papermill: Papermill, source: Path, target: Path) -> bool:
     notebook = nbformat.read(partial, as_version=4)
     partial.unlink()
     tidy(notebook)
+    from gainbook.render.page_frame import frame  # slow: it imports the chapters
+
     frame(notebook, source.stem)
     if faults := stored_errors(notebook) + undescribed_pictures(notebook):
         print(f"\n{source} FAILED: {'; '.join(faults)}", file=sys.stderr)

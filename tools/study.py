@@ -61,11 +61,14 @@ def main(words: Sequence[str] | None = None) -> None:
     contents = run_cells(study, folder, settings, cells, options["workers"], done)
     rows = seed_rows(study, cells, contents)
     parameters = study.parameters(axes, settings)
-    weights = {s.tag: get_strategy(s.strategy).weights.asdict() for s in study.systems}
+    ran = axes.get("system", [s.tag for s in study.systems])
+    weights = {
+        s.tag: get_strategy(s.strategy).weights.asdict() for s in study.systems if s.tag in ran
+    }
     facts = provenance(
         parameters,
         sum(content["seconds"] for content in contents),
-        command=study.run_command,
+        command=study.command_for(axes),
         trained_at_commits=sorted({content["commit"] for content in contents}),
         loss_weights=weights or None,
     )

@@ -40,7 +40,7 @@ BACKBONES = (
 
 
 LEAVE_ONE_OUT = ("S5-no-mining", "S5-no-consistency", "S5-no-counterfactual")
-"""The terms that begin late in S5's training, one left out each; only on demand."""
+"""S5 without one of the terms that begin late in its training; run only if `--systems` names it."""
 
 
 class Setting(NamedTuple):
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
     parser.add_argument(
         "--systems", nargs="+", choices=SYSTEMS, default=["textbook", *STRATEGIES],
-        help="LEAVE_ONE_OUT are in none but a list of your own",
+        help=f"default: all but {' '.join(LEAVE_ONE_OUT)}",
     )  # fmt: skip
     parser.add_argument("--tiles", type=int, help="of deep-pcb: defective and as many normal")
     parser.add_argument("--test-tiles", type=int, help="of deep-pcb")

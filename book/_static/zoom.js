@@ -1,5 +1,5 @@
-// A click on a figure, or Enter while it has the focus, opens it as large as the window; on a phone
-// it can then be moved and enlarged with two fingers.
+// A click on a figure, or Enter while it has the focus, opens it as wide as the window, and on a
+// narrow one wider, so that its text can be read by scrolling.
 function openLarge(image) {
   const dialog = document.createElement("dialog");
   dialog.className = "large-figure";

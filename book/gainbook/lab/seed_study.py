@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import math
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from gainbook.lab.run_system import WEIGHTS
 from gainbook.lab.study import Claim, Headline, Results
 from gainbook.lab.systems import System
 from gainmtl.datasets.data import Data
+from gainmtl.evaluation.scoring import score
 from gainmtl.evaluation.stats import Interval, student_interval
+from gainmtl.evaluation.tidy import tidy_rows
 from gainmtl.files import read_json, write_json
 from gainmtl.interface import DefectModel
 from gainmtl.training.fitting import fit
@@ -69,6 +71,19 @@ def figure(
         "metric": metric, "map": map, "condition": condition, "n": n,
         "value": None if math.isnan(number) else number,
     }  # fmt: skip
+
+
+def scored_figures(
+    model: DefectModel, test: Any, dataset: str, measured: Collection[str]
+) -> list[dict[str, Any]]:
+    """The `measured` figures of a model on all test images, as a run's file keeps them."""
+    name = model.strategy.name
+    table = tidy_rows(score(model, test), dataset, "test", name, resamples=0)
+    whole = table["condition"].map(lambda condition: not condition)
+    return [
+        figure(line.metric, line.value, None if pd.isna(line.map) else line.map)
+        for line in table[table["metric"].isin(measured) & whole].itertuples()
+    ]
 
 
 MoreRows = Callable[
@@ -128,14 +143,30 @@ class SeedStudy:
 
     @property
     def run_command(self) -> str:
-        """The command line that makes the results."""
+        """The command line that makes the results of the whole grid."""
+        return self.command_for({})
+
+    def command_for(self, axes: Mapping[str, Sequence[Any]]) -> str:
+        """The command line for the places of some axes, all of the others."""
         data = f" --data-root path/to/{self.dataset}" if "data_root" in self.settings else ""
-        return f"python tools/study.py {self.name}{data} --output-dir {self.folder} --workers 2"
+        chosen = [
+            f" --{name} {' '.join(map(str, places))}"
+            for name, places in axes.items()
+            if list(places) != list(self.axes[name])
+        ]
+        return (
+            f"python tools/study.py {self.name}{data}{''.join(chosen)} --output-dir {self.folder} "
+            "--workers 2"
+        )
 
     @property
     def command(self) -> str:
         """`run_command` and the copy into the book, as a block of Markdown."""
-        lines = [self.run_command, f"cp {self.folder}/results.json book/results/{self.name}.json"]
+        return self.block(self.run_command)
+
+    def block(self, command: str) -> str:
+        """A command line of this study and the copy into the book, as a block of Markdown."""
+        lines = [command, f"cp {self.folder}/results.json book/results/{self.name}.json"]
         lines += [
             f"cp {self.folder}/{name} book/results/{self.name}_{name}" for name in self.also_written
         ]
@@ -148,9 +179,7 @@ class SeedStudy:
 
     def parameters(self, axes: Mapping[str, Sequence[Any]], settings: Mapping[str, Any]) -> Any:
         """The parameters of a results file: the settings, and the places on each axis."""
-        places = {
-            f"{name.removesuffix('s')}s": list(axes[name]) for name in self.axes if name != "system"
-        }
+        places = {_plural(name): list(axes[name]) for name in self.axes}
         return {**settings, "dataset": self.dataset, **places}
 
     def system(self, cell: Cell) -> System:
@@ -176,6 +205,11 @@ class SeedStudy:
             KeyError: the study does not judge it.
         """
         return {claim.id: claim for claim in self.claims}[id]
+
+
+def _plural(axis: str) -> str:
+    """The key of an axis's places among the parameters of a results file."""
+    return f"{axis.removesuffix('s')}s"
 
 
 def train(model: DefectModel, data: Data, seed: int, settings: Mapping[str, Any]) -> pd.DataFrame:
@@ -336,10 +370,10 @@ def stored_seeds(study: SeedStudy) -> Results:
         note = f"There are **no results of the study yet**. This makes them:\n\n{study.command}"
         return Results(None, note, {})
     given, minutes = file.parameters, file.provenance["duration_s"] / 60
-    seeds = given.get("seeds", given.get("seed", ()))
+    ran = {name: given[_plural(name)] for name in study.axes if _plural(name) in given}
     note = (
         f"The figures below come from **the study**, `book/results/{study.name}.json`: seeds: "
-        f"{', '.join(map(str, seeds))}; {study.about(given)}; {minutes:.0f} core-minutes for all "
-        f"runs. This repeats it:\n\n{study.command}"
+        f"{', '.join(map(str, ran['seed']))}; {study.about(given)}; {minutes:.0f} core-minutes for "
+        f"all runs. This repeats it:\n\n{study.block(study.command_for(ran))}"
     )
     return Results(file.rows, note, {})

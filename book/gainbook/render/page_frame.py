@@ -39,7 +39,7 @@ def frame(notebook: Any, name: str) -> None:
 
 
 def reading_time(notebook: Any) -> str:
-    """The minutes that the prose takes: "11 minutes"; without code, formulas and tables' rules."""
+    """The minutes that the prose takes, without code: "11 minutes"."""
     prose = " ".join(
         _FENCE.sub("", cell.source) for cell in notebook.cells if cell.cell_type == "markdown"
     )

@@ -73,6 +73,11 @@ def fill_table(images: Tensor, defects: Defects) -> pd.DataFrame:
     return pd.DataFrame({"name": batch.name, "group": batch.group, **measures})
 
 
+def _is_normal(model: GAINMTL, probability: Tensor) -> Tensor:
+    """(B,) bool: the verdicts "normal", from defect probabilities (B,)."""
+    return ~torch.from_numpy(metrics.is_flagged(probability.double().numpy(), model.threshold))
+
+
 @torch.no_grad()
 def truth_table(model: GAINMTL, defects: Defects, answers: pd.DataFrame) -> pd.DataFrame:
     """One row per part that `model` flags: does the verdict fall, by the fill and by the truth?
@@ -80,10 +85,10 @@ def truth_table(model: GAINMTL, defects: Defects, answers: pd.DataFrame) -> pd.D
     Columns `name, group, fill, truth, agreement`, 0 or 1. `answers` is the model's table of
     `lab.flips.score_flips` on the same parts, in order.
     """
-    probability = model(model.preprocess(defects.truth)).defect_probability.double().numpy()
+    normal = _is_normal(model, model(model.preprocess(defects.truth)).defect_probability)
     flagged = answers["is_flagged"].to_numpy(bool)
     fill = answers.loc[flagged, "flip.image.removed"].to_numpy(float)
-    truth = (~metrics.is_flagged(probability, model.threshold))[flagged].astype(float)
+    truth = normal.numpy()[flagged].astype(float)
     table = answers.loc[flagged, ["name", "group"]].reset_index(drop=True)
     return table.assign(fill=fill, truth=truth, agreement=(fill == truth).astype(float))
 
@@ -103,7 +108,7 @@ def margin_means(model: GAINMTL, defects: Defects, margins: Sequence[int]) -> pd
     )
     change = (features - intact).square().sum(1, keepdim=True)
     probability = model.classify(features).output.logits.double().softmax(1)[:, 1]
-    flagged = torch.from_numpy(metrics.is_flagged(probability.numpy(), model.threshold))
+    flagged = ~_is_normal(model, probability)
     rows = []
     for margin in margins:
         cells = cell_mask(batch.mask, (features.shape[2], features.shape[3]), margin)
@@ -111,12 +116,7 @@ def margin_means(model: GAINMTL, defects: Defects, margins: Sequence[int]) -> pd
         leak = (change * (1 - cells)).sum((1, 2, 3)) / total
         shifts, fits = free_shift(cells, cells)
         removed, moved = (
-            ~torch.from_numpy(
-                metrics.is_flagged(
-                    model.counterfactual(features, where, margin=0).removed.double().numpy(),
-                    model.threshold,
-                )
-            )
+            _is_normal(model, model.counterfactual(features, where, margin=0).removed)
             for where in (cells, shift(cells, shifts))
         )
         rows.append(

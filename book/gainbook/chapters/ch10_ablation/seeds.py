@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
 import torch
 
 from gainbook.chapters.ch10_ablation.ladder import SIX
@@ -14,11 +13,9 @@ from gainbook.lab import seed_study
 from gainbook.lab.flips import score_flips
 from gainbook.lab.results_file import git_commit
 from gainbook.lab.run_system import find_weights
-from gainbook.lab.seed_study import Cell, figure, train
+from gainbook.lab.seed_study import Cell, figure, scored_figures, train
 from gainmtl import datasets
 from gainmtl.evaluation.interventions import INTERVENTIONS, LEVELS
-from gainmtl.evaluation.scoring import score
-from gainmtl.evaluation.tidy import tidy_rows
 from gainmtl.model import GAINMTL
 
 SETTINGS = seed_study.SETTINGS | {"train": 256, "val": 96, "batch_size": 8}
@@ -62,12 +59,7 @@ def train_and_measure(settings: Mapping[str, Any], cell: Cell) -> dict[str, Any]
 
 def measure(model: GAINMTL, test: Any) -> list[dict[str, Any]]:
     """Figures of one model: verdict, maps, and what interventions do to the verdicts."""
-    table = tidy_rows(score(model, test), "synthetic", "test", model.strategy.name, resamples=0)
-    whole = table["condition"].map(lambda condition: not condition)
-    figures = [
-        figure(line.metric, line.value, None if pd.isna(line.map) else line.map)
-        for line in table[table["metric"].isin(MEASURED) & whole].itertuples()
-    ]
+    figures = scored_figures(model, test, "synthetic", MEASURED)
     answers = score_flips({"model": model}, test)["model"]
     for level in LEVELS:
         for name in INTERVENTIONS:

@@ -16,17 +16,17 @@ from gainbook.chapters.ch15_own_data.own_data import epochs_for
 from gainbook.lab.catalogue import PLAIN, S5, SUPERVISION_ALONE, TEXTBOOK, UNET
 from gainbook.lab.results_file import git_commit, portable
 from gainbook.lab.run_system import build, find_weights
-from gainbook.lab.seed_study import Cell, SeedStudy, against_systems, figure
+from gainbook.lab.seed_study import Cell, SeedStudy, against_systems, scored_figures
 from gainbook.lab.study import Headline
 from gainbook.lab.systems import System
 from gainbook.lab.tables import cell, find_or_nan, markdown
 from gainmtl import datasets
-from gainmtl.evaluation.scoring import score
-from gainmtl.evaluation.tidy import tidy_rows
 from gainmtl.training.fitting import fit
 
 LABELS = (10, 30, 100, 300)
 """Defective tiles with a label, for training and validation together, and as many normal ones."""
+SHOWN = 30
+"""The number of `LABELS` that the sentences are about."""
 SYSTEMS = (TEXTBOOK, PLAIN, SUPERVISION_ALONE, UNET, S5)
 """The first two learn from labels alone, the others from masks too."""
 BY_TAG = {system.tag: system for system in SYSTEMS}
@@ -58,14 +58,9 @@ def train_and_measure(settings: Mapping[str, Any], place: Cell) -> dict[str, Any
     recipe = {"batch_size": settings["batch_size"], **dict(system.changes)}
     epochs = epochs_for(2 * labels)
     fit(model, data, epochs, accelerator="cpu", seed=draw, progress=False, **recipe)
-    table = tidy_rows(score(model, data.test), "deep-pcb", "test", system.name, resamples=0)
-    whole = table["condition"].map(lambda condition: not condition)
     return {
         "settings": portable(settings),
-        "figures": [
-            figure(line.metric, line.value, None if pd.isna(line.map) else line.map)
-            for line in table[table["metric"].isin(MEASURED) & whole].itertuples()
-        ],
+        "figures": scored_figures(model, data.test, "deep-pcb", MEASURED),
         "fingerprint": data.fingerprint,
         "commit": commit,
         "seconds": time.process_time() - started,
@@ -87,45 +82,40 @@ def labels_worth(curve: Mapping[int, float], level: float) -> float:
     return math.inf
 
 
-def by_draw(
-    rows: pd.DataFrame, system: System, metric: str = "auroc"
-) -> dict[int, dict[int, float]]:
-    """The figures of single runs: by draw, by number of labels."""
+def by_draw(rows: pd.DataFrame, system: System) -> dict[int, dict[int, float]]:
+    """The AUROC of single runs: by draw, by number of labels."""
     single = rows[rows["seed"].notna() & (rows["system"] == system.name)]
-    single = single[(single["metric"] == metric) & single["map"].isna()]
+    single = single[single["metric"] == "auroc"]
     found: dict[int, dict[int, float]] = {}
     for line in single.to_dict("records"):
         found.setdefault(int(line["seed"]), {})[line["condition"]["labels"]] = line["value"]
     return found
 
 
-def worth_text(rows: pd.DataFrame, with_masks: System = S5, labels: int = 30) -> str:
-    """How many labels the textbook fine-tune needs for the AUROC that masks give, in a sentence."""
-    masked, plain = by_draw(rows, with_masks), by_draw(rows, TEXTBOOK)
-    draws = [draw for draw in sorted(masked) if labels in masked[draw] and draw in plain]
+def worth_text(rows: pd.DataFrame) -> str:
+    """How many labels the textbook fine-tune needs for S5's AUROC at `SHOWN`, in a sentence."""
+    masked, plain = by_draw(rows, S5), by_draw(rows, TEXTBOOK)
+    draws = [draw for draw in sorted(masked) if SHOWN in masked[draw] and draw in plain]
     if not draws:
         return ""
-    needed = [labels_worth(plain[draw], masked[draw][labels]) for draw in draws]
+    needed = [labels_worth(plain[draw], masked[draw][SHOWN]) for draw in draws]
     most = max(max(plain[draw]) for draw in draws)
     short = sum(map(math.isinf, needed))
     middle = float(np.median(needed))
     many = f"more than {most}" if math.isinf(middle) else f"about {middle:.0f}"
     return (
-        f"For the AUROC that {with_masks.label.split(',')[0]} reaches with {labels} defective "
-        "tiles and their masks, the textbook fine-tune needs "
-        f"**{many}** (median of {len(draws)} draws; "
+        f"For the AUROC that S5 reaches with {SHOWN} defective tiles and their masks, the textbook "
+        f"fine-tune needs **{many}** (median of {len(draws)} draws; "
         f"in {short} of them {most} are not enough)."
     )
 
 
-def gain_text(rows: pd.DataFrame, with_masks: System = S5, labels: int = 30) -> str:
-    """What masks change at a number of labels, against the textbook fine-tune, in a sentence."""
+def gain_text(rows: pd.DataFrame) -> str:
+    """S5 with masks against the textbook fine-tune at `SHOWN` labels, in a sentence."""
     texts = []
     for metric, words in (("auroc", "AUROC"), ("recall_at_fpr05", "recall at 5 % false alarms")):
-        found = [find_or_nan(rows, one, metric, labels=labels) for one in (with_masks, TEXTBOOK)]
-        gap = find_or_nan(
-            rows, with_masks, f"{metric}_difference", labels=labels, **TEXTBOOK.as_other
-        )
+        found = [find_or_nan(rows, one, metric, labels=SHOWN) for one in (S5, TEXTBOOK)]
+        gap = find_or_nan(rows, S5, f"{metric}_difference", labels=SHOWN, **TEXTBOOK.as_other)
         if math.isnan(gap.value):
             return ""
         texts.append(
@@ -133,29 +123,29 @@ def gain_text(rows: pd.DataFrame, with_masks: System = S5, labels: int = 30) -> 
             f"{gap.text(3, True)}"
         )
     return (
-        f"With {labels} defective and {labels} normal tiles, S5 with masks against the textbook "
+        f"With {SHOWN} defective and {SHOWN} normal tiles, S5 with masks against the textbook "
         f"fine-tune: {'; '.join(texts)}."
     )
 
 
-def budget_table(rows: pd.DataFrame, metric: str = "auroc") -> str:
-    """A figure by system and number of labels, the mean over the draws; only what was run."""
-    frame = budget_frame(rows, metric)
+def budget_table(rows: pd.DataFrame) -> str:
+    """The AUROC by system and number of labels, the mean over the draws; only what was run."""
+    frame = budget_frame(rows)
     labels = [n for n in LABELS if n in set(frame["x"])]
     lines = [
-        [system.label, *(cell(rows, system, metric, None, 3, labels=n) for n in labels)]
+        [system.label, *(cell(rows, system, "auroc", None, 3, labels=n) for n in labels)]
         for system in SYSTEMS
         if system.label in set(frame["series"])
     ]
     return markdown(["defective tiles", *map(str, labels)], lines)
 
 
-def budget_frame(rows: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
+def budget_frame(rows: pd.DataFrame) -> pd.DataFrame:
     """The same for `plots.curves`: columns `series`, `x`, `value`, `ci_low`, `ci_high`."""
     lines = []
     for system in SYSTEMS:
         for labels in LABELS:
-            value = find_or_nan(rows, system, metric, labels=labels)
+            value = find_or_nan(rows, system, "auroc", labels=labels)
             if not math.isnan(value.value):
                 lines.append((system.label, labels, value.value, value.low, value.high))
     return pd.DataFrame(lines, columns=["series", "x", "value", "ci_low", "ci_high"])

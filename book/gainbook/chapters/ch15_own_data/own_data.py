@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 from gainbook.chapters.ch15_own_data.effects import without_effect
-from gainbook.lab.parameters import Parameters, Rule
+from gainbook.lab.parameters import Parameters, Rule, refuse_together
 from gainbook.lab.protocol import cross_validate
 from gainbook.lab.run_system import find_weights
 from gainmtl import metrics
@@ -110,11 +110,7 @@ def check_choices(chosen: Parameters) -> None:
                 f"output_dir: lies in the images of {name}, where the next run would read the maps "
                 "as images; choose a folder outside"
             )
-    if problems:
-        raise ValueError(
-            f"the parameters of notebook {chosen.notebook} don't go together:\n  "
-            + "\n  ".join(problems)
-        )
+    refuse_together(chosen, problems)
 
 
 class Facts(NamedTuple):
@@ -237,8 +233,8 @@ def threshold_advice(chosen: Parameters, data: Data) -> str:
     return (
         f"The threshold's rule of {rule:.0%} false alarms needs at least {math.ceil(1 / rule)} "
         f"normal validation images and has {normal}. With -p inner_folds 5 it comes from all "
-        f"{normal + data.counts['train']['normal']} normal images for training and validation, "
-        "and training takes six times as long."
+        f"{normal + data.counts['train']['normal']} normal images for training and validation "
+        "by five more trainings."
     )
 
 
