@@ -69,6 +69,27 @@ def output_folder(path: str | Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def claimed(folder: str | Path) -> Iterator[None]:
+    """Within the context no other run may claim `folder`, which must exist.
+
+    The lock is the system's own, so it ends with the process, however that ends.
+
+    Raises:
+        RuntimeError: another run has claimed the folder.
+    """
+    from filelock import FileLock, Timeout  # on demand: only training needs it
+
+    try:
+        with FileLock(user_path(folder) / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise RuntimeError(
+            f"output_dir: expected a folder that no other run writes to, but a run is writing to "
+            f"{folder}. Wait until it has ended, or give another output_dir"
+        ) from error
+
+
 def _umask() -> int:
     """The process's permission mask; the only way to read it is to set it."""
     mask = os.umask(0)

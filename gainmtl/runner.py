@@ -31,6 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 IMAGE_SUFFIXES = frozenset({
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".tif", ".tiff",
     ".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
@@ -503,6 +508,7 @@ def predict_folder(
 
     Raises:
         FileNotFoundError: no such folder, or no image in it.
+        OSError: another run is writing the same file.
         ValueError: a batch size below 1, or `maps` inside `folder`, where maps would be read as
             images.
     """
@@ -525,7 +531,10 @@ def predict_folder(
     shown = time.monotonic()
     counts = Counter(row["verdict"] for row in rows)
     # As in the report: bytes of names that are not valid UTF-8 are escaped.
-    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    # Opened to append: only the run that holds the lock may empty it.
+    with partial.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        _lock(file, output)
+        file.truncate(0)
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
@@ -541,6 +550,23 @@ def predict_folder(
         os.fsync(file.fileno())
     os.replace(partial, output)
     return Summary(counts.total(), counts["defective"], counts[UNREADABLE])
+
+
+def _lock(file: Any, output: Path) -> None:
+    """Lock the file of rows until it is closed or the process ends; no lock on Windows.
+
+    Raises:
+        OSError: another run has locked it.
+    """
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OSError(
+            f"Expected no other run that writes {output}; found one with the same model and "
+            "folder. Wait until it has ended, or choose another output."
+        ) from error
 
 
 def _finished_rows(partial: Path, names: list[str]) -> list[dict[str, Any]]:

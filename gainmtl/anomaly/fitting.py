@@ -27,7 +27,7 @@ from gainmtl.anomaly.memory_bank import MemoryBank
 from gainmtl.anomaly.reverse_distillation import ReverseDistillation
 from gainmtl.anomaly.scores import anomaly_scores
 from gainmtl.datasets import Data, normal_only
-from gainmtl.files import output_folder, read_json, user_path
+from gainmtl.files import claimed, output_folder, read_json, user_path
 from gainmtl.interface import check_image_size
 from gainmtl.io import load, save
 from gainmtl.precision import check_precision
@@ -244,6 +244,7 @@ def fit_detector(
         ValueError: an impossible recipe, no normal image, or an `output_dir` with a run of other
             settings.
         FloatingPointError: the loss became NaN or infinite.
+        RuntimeError: another run is writing to `output_dir`.
     """
     normal = normal_only(data)
     names = {field.name for field in dataclasses.fields(DistillationRecipe)}
@@ -278,8 +279,17 @@ def _fill(
             bank.threshold, bank.spread = filled.threshold, filled.spread
             bank.image_size, bank.resize = filled.image_size, filled.resize
             return pd.DataFrame([{"epoch": 0, "seconds": facts["seconds"]}])
-    if folder is not None:
-        output_folder(folder)
+    if stored is None:
+        return _filled(bank, data, max_false_alarms, accelerator, start)
+    with claimed(output_folder(stored.parent)):
+        history = _filled(bank, data, max_false_alarms, accelerator, start)
+        save(bank, stored, identity=identity, seconds=float(history["seconds"].iloc[0]))
+    return history
+
+
+def _filled(
+    bank: MemoryBank, data: Data, max_false_alarms: float, accelerator: str, start: float
+) -> pd.DataFrame:
     bank.image_size, bank.resize = data.image_size, data.resize
     check_image_size(bank)
     use_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
@@ -287,10 +297,7 @@ def _fill(
     bank.prepare(_images(data.train, 16))
     bank.fill(_images(data.train, 16), len(cast(Any, data.train)))
     set_threshold(bank, data, max_false_alarms)
-    seconds = time.perf_counter() - start
-    if stored is not None:
-        save(bank, stored, identity=identity, seconds=seconds)
-    return pd.DataFrame([{"epoch": 0, "seconds": seconds}])
+    return pd.DataFrame([{"epoch": 0, "seconds": time.perf_counter() - start}])
 
 
 def _images(dataset: Any, batch_size: int) -> Iterator[Tensor]:

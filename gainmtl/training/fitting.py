@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from gainmtl.datasets import Data
-from gainmtl.files import output_folder, user_path
+from gainmtl.files import claimed, output_folder, user_path
 from gainmtl.interface import DefectModel
 from gainmtl.precision import check_precision
 from gainmtl.training.inner_folds import InnerRun, choose
@@ -69,6 +70,7 @@ def fit(
         FloatingPointError: a loss, a weight or a score became NaN or infinite; the last checkpoint
             is kept.
         NotADirectoryError, PermissionError: `output_dir` can't be written to.
+        RuntimeError: another run is writing to `output_dir`.
     """
     names = {field.name for field in dataclasses.fields(Recipe)}
     if unknown := sorted(set(recipe) - names):
@@ -126,8 +128,17 @@ def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
     """Resume a run, train it to its end, and return its history."""
     run.resume()
     epochs = run.settings.epochs
-    if run.output_dir is not None and run.epoch < epochs:
-        output_folder(run.output_dir)  # now, not after the first epoch
+    with contextlib.ExitStack() as stack:
+        if run.output_dir is not None and run.epoch < epochs:
+            output_folder(run.output_dir)  # now, not after the first epoch
+            if run.fabric.is_global_zero:  # the other processes of a run share its folder
+                stack.enter_context(claimed(run.output_dir))
+        _train(run, name, progress)
+    return pd.DataFrame(run.history)
+
+
+def _train(run: TrainingRun, name: str, progress: bool) -> None:
+    epochs = run.settings.epochs
     bar = tqdm(total=epochs, initial=run.epoch, desc=name, disable=not progress)
     while run.epoch < epochs:
         try:
@@ -138,7 +149,6 @@ def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
         bar.refresh()
     bar.close()
     run.finish()
-    return pd.DataFrame(run.history)
 
 
 def _check_classes(data: Data) -> None:

@@ -215,6 +215,22 @@ def test_an_interrupted_run_continues(model_file: Path, folder: Path, tmp_path: 
     assert not partial.exists()
 
 
+@pytest.mark.skipif(runner.fcntl is None, reason="no such lock on this system")
+def test_a_second_run_for_the_same_file_is_refused(
+    model_file: Path, folder: Path, tmp_path: Path
+) -> None:
+    class Doubled(OnnxModel):
+        def __call__(self, images: NDArray[np.uint8]) -> Any:
+            with pytest.raises(OSError, match=r"no other run that writes .*v\.csv; found one"):
+                predict_folder(OnnxModel(model_file), folder, tmp_path / "v.csv")
+            return super().__call__(images)
+
+    whole = tmp_path / "whole.csv"
+    predict_folder(OnnxModel(model_file), folder, whole)
+    predict_folder(Doubled(model_file), folder, tmp_path / "v.csv", batch_size=2)
+    assert (tmp_path / "v.csv").read_bytes() == whole.read_bytes()
+
+
 def test_rows_of_another_run_are_not_used(model_file: Path, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "v.csv"
     with pytest.raises(KeyboardInterrupt):

@@ -118,6 +118,7 @@ def whole(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_writes_the_model_and_a_checkpoint(data: Data, whole: Run) -> None:
     assert sorted(p.name for p in whole.folder.iterdir()) == [
+        ".lock",
         CHECKPOINT,
         "model.json",
         MODEL,
@@ -175,6 +176,23 @@ def run_until_killed(folder: str, moment: str, threads: str) -> None:
 
         os.replace = replace_or_kill
     run(build(), data, Path(folder))
+
+
+def test_a_second_run_in_the_folder_of_a_first_is_refused(
+    data: Data, whole: Run, tmp_path: Path
+) -> None:
+    refused: list[str] = []
+
+    def second(sample: Sample) -> Sample:
+        if not refused:
+            with torch.random.fork_rng(), pytest.raises(RuntimeError) as error:
+                run(build(), data, tmp_path)
+            refused.append(str(error.value))
+        return sample
+
+    model = build()
+    assert_same(model, run(model, watched(data, IMAGES + 13, second), tmp_path), whole)
+    assert "no other run writes to, but a run is writing to" in refused[0]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
