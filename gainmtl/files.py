@@ -70,10 +70,14 @@ def output_folder(path: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def claimed(folder: str | Path) -> Iterator[None]:
+def claimed(folder: str | Path, seconds: float = 0.0, name: str = ".lock") -> Iterator[None]:
     """Within the context no other run may claim `folder`, which must exist.
 
     The lock is the system's own, so it ends with the process, however that ends.
+
+    Args:
+        seconds: how long to wait for another run to end; without a limit if negative.
+        name: of the lock's file.
 
     Raises:
         RuntimeError: another run has claimed the folder.
@@ -81,7 +85,7 @@ def claimed(folder: str | Path) -> Iterator[None]:
     from filelock import FileLock, Timeout  # on demand: only training needs it
 
     try:
-        with FileLock(user_path(folder) / ".lock", timeout=0):
+        with FileLock(user_path(folder) / name, timeout=seconds):
             yield
     except Timeout as error:
         raise RuntimeError(

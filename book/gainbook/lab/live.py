@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from gainbook.lab.run_system import SMALL, build, find_weights
 from gainbook.lab.systems import System
 from gainmtl.datasets import Data, load
 from gainmtl.evaluation.scoring import score
+from gainmtl.files import claimed
 from gainmtl.training.fitting import fit
 
 LIVE_SMALL: dict[str, Any] = SMALL | {
@@ -73,23 +73,10 @@ def train_live(
     folder = Path(p.output_dir).parent / STORE / f"{system.folder}-{digest}"
     torch.manual_seed(seed)
     model = build(system, p.backbone, find_weights(p.weights))
-    with locked(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder, seconds=-1, name=".live.lock"):  # another chapter may train it just now
         history = fit(model, data, output_dir=folder, progress=False, **arguments)
     return Trained(model.cpu().eval(), history.assign(fold=0))
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder against other processes; without `fcntl` (Windows) no lock."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def score_live(

@@ -15,14 +15,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from gainbook.lab.results_file import git_commit
-from gainmtl.files import atomic_path, read_json, write_json
+from gainmtl.files import atomic_path, claimed, read_json, write_json
 
 RUN, DONE, ERROR, NOTEBOOK, LOCK = "run.json", "done.json", "error.txt", "out.ipynb", "run.lock"
 LOCK_SECONDS = 60.0
@@ -72,34 +71,6 @@ def _papermill(notebook: str, out: Path, parameters: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-@contextlib.contextmanager
-def locked(folder: Path, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the folder's lock, waiting at most `seconds` for it; no lock where there is no flock.
-
-    Raises:
-        TimeoutError: another process still works in the folder.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on this system
-        yield
-        return
-    with (folder / LOCK).open("w") as handle:
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > end:
-                    raise TimeoutError(
-                        f"sweep: another process has been working in {folder.name} for over "
-                        f"{seconds:.0f} s; end it, or wait for it, then start the sweep again"
-                    ) from None
-                time.sleep(0.2)
-        yield
-
-
 def end_with_parent(parent: int, every: float = 0.5) -> None:
     """Watch `parent` in a thread; when it is gone, end this process and all it started."""
 
@@ -118,7 +89,7 @@ def main() -> int:
     """The command line: a folder, and the process to end with."""
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     end_with_parent(parent)
-    with locked(folder):
+    with claimed(folder, LOCK_SECONDS, LOCK):
         return 0 if run(folder) else 1
 
 

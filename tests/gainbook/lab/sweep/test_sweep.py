@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -19,9 +20,10 @@ import pytest
 import yaml
 from gainbook.lab.sweep import __main__ as sweep
 from gainbook.lab.sweep.grid import expand, read_grid
-from gainbook.lab.sweep.run import DONE, ERROR, locked
+from gainbook.lab.sweep.run import DONE, ERROR
 
 import gainmtl
+from gainmtl.files import claimed
 
 PARAMETERS = """
 output_dir: str = "runs"  # results.json
@@ -134,19 +136,19 @@ def test_what_is_not_there_is_named(folder: Path, capsys: pytest.CaptureFixture[
 
 def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from gainbook.lab.sweep.run import locked\n"
-        f"with locked(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
+        "import time; from gainmtl.files import claimed\n"
+        f"with claimed({str(tmp_path)!r}): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with (
-            pytest.raises(TimeoutError, match="another process has been working"),
-            locked(tmp_path, seconds=0.3),
+            pytest.raises(RuntimeError, match="a run is writing to"),
+            claimed(tmp_path, seconds=0.3),
         ):
             pass
         other.kill()
-    with locked(tmp_path, seconds=5):
+    with claimed(tmp_path, seconds=5):
         pass
 
 
@@ -204,11 +206,22 @@ def workers(parent: psutil.Process) -> list[psutil.Process]:
     return found
 
 
+@contextlib.contextmanager
+def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the context: one that waits for workers would wait forever."""
+    process = subprocess.Popen(command, cwd=folder)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=30)
+
+
 @pytest.mark.slow
 def test_a_killed_worker_costs_nothing_but_time(folder: Path) -> None:
     path = write(folder, parameters={"wait_s": 600.0}, grid={"number": [4]})
     command = [sys.executable, "-m", "gainbook.lab.sweep", str(path), "--workers", "1"]
-    with subprocess.Popen(command, cwd=folder, text=True, stderr=subprocess.PIPE) as sweeping:
+    with started(command, folder) as sweeping:
         parent, out = psutil.Process(sweeping.pid), Path(read_grid(path)[0].folder)
         end = time.monotonic() + 120
         # In the middle: the notebook has begun, and would sleep for ten minutes.
@@ -231,7 +244,7 @@ def cluster(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     python = [sys.executable, "-m"]
     address = f"tcp://127.0.0.1:{20000 + os.getpid() % 20000}"
     quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    started: list[subprocess.Popen[bytes]] = [
+    running: list[subprocess.Popen[bytes]] = [
         subprocess.Popen(
             [*python, "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"],
             **quiet,
@@ -240,17 +253,17 @@ def cluster(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
     def worker(**environment: str) -> subprocess.Popen[bytes]:
         command = [*python, "distributed.cli.dask_worker", address, "--nthreads", "1"]
-        started.append(
+        running.append(
             subprocess.Popen(
                 [*command, "--no-nanny", "--no-dashboard"],
                 env={**os.environ, **environment}, **quiet,
             )
         )  # fmt: skip
-        return started[-1]
+        return running[-1]
 
     worker.address = address  # type: ignore[attr-defined]
     yield worker
-    for process in reversed(started):
+    for process in reversed(running):
         process.kill()
         process.wait(timeout=30)
 
@@ -271,7 +284,7 @@ def test_workers_elsewhere_killed_added_and_refused_while_it_runs(
     workers = [cluster(), cluster()]
     out = [Path(run.folder) for run in read_grid(path)]
     command = [sys.executable, "-m", "gainbook.lab.sweep", str(path), "--scheduler"]
-    with subprocess.Popen([*command, cluster.address], cwd=folder) as sweeping:
+    with started([*command, cluster.address], folder) as sweeping:
         end = time.monotonic() + 120
         while not all(list(one.glob("started-*")) for one in out):  # both would sleep
             assert time.monotonic() < end
