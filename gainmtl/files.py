@@ -73,7 +73,8 @@ def output_folder(path: str | Path) -> Path:
 def claimed(folder: str | Path, seconds: float = 0.0, name: str = ".lock") -> Iterator[None]:
     """Within the context no other run may claim `folder`, which must exist.
 
-    The lock is the system's own, so it ends with the process, however that ends.
+    The lock is the system's own, so it ends with the process, however that ends. Temporary files
+    that killed runs left in the folder are removed.
 
     Args:
         seconds: how long to wait for another run to end; without a limit if negative.
@@ -86,6 +87,8 @@ def claimed(folder: str | Path, seconds: float = 0.0, name: str = ".lock") -> It
 
     try:
         with FileLock(user_path(folder) / name, timeout=seconds):
+            for left in user_path(folder).glob(".*.tmp"):
+                left.unlink(missing_ok=True)
             yield
     except Timeout as error:
         raise RuntimeError(
