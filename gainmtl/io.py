@@ -241,8 +241,9 @@ def _read_description(path: Path) -> dict[str, Any]:
     expected = DETECTOR_FORMAT if detector else FORMAT
     if not isinstance(stored, dict) or stored.get("format") != expected:
         raise ValueError(
-            f"{json_path.name} is not a model description of format {FORMAT} (of an anomaly "
-            f"detector: {DETECTOR_FORMAT}); it must be the .json that gainmtl.save wrote"
+            f"expected a model description of format {FORMAT} (of an anomaly detector: "
+            f"{DETECTOR_FORMAT}), but {json_path.name} is none; restore the .json that "
+            "gainmtl.save wrote"
         )
     return stored
 

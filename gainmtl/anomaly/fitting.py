@@ -27,6 +27,7 @@ from gainmtl.anomaly.memory_bank import MemoryBank
 from gainmtl.anomaly.reverse_distillation import ReverseDistillation
 from gainmtl.anomaly.scores import anomaly_scores
 from gainmtl.datasets import Data, normal_only
+from gainmtl.datasets.checks import check_values
 from gainmtl.files import claimed, output_folder, read_json, user_path
 from gainmtl.interface import check_image_size
 from gainmtl.io import load, save
@@ -60,19 +61,17 @@ class DistillationRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         rules = {
-            "average_decay": self.average_decay == 0,
-            "keep": self.keep == "last",
-            "inner_folds": self.inner_folds == 0,
-            "optimizer": self.optimizer in ("adam", "adamw"),
-            "schedule": self.schedule in ("cosine", "constant"),
-            "betas": len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
+            "average_decay": ("0", self.average_decay == 0),
+            "keep": ("'last'", self.keep == "last"),
+            "inner_folds": ("0", self.inner_folds == 0),
+            "optimizer": ("'adam' or 'adamw'", self.optimizer in ("adam", "adamw")),
+            "schedule": ("'cosine' or 'constant'", self.schedule in ("cosine", "constant")),
+            "betas": (
+                "two numbers in [0, 1)",
+                len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
+            ),
         }
-        wrong = [f"{name}={getattr(self, name)!r}" for name, good in rules.items() if not good]
-        if wrong:
-            raise ValueError(
-                f"fit_detector: impossible value of {', '.join(wrong)}; see "
-                "gainmtl.anomaly.fitting.DistillationRecipe"
-            )
+        check_values("fit_detector", self, rules)
 
 
 RECIPES: dict[str, dict[str, Any]] = {

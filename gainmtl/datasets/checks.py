@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 import numpy as np
@@ -16,6 +16,17 @@ def check_settings(settings: type, names: Iterable[str], owner: str) -> None:
         if name not in known:
             hint = did_you_mean(name, known) or f" Known: {listed(known)}."
             raise ValueError(f"{owner} has no setting {name!r}.{hint}")
+
+
+def check_values(owner: str, settings: object, rules: Mapping[str, tuple[str, bool]]) -> None:
+    """Raise one `ValueError` that names every field whose rule, (expected words, holds), fails."""
+    wrong = [
+        f"{name}: expected {words}, got {getattr(settings, name)!r}"
+        for name, (words, holds) in rules.items()
+        if not holds
+    ]
+    if wrong:
+        raise ValueError(f"{owner}: {'; '.join(wrong)}")
 
 
 def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:

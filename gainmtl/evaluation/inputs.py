@@ -105,6 +105,11 @@ def _pixels(picture: Picture) -> Tensor:
                 f"predict: expected arrays (H, W), (H, W, 1) or (H, W, 3), got {picture.shape}; "
                 "channels come last, and a fourth channel has no meaning here"
             )
+        if picture.dtype.kind not in "buif":
+            raise ValueError(
+                f"predict: expected arrays of numbers, got {picture.dtype}; convert them to uint8, "
+                "or to floating-point numbers in [0, 1]"
+            )
         planes = picture[..., None] if picture.ndim == 2 else picture
         planes = np.broadcast_to(planes, (*planes.shape[:2], 3)).transpose(2, 0, 1)
         return _checked(torch.from_numpy(np.ascontiguousarray(planes)))

@@ -8,6 +8,8 @@ import types
 import typing
 from typing import Any
 
+from gainmtl.datasets.checks import check_values
+
 ENOUGH = 30
 """Defective groups from which an epoch is chosen. With 30, an AUROC of 0.95 has a standard error of
 about 0.02."""
@@ -56,23 +58,22 @@ class Recipe:
     def __post_init__(self) -> None:
         check_types(self)
         rules = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 2,
-            "learning_rate": self.learning_rate > 0,
-            "backbone_rate": self.backbone_rate is None or self.backbone_rate >= 0,
-            "weight_decay": self.weight_decay >= 0,
-            "average_decay": 0 <= self.average_decay < 1,
-            "clip_norm": self.clip_norm > 0,
-            "keep": self.keep in ("last", "best"),
-            "inner_folds": self.inner_folds == 0 or self.inner_folds >= 2,
-            "restarts": self.restarts >= 0,
-            "max_false_alarms": 0 <= self.max_false_alarms < 1,
+            "epochs": ("at least 1", self.epochs >= 1),
+            "batch_size": ("at least 2", self.batch_size >= 2),
+            "learning_rate": ("a number above 0", self.learning_rate > 0),
+            "backbone_rate": (
+                "at least 0, or None",
+                self.backbone_rate is None or self.backbone_rate >= 0,
+            ),
+            "weight_decay": ("at least 0", self.weight_decay >= 0),
+            "average_decay": ("a number in [0, 1)", 0 <= self.average_decay < 1),
+            "clip_norm": ("a number above 0", self.clip_norm > 0),
+            "keep": ("'last' or 'best'", self.keep in ("last", "best")),
+            "inner_folds": ("0, or at least 2", self.inner_folds == 0 or self.inner_folds >= 2),
+            "restarts": ("at least 0", self.restarts >= 0),
+            "max_false_alarms": ("a number in [0, 1)", 0 <= self.max_false_alarms < 1),
         }
-        wrong = [f"{name}={getattr(self, name)!r}" for name, good in rules.items() if not good]
-        if wrong:
-            raise ValueError(
-                f"fit: impossible value of {', '.join(wrong)}; see gainmtl.training.recipe.Recipe"
-            )
+        check_values("fit", self, rules)
 
 
 _KINDS: dict[Any, tuple[Any, str]] = {

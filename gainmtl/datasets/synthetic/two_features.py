@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gainmtl.datasets.checks import check_values
 from gainmtl.datasets.data import Data, counts_of
 from gainmtl.datasets.synthetic.defects import DEFECTS, Defect
 from gainmtl.datasets.synthetic.rendering import (
@@ -62,25 +64,21 @@ class TwoFeaturesSettings:
     weak_contrast: float = 0.6
 
     def __post_init__(self) -> None:
+        limits = {
+            "image_size": (32, 1024), "seed": (0, math.inf), "train": (4, math.inf),
+            "val": (4, math.inf), "test": (4, math.inf), "weak_alone": (0, 1),
+            "strong_size": (0.25, 4), "strong_contrast": (0.1, 3), "weak_size": (0.25, 4),
+            "weak_contrast": (0.1, 3),
+        }  # fmt: skip
         rules = {
-            "image_size": 32 <= self.image_size <= 1024,
-            "seed": self.seed >= 0,
-            "train": self.train >= 4,
-            "val": self.val >= 4,
-            "test": self.test >= 4,
-            "defect_rate": 0 < self.defect_rate < 1,
-            "weak_alone": 0 <= self.weak_alone <= 1,
-            "strong_size": 0.25 <= self.strong_size <= 4,
-            "strong_contrast": 0.1 <= self.strong_contrast <= 3,
-            "weak_size": 0.25 <= self.weak_size <= 4,
-            "weak_contrast": 0.1 <= self.weak_contrast <= 3,
-        }
-        wrong = [f"{name}={getattr(self, name)!r}" for name, good in rules.items() if not good]
-        if wrong:
-            raise ValueError(
-                f"two features: impossible value of {', '.join(wrong)}; see "
-                "gainmtl.datasets.synthetic.TwoFeaturesSettings"
+            name: (
+                f"a number from {low} to {high}" if high < math.inf else f"at least {low}",
+                low <= getattr(self, name) <= high,
             )
+            for name, (low, high) in limits.items()
+        }
+        rules["defect_rate"] = ("a number in (0, 1)", 0 < self.defect_rate < 1)
+        check_values("two features", self, rules)
 
 
 class _Scene(NamedTuple):

@@ -203,7 +203,7 @@ def test_the_paper_recipe_is_plain_adam(data: Data) -> None:
               {"average_decay": 0.9}],
 )  # fmt: skip
 def test_impossible_recipes_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="impossible value"):
+    with pytest.raises(ValueError, match="fit_detector: .*: expected .*, got"):
         DistillationRecipe(**wrong)
 
 
@@ -223,7 +223,7 @@ def test_files_that_are_no_detector(tmp_path: Path, data: Data) -> None:
         load(tmp_path / "none.safetensors")
     path = save(student(), tmp_path / "one.safetensors")
     path.with_suffix(".json").write_text("{}")
-    with pytest.raises(ValueError, match="is not a model description"):
+    with pytest.raises(ValueError, match="expected a model description"):
         load(path)
 
 

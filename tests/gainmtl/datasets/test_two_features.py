@@ -70,5 +70,5 @@ def test_the_same_dials_give_the_same_pixels_and_splits_differ() -> None:
 
 
 def test_impossible_dials_are_named() -> None:
-    with pytest.raises(ValueError, match="weak_alone=2"):
+    with pytest.raises(ValueError, match="weak_alone: expected a number from 0 to 1, got 2.0"):
         make_two_features(weak_alone=2.0)

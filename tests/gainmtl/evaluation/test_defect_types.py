@@ -103,7 +103,7 @@ def test_three_classes_are_learned_with_and_without_fostering(tmp_path: Path) ->
         rows = pooled_rows(pooled[name], "synthetic", 0, resamples=50)
         runs.check_rows(rows.to_dict("records"))
         value = rows[rows["seed"].isna()].set_index("metric")["value"]
-        assert value["type_accuracy"] > 0.75
+        assert value["type_accuracy"] > 0.7
         assert value["macro_f1"] > 0.65
     rows = compare(pooled["fostered"], pooled["plain"], "synthetic", resamples=50)
     tables = [pooled[name].scores.images for name in ("fostered", "plain")]
