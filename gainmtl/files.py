@@ -87,8 +87,9 @@ def claimed(folder: str | Path, seconds: float = 0.0, name: str = ".lock") -> It
 
     try:
         with FileLock(user_path(folder) / name, timeout=seconds):
-            for left in user_path(folder).glob(".*.tmp"):
-                left.unlink(missing_ok=True)
+            for pattern in (".*.tmp", ".tmp??????"):  # the latter of safetensors
+                for left in user_path(folder).glob(pattern):
+                    left.unlink(missing_ok=True)
             yield
     except Timeout as error:
         raise RuntimeError(
@@ -106,7 +107,11 @@ def _umask() -> int:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`."""
+    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`.
+
+    Raises:
+        OSError: nothing can be written there, for example on a full disk; `path` is unchanged.
+    """
     path = user_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -117,8 +122,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         # The permissions that a plain `open` gives: some writers make their files private.
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
+    except Exception as error:
+        # safetensors has an error of its own for a full disk.
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
+            raise
+        kind = type(error) if isinstance(error, PermissionError) else OSError
+        raise kind(
+            f"expected to write {path}, but the system reports: {error}. What was there before is "
+            "unchanged. Make room, or correct the permissions, and start again"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

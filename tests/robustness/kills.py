@@ -235,7 +235,7 @@ def trial(job: str, kills: int, output: Path, chance: random.Random) -> bool:
         finished += 1
         different += found != whole
         lost += lost_epochs(folder)
-        left += len([p for p in folder.rglob("*.tmp") if p.is_file()])
+        left += len(list(folder.rglob("*.tmp"))) + len(list(folder.rglob(".tmp??????")))
         if hits >= kills:
             break
         folder = next(folders)
