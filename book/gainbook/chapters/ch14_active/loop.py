@@ -6,7 +6,7 @@ A run leaves one file, rewritten after every round; a stopped run continues from
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +94,8 @@ class Problem:
     def features(self) -> dict[str, Array]:
         """Standardised features (N, D) by part, and `copies`: those of the mirrored pool."""
         levels = {name: part.levels[VIEWS[0]] for name, part in self.parts.items()}
-        levels["copies"] = self.parts["pool"].levels[VIEWS[1]]
+        if VIEWS[1] in self.parts["pool"].levels:
+            levels["copies"] = self.parts["pool"].levels[VIEWS[1]]
         centre, scale = self.standardisation
         return {name: (pooled(x) - centre) / scale for name, x in levels.items()}
 
@@ -198,17 +199,30 @@ def choose(
     return free[METHODS[plan.method].choose(seen, budget)]
 
 
-def run(problem: Problem, plan: Plan, seed: int, path: str | Path) -> list[dict[str, Any]]:
+def _learn_head(problem: Problem) -> Learner:
+    return lambda plan, first, new: (problem, train(problem, plan, first, new))
+
+
+Learner = Callable[[Plan, Rows, Rows], tuple[Problem, Head]]
+"""From a plan, the first labelled rows and the new ones to features and a head trained on them."""
+
+
+def run(
+    problem: Problem, plan: Plan, seed: int, path: str | Path, learn: Learner | None = None
+) -> list[dict[str, Any]]:
     """The rounds of a run: `labels` (number of labelled images), `rows` chosen, and `figures`.
 
     Round 0 has the first labelled images. Every label is counted once, also where its image is
     duplicated. Beside the figures on the test part there is `macro_f1_in_pool`, on the images of
     the pool that have no label, which may show labelled parts. Rounds that are in `path` already
-    are not run again.
+    are not run again. `learn` trains in each round; `None` trains the head alone, on the features
+    of `problem`.
 
     Raises:
         ValueError: the file is of another run.
     """
+    if learn is None:
+        learn = _learn_head(problem)
     path = Path(path)
     about = {"plan": plan.tag, "seed": seed, "classes": list(problem.classes),
              "setting": vars(problem.setting)}  # fmt: skip
@@ -221,9 +235,10 @@ def run(problem: Problem, plan: Plan, seed: int, path: str | Path) -> list[dict[
                 "folder, or remove this one"
             )
         rounds = stored["rounds"]
-    pool, x = problem.parts["pool"], problem.features
+    pool = problem.parts["pool"]
     first = first_rows(pool.labels, len(problem.classes), problem.setting.first, seed)
-    head: Head | None = None  # of the round before; a continued run trains it again
+    # Features and head of the round before; a continued run trains them again.
+    trained: tuple[Problem, Head] | None = None
     while len(rounds) <= problem.setting.rounds:
         number = len(rounds)
         new = np.array([i for one in rounds[1:] for i in one["rows"]], dtype=np.int64)
@@ -233,10 +248,11 @@ def run(problem: Problem, plan: Plan, seed: int, path: str | Path) -> list[dict[
             labelled = np.concatenate([first, new])
             if len(labelled) == len(pool.labels):
                 break
-            head = head or train(problem, plan, first, new)
-            chosen = choose(problem, plan, head, labelled, excluded, seed)
+            seen, head = trained or learn(plan, first, new)
+            chosen = choose(seen, plan, head, labelled, excluded, seed)
             new = np.concatenate([new, chosen])
-        head = train(problem, plan, first, new)
+        trained = learn(plan, first, new)
+        x, head = trained[0].features, trained[1]
         if plan.exclude and number == problem.setting.rounds // 2:
             validation = figures(head, x["val"], problem.parts["val"].labels)
             excluded = worst_classes(validation["recalls"])

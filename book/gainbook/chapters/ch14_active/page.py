@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from gainbook.chapters.ch14_active import study
+from gainbook.chapters.ch14_active import finetune, study
 from gainbook.chapters.ch14_active.loop import Plan
 from gainbook.chapters.ch14_active.methods import METHODS, WITHOUT_MASKS
 from gainbook.chapters.ch14_active.summary import REFERENCE
@@ -128,6 +128,53 @@ def map_table(rows: Rows) -> str:
         for a, b in pairs
     ]  # fmt: skip
     return markdown(["difference of the area", *(SETS[d] for d in rows)], lines)
+
+
+def tuned_table(frozen: pd.DataFrame | None, tuned: pd.DataFrame) -> str:
+    """Macro F1 with a fine-tuned backbone, and on frozen features after as many labels.
+
+    The last column is the fine-tuned difference from `REFERENCE`.
+    """
+    last = study.last_labels(tuned)
+    counts = sorted({dict(c)["labels"] for c in tuned["condition"] if "labels" in dict(c)})
+    versions = {"fine-tuned": tuned} | ({} if frozen is None else {"frozen": frozen})
+    lines = [
+        [
+            METHODS[method].label, words,
+            *(cell(table, Plan(method), "macro_f1", labels=n) for n in counts),
+            "–" if method == REFERENCE or words == "frozen" else
+            cell(table, Plan(method), "macro_f1_difference", None, 3, True,
+                 against=REFERENCE, labels=last),
+        ]
+        for method in finetune.METHODS
+        for words, table in versions.items()
+    ]  # fmt: skip
+    header = ["", "backbone", *(f"macro F1, {n} labels" for n in counts),
+              f"difference, {last} labels"]  # fmt: skip
+    return markdown(header, lines)
+
+
+def tuned_text(frozen: pd.DataFrame | None, tuned: pd.DataFrame) -> str:
+    """What choosing gains with a fine-tuned backbone, and what fine-tuning does, in sentences."""
+    last = study.last_labels(tuned)
+    found = {
+        m: find(tuned, Plan(m), "macro_f1_difference", against=REFERENCE, labels=last)
+        for m in finetune.METHODS
+        if m != REFERENCE
+    }
+    better = [METHODS[m].label for m, value in found.items() if value.low > 0]
+    texts = [f"{METHODS[m].label} {value.text(3, True)}" for m, value in found.items()]
+    words = (
+        f"What to notice: with {last} labels, macro F1 minus that of class-balanced random is "
+        f"{'; '.join(texts)}; above 0 by its interval: {', '.join(better) or 'neither'}."
+    )
+    if frozen is None:
+        return words
+    pair = [find(rows, Plan(REFERENCE), "macro_f1", labels=last) for rows in (tuned, frozen)]
+    return words + (
+        f" Class-balanced random has {pair[0]} with a fine-tuned backbone and {pair[1]} on frozen "
+        "features."
+    )
 
 
 def duplication_table(rows: Rows) -> str:

@@ -8,11 +8,12 @@ label-free activation score behind class-balanced random.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from gainbook.chapters.ch14_active import finetune
 from gainbook.chapters.ch14_active.loop import Plan
 from gainbook.chapters.ch14_active.methods import METHODS
 from gainbook.chapters.ch14_active.paper import least_size_below_one
@@ -23,6 +24,7 @@ from gainbook.lab.tables import Value, find
 
 NOTEBOOK = "14_active_learning"
 SEEDS = tuple(range(10))
+TUNED_SEEDS = tuple(range(3))
 SAVING, AREA, CONFIDENCE, RECALL = 0.05, 0.01, 0.01, 0.02
 """Smallest interesting differences: share of the labels, mean macro F1 over a curve,
 overconfidence, and recall."""
@@ -153,27 +155,42 @@ def perfect_classes(rows: pd.DataFrame) -> Judgement:
 def about(parameters: Mapping[str, Any]) -> str:
     """The run in a few words."""
     p = parameters
+    steps = p.get("steps")
+    trained = (
+        f"{steps} steps of fine-tuning in every round from the ImageNet weights"
+        if steps
+        else "a head on frozen ImageNet features"
+    )
     return (
-        f"{p['dataset']}, seeds: {', '.join(map(str, p['seeds']))}; a head on frozen ImageNet "
-        f"features of {p['backbone']} at {p['image_size']} px, {p['pool']:,} images in the pool, "
+        f"{p['dataset']}, seeds: {', '.join(map(str, p['seeds']))}; {trained} "
+        f"of {p['backbone']} at {p['image_size']} px, {p['pool']:,} images in the pool, "
         f"{p['first']} labels per class at the start, {p['batch']} per round, {p['rounds']} rounds"
     )
 
 
-def _study(name: str, dataset: str, title: str, *claims: Claim) -> Study:
+def _study(
+    name: str,
+    dataset: str,
+    title: str,
+    *claims: Claim,
+    methods: Iterable[str] = METHODS,
+    fine_tune: bool = False,
+) -> Study:
     root = "" if dataset == "synthetic" else f" --data-root path/to/{dataset}"
-    command = f"python tools/active_learning.py {dataset}{root} --output-dir runs/active"
+    more = " --fine-tune" if fine_tune else ""
+    command = f"python tools/active_learning.py {dataset}{more}{root} --output-dir runs/active"
+    folder = f"runs/active/{dataset}{'-fine-tuned' if fine_tune else ''}"
     return Study(
         name=name,
         notebook=NOTEBOOK,
         title=title,
-        made_by=f"{command}\ncp runs/active/{dataset}/results.json book/results/{name}.json",
+        made_by=f"{command}\ncp {folder}/results.json book/results/{name}.json",
         headline=Headline(
             {
                 "area under the macro F1": ("area", None, {}),
                 "labels saved": ("label_saving", None, {"against": REFERENCE}),
             },
-            systems=tuple(Plan(method) for method in METHODS),
+            systems=tuple(Plan(method) for method in methods),
         ),
         claims=claims,
         about=about,
@@ -189,4 +206,9 @@ SYNTHETIC = _study(
 )  # fmt: skip
 ALL = {"deep-pcb": PCB, "magnetic-tile": TILES, "synthetic": SYNTHETIC}
 """By data set."""
-STUDIES = (PCB, TILES, SYNTHETIC)
+TUNED = _study(
+    "14_active_fine_tuned", "deep-pcb", "Active learning, fine-tuned backbone",
+    methods=finetune.METHODS, fine_tune=True,
+)  # fmt: skip
+"""The check: the whole loop, choice included, with a backbone that is fine-tuned every round."""
+STUDIES = (PCB, TILES, SYNTHETIC, TUNED)

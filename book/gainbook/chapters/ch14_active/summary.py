@@ -95,10 +95,10 @@ def curve(rounds: Sequence[Mapping[str, Any]], metric: str) -> Array:
 
 
 class Summary:
-    """The rows of a set's runs."""
+    """The rows of a set's runs; those of `plans` must be among them."""
 
-    def __init__(self, dataset: str, runs: Runs) -> None:
-        self.dataset, self.runs = dataset, runs
+    def __init__(self, dataset: str, runs: Runs, plans: Sequence[Plan] = PLANS) -> None:
+        self.dataset, self.runs, self.plans = dataset, runs, plans
         self.seeds = sorted(next(iter(runs.values())))
         first = next(iter(runs.values()))[self.seeds[0]]
         self.labels = np.array([one["labels"] for one in first])
@@ -124,17 +124,17 @@ class Summary:
         """Every metric of every plan after every round."""
         return [
             self.row(plan, metric, values, labels=int(n))
-            for plan in PLANS
+            for plan in self.plans
             for metric in CURVES
             for n, values in zip(self.labels, self.curves(plan, metric).T, strict=True)
         ]
 
     def comparison_rows(self) -> list[dict[str, Any]]:
         """Areas; their differences and the wins of each pair; labels saved against `REFERENCE`."""
-        plans = [Plan(method) for method in METHODS]
+        plans = [plan for plan in self.plans if plan not in VARIANTS]
         areas = {plan: self.areas(plan) for plan in plans}
         last = int(self.labels[-1])
-        rows = [self.row(plan, "area", self.areas(plan)) for plan in PLANS]
+        rows = [self.row(plan, "area", self.areas(plan)) for plan in self.plans]
         for a, b in itertools.permutations(plans, 2):
             gap = areas[a] - areas[b]
             wins = float((gap > 0).mean() + (gap == 0).mean() / 2)
@@ -200,11 +200,11 @@ class Summary:
         return rows
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every row."""
-        return [
-            *self.curve_rows(), *self.comparison_rows(), *self.duplication_rows(),
-            *self.exclusion_rows(),
-        ]  # fmt: skip
+        """Every row; of the paper's other steps where they ran."""
+        rows = [*self.curve_rows(), *self.comparison_rows()]
+        if set(VARIANTS) <= set(self.plans):
+            rows += [*self.duplication_rows(), *self.exclusion_rows()]
+        return rows
 
 
 def _mean(recalls: Array, part: NDArray[np.bool_]) -> Array:
