@@ -11,13 +11,14 @@ import torch
 
 from gainbook.chapters.ch16_explorer.changes import AS_IT_IS, Part
 from gainbook.render import montage
-from gainbook.render.widgets import Frame, frame_html, to_image, to_png
+from gainbook.render.widgets import MAX_FRAMES, Frame, frame_html, to_image, to_png
 from gainmtl import metrics
 from gainmtl.evaluation.prediction import predict
 from gainmtl.interface import DefectModel
 
 MAPS = ("defect map", "evidence")
-DPI = 60
+DPI, CELL = 72, 1.9
+"""Resolution, and side of a picture in inches."""
 
 
 class Seen(NamedTuple):
@@ -87,7 +88,8 @@ class Explorer:
             for name in maps
             if name in found
         ]
-        return montage.panels(image[None], columns, None if mask is None else mask[None])
+        masks = None if mask is None else mask[None]
+        return montage.panels(image[None], columns, masks, cell=CELL)
 
     def scale(self, system: str, name: str) -> tuple[float, float]:
         """Ends of a map's scale, the same for all parts and changes of a system."""
@@ -104,8 +106,12 @@ class Explorer:
         return Frame(picture, words, words, change)
 
     def frames(self, changes: Sequence[str]) -> dict[tuple[str, ...], Frame]:
-        """A frame for every system, every part that has all of the changes, and every change."""
+        """A frame for every system, every part that has all of the changes, and every change.
+
+        Of the parts the first ones, so that there are at most `MAX_FRAMES`.
+        """
         able = [p.name for p in self.parts.values() if set(changes) <= set(p.changes)]
+        able = able[: MAX_FRAMES // (len(self.models) * len(changes))]
         return {
             (system, part, change): self.frame(system, part, change)
             for system in self.models

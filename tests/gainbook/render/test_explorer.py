@@ -50,6 +50,10 @@ def test_frames_of_every_choice(explorer: Explorer) -> None:
     assert len(frames) == 2 * len(defective) * 2
     assert all(frame.caption == explorer.describe(*key) for key, frame in frames.items())
     assert not plt.get_fignums()
+    many = Explorer({str(k): model for k in range(6) for model in [explorer.models["S1"]]},
+                    list(explorer.parts.values()))  # fmt: skip
+    changes = [AS_IT_IS, ERASED, KEPT, ERASED]
+    assert {key[1] for key in many.frames(changes)} == set(defective[:1])
 
 
 def test_the_panel_follows_its_controls(explorer: Explorer) -> None:
