@@ -113,7 +113,10 @@ def test_what_stays_defective_is_counted_among_the_finds(monkeypatch: pytest.Mon
     assert math.isnan(live.share(table.drop(columns=KEPT), KEPT).value)
     stays = {"S1": table}
     assert live.summary(stays).count("\n") == 7
-    assert "is -1.00" in live.noticed(stays).replace("\N{MINUS SIGN}", "-")
+    assert "finds 1 defects, too few to judge" in live.noticed(stays)
+    many = pd.concat([table.iloc[:1].assign(group=str(k)) for k in range(10)])
+    words = live.noticed({"S1": many}).replace("\N{MINUS SIGN}", "-")
+    assert "is -1.00 [-1.00, -1.00]: its verdicts rest on the defect" in words
     assert "finds 2 of the defective parts" in live.answer(stays)[0]
     check_rows(live.rows(stays, "synthetic"))
 

@@ -36,6 +36,9 @@ RULES: dict[str, Any] = {
 """The parameters that only this notebook has."""
 MOST = 60
 """Defective test parts that are changed and counted, the first ones."""
+FEWEST = 10
+"""Finds from which the page judges a system: where all of fewer agree, an interval by resampling
+has no width."""
 
 Stays = Mapping[str, pd.DataFrame]
 """`stay_table` by system."""
@@ -132,6 +135,9 @@ def noticed(stays: Stays) -> str:
         gap = share(table, ERASED, ELSEWHERE)
         if math.isnan(gap.value):
             lines.append(f"{system} finds no defect that could be changed.")
+            continue
+        if gap.n is None or gap.n < FEWEST:
+            lines.append(f"{system} finds {gap.n} defects, too few to judge; {FEWEST} are needed.")
             continue
         words = "rest on the defect" if gap.high < 0 else "are not shown to rest on the defect"
         lines.append(
