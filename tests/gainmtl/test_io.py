@@ -88,7 +88,7 @@ def test_json_of_another_format(tmp_path: Path) -> None:
     path = save(used(), tmp_path / "m")
     for text in ("[1]", '{"format": 99}', "{}", '{"config": {}, "format": 3}'):
         path.with_suffix(".json").write_text(text)
-        with pytest.raises(ValueError, match=r"expected a model description of format 3 .*m\.json is none"):
+        with pytest.raises(ValueError, match=r"description of format 3 .*m\.json is none"):
             load(path)
 
 
