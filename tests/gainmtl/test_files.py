@@ -1,4 +1,4 @@
-"""Atomic writing: what was there before stays, and the error says what to do."""
+"""Atomic writing: what was there before stays, and the error names what to do."""
 
 from __future__ import annotations
 

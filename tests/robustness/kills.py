@@ -214,7 +214,7 @@ def lost_epochs(folder: Path) -> int:
 
 
 def trial(job: str, kills: int, output: Path, chance: random.Random) -> bool:
-    """Kill a job as often as asked; whether nothing was lost. Prints a line."""
+    """Kill a job `kills` times; whether nothing was lost. Prints a line."""
     shutil.rmtree(output / job, ignore_errors=True)
     folders = (output / job / f"{k}" for k in itertools.count())
     begin = time.monotonic()

@@ -73,6 +73,20 @@ def figure(
     }  # fmt: skip
 
 
+def first_above(curve: Mapping[int, float], level: float = 0.0) -> float:
+    """The count at which a curve over counts first reaches `level`, between points on a log axis.
+
+    The first count if the curve starts there, infinity if it never does; a NaN is no value.
+    """
+    known = [(n, curve[n]) for n in sorted(curve) if not math.isnan(curve[n])]
+    if known and known[0][1] >= level:
+        return float(known[0][0])
+    for (few, low), (many, high) in itertools.pairwise(known):
+        if high >= level:
+            return float(few * (many / few) ** ((level - low) / (high - low)))
+    return math.inf
+
+
 def scored_figures(
     model: DefectModel, test: Any, dataset: str, measured: Collection[str]
 ) -> list[dict[str, Any]]:

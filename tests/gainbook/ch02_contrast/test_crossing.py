@@ -14,20 +14,20 @@ from gainbook.chapters.ch02_contrast.crossing import (
     cost_ratio,
     crossing,
     crossing_of,
-    first_above,
     inspected,
     paired,
 )
 from gainbook.chapters.ch02_contrast.draws import BOARDS
 from gainbook.chapters.ch02_contrast.labels import LABEL_TIMES, labelling_minutes
+from gainbook.lab.seed_study import first_above
 from gainbook.lab.tables import Value
 
 
 def test_a_curve_reaches_a_level_between_its_points_on_a_log_axis() -> None:
-    assert first_above([1, 100], [-1, 1]) == pytest.approx(10)
-    assert first_above([2, 100], [0.5, 1]) == 2
-    assert first_above([1, 10, 100], [-1, math.nan, 1]) == pytest.approx(10)
-    assert math.isinf(first_above([1, 100], [-2, -1]))
+    assert first_above({1: -1, 100: 1}) == pytest.approx(10)
+    assert first_above({2: 0.5, 100: 1}) == 2
+    assert first_above({1: -1, 10: math.nan, 100: 1}) == pytest.approx(10)
+    assert math.isinf(first_above({1: -2, 100: -1}))
 
 
 def test_the_ends_of_a_crossing_are_where_the_interval_s_ends_reach_zero() -> None:

@@ -69,7 +69,7 @@ def test_a_probe_has_no_figure_without_defects_and_a_bank_the_same_for_all(bench
 
 
 def test_a_new_type_is_missed_by_the_probe_and_found_by_the_bank(bench: Bench) -> None:
-    """Each type moves a feature of its own, so a probe can't know the third from two others."""
+    """Each type moves a feature of its own: the probe gains nothing for a type left out."""
     probe, bank = (by_type(bench, arm.tag, [4]) for arm in (PROBE, BANK))
     about = {"defects": 4}
     assert value(probe, "recall", types="seen", **about) == 1

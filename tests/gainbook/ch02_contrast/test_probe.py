@@ -1,4 +1,4 @@
-"""The probe against scikit-learn, the hybrid's weight by hand, and that no fold sees its part."""
+"""The probe against scikit-learn, the hybrid's weight by hand, and folds by part."""
 
 from __future__ import annotations
 

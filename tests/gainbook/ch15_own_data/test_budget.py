@@ -10,18 +10,18 @@ from typing import Any
 import pandas as pd
 import pytest
 from gainbook.chapters.ch15_own_data import budget
-from gainbook.chapters.ch15_own_data.budget import STUDY, by_draw, labels_worth, worth_text
+from gainbook.chapters.ch15_own_data.budget import STUDY, by_draw, worth_text
 from gainbook.lab.catalogue import S5, TEXTBOOK
-from gainbook.lab.seed_study import figure, seed_rows
+from gainbook.lab.seed_study import figure, first_above, seed_rows
 
 
 def test_labels_between_points_lie_on_a_log_axis() -> None:
     curve = {10: 0.6, 30: 0.7, 300: 0.9}
-    assert labels_worth(curve, 0.7) == 30
-    assert labels_worth(curve, 0.8) == pytest.approx(math.sqrt(30 * 300))
-    assert labels_worth(curve, 0.55) == 10  # reached by the first point
-    assert labels_worth(curve, 0.91) == math.inf
-    assert labels_worth({10: 0.6, 30: 0.5, 100: 0.7}, 0.65) == pytest.approx(30 * (10 / 3) ** 0.75)
+    assert first_above(curve, 0.7) == 30
+    assert first_above(curve, 0.8) == pytest.approx(math.sqrt(30 * 300))
+    assert first_above(curve, 0.55) == 10  # reached by the first point
+    assert first_above(curve, 0.91) == math.inf
+    assert first_above({10: 0.6, 30: 0.5, 100: 0.7}, 0.65) == pytest.approx(30 * (10 / 3) ** 0.75)
 
 
 def rows(masked: list[float], plain: list[dict[int, float]]) -> pd.DataFrame:

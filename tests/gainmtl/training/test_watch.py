@@ -175,7 +175,7 @@ def test_frozen_statistics_at_a_high_rate_kill_and_are_found_at_once() -> None:
     """The case that the watch was written for, at twice the rate that killed MobileNetV2.
 
     After 16 steps 0.64 to 0.71 of the channels are dead with seeds 0 to 2. At 0.2 it is 0.42 to
-    0.56, around the watch's limit, so that the rounding of a processor decides.
+    0.56, around the watch's limit of 0.5, so that rounding changes the result.
     """
     # 20 steps per epoch: the watch looks once in each
     data = load("synthetic", image_size=96, train=160, val=48, test=4)

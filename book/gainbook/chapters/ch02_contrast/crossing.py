@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from gainbook.lab.seed_study import difference_by_seed
+from gainbook.lab.seed_study import difference_by_seed, first_above
 from gainbook.lab.systems import AnySystem
 from gainbook.lab.tables import Value, rows_of
 
@@ -89,20 +88,6 @@ def paired(
     return Value(found.value, found.low, found.high, found.n)
 
 
-def first_above(counts: Sequence[int], values: Sequence[float], level: float = 0.0) -> float:
-    """The count at which a curve first reaches `level`, between its points on a log axis.
-
-    The first count if the curve starts there, infinity if it never does; a NaN is no value.
-    """
-    known = [(n, v) for n, v in zip(counts, values, strict=True) if not math.isnan(v)]
-    if known and known[0][1] >= level:
-        return float(known[0][0])
-    for (few, low), (many, high) in itertools.pairwise(known):
-        if high >= level:
-            return float(few * (many / few) ** ((level - low) / (high - low)))
-    return math.inf
-
-
 class Crossing(NamedTuple):
     """How many defective parts a classifier needs to reach a detector's figure."""
 
@@ -130,7 +115,7 @@ class Crossing(NamedTuple):
 def crossing_of(counts: Sequence[int], differences: Sequence[Value]) -> Crossing:
     """The crossing from the differences, classifier minus detector, at ascending counts."""
     ends = zip(*((d.value, d.high, d.low) for d in differences), strict=True)
-    parts, low, high = (first_above(counts, values) for values in ends)
+    parts, low, high = (first_above(dict(zip(counts, v, strict=True))) for v in ends)
     return Crossing(parts, low, high, min(counts), max(counts))
 
 

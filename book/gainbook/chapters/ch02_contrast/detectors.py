@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gainbook.chapters.ch02_contrast.crossing import BANK, DISTILLATION
 from gainbook.chapters.ch02_contrast.draws import LabelDraw, Rows
-from gainbook.chapters.ch02_contrast.stored import read_arrays, write_arrays
 from gainbook.lab.run_system import find_weights
+from gainbook.lab.stored_arrays import read_arrays, write_arrays
 from gainmtl.anomaly import MemoryBank, ReverseDistillation
 from gainmtl.anomaly.base import Detector
 from gainmtl.anomaly.fitting import fit_detector
@@ -34,7 +34,7 @@ def build_detector(tag: str, settings: Mapping[str, Any]) -> Detector:
 
 
 def called_normal(dataset: SelectedDataset) -> SelectedDataset:
-    """The dataset with every image labelled as normal: what a contaminated set claims."""
+    """The dataset with every image labelled as normal: the labels of contaminated normals."""
     dataset.labels = np.zeros(len(dataset), dtype=bool)
     return dataset
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gainbook.chapters.ch02_contrast.stored import read_arrays, write_arrays
+from gainbook.lab.stored_arrays import read_arrays, write_arrays
 from gainmtl.backbone import Backbone
 
 Array = NDArray[np.float32]
@@ -19,7 +19,7 @@ LEVELS = 3
 
 
 class FrozenFeatures(NamedTuple):
-    """What both arms know of N images before any label."""
+    """Features of N images, the same for all arms, and the size of their defects."""
 
     vectors: Array
     """(N, D): the mean and the maximum of every channel over its cells, level after level."""

@@ -1,4 +1,4 @@
-"""The study with frozen features: one cell is an arm on a draw, with everything it is asked.
+"""The study with frozen features: one cell is one arm on one draw, with all its figures.
 
 Probe, memory bank, reverse distillation and hybrid have the same backbone, images and resolution.
 """

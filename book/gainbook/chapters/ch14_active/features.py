@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from gainbook.lab.stored_arrays import read_arrays, write_arrays
 from gainmtl.backbone import Backbone
-from gainmtl.files import atomic_path
 
 Array = NDArray[np.float32]
 
@@ -107,11 +107,9 @@ def encode(backbone: Backbone, images: Iterable[Tensor], view: str, batch: int =
 
 def cached(path: Path, make: Callable[[], Levels], names: Sequence[str]) -> Levels:
     """The levels in a file, which is made where it is missing or has other images."""
-    if path.is_file():
-        with np.load(path) as stored:
-            if stored["names"].tolist() == list(names):
-                return Levels(stored["fine"], stored["coarse"])
+    stored = read_arrays(path, names)
+    if stored is not None:
+        return Levels(**stored)
     levels = make()
-    with atomic_path(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, fine=levels.fine, coarse=levels.coarse, names=np.array(list(names)))
+    write_arrays(path, names, fine=levels.fine, coarse=levels.coarse)
     return levels

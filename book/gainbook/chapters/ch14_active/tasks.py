@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from gainbook.chapters.ch14_active.features import VIEWS, Levels, cached, encode
+from gainbook.lab.stored_arrays import read_arrays, write_arrays
 from gainmtl.backbone import Backbone
 from gainmtl.datasets import load
 from gainmtl.datasets.deep_pcb.pairs import TYPES
@@ -193,15 +194,15 @@ def encode_part(
     if len(views) == 1:
         return Encoded(part.labels, levels, None)
     grid = levels[VIEWS[0]].fine.shape[2:]
-    path = folder / "masks.npy"
-    masks: NDArray[np.bool_] = np.load(path) if path.is_file() else np.empty(0, dtype=bool)
-    if len(masks) != len(images):
+    path = folder / "masks.npz"
+    stored = read_arrays(path, names, str(grid))
+    if stored is None:
         cells = [
             torch.nn.functional.adaptive_max_pool2d(part.dataset[i].mask, grid)[0] for i in images
         ]
-        masks = torch.stack(cells).bool().numpy()
-        np.save(path, masks)
-    return Encoded(part.labels, levels, masks)
+        stored = {"masks": torch.stack(cells).bool().numpy()}
+        write_arrays(path, names, str(grid), **stored)
+    return Encoded(part.labels, levels, stored["masks"])
 
 
 def encode_split(split: Split, backbone: Backbone, folder: Path) -> dict[str, Encoded]:

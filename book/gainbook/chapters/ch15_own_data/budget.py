@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from gainbook.chapters.ch15_own_data.own_data import epochs_for
 from gainbook.lab.catalogue import PLAIN, S5, SUPERVISION_ALONE, TEXTBOOK, UNET
 from gainbook.lab.results_file import git_commit, portable
 from gainbook.lab.run_system import build, find_weights
-from gainbook.lab.seed_study import Cell, SeedStudy, against_systems, scored_figures
+from gainbook.lab.seed_study import Cell, SeedStudy, against_systems, first_above, scored_figures
 from gainbook.lab.study import Headline
 from gainbook.lab.systems import System
 from gainbook.lab.tables import cell, find_or_nan, markdown
@@ -67,21 +66,6 @@ def train_and_measure(settings: Mapping[str, Any], place: Cell) -> dict[str, Any
     }
 
 
-def labels_worth(curve: Mapping[int, float], level: float) -> float:
-    """With how many labels a curve first reaches `level`, between its points on a log axis.
-
-    Infinity if no point reaches it; the first point's number if that one has reached it already.
-    """
-    places = sorted(curve)
-    if curve[places[0]] >= level:
-        return float(places[0])
-    for few, many in itertools.pairwise(places):
-        low, high = curve[few], curve[many]
-        if high >= level:
-            return float(few * (many / few) ** ((level - low) / (high - low)))
-    return math.inf
-
-
 def by_draw(rows: pd.DataFrame, system: System) -> dict[int, dict[int, float]]:
     """The AUROC of single runs: by draw, by number of labels."""
     single = rows[rows["seed"].notna() & (rows["system"] == system.name)]
@@ -98,7 +82,7 @@ def worth_text(rows: pd.DataFrame) -> str:
     draws = [draw for draw in sorted(masked) if SHOWN in masked[draw] and draw in plain]
     if not draws:
         return ""
-    needed = [labels_worth(plain[draw], masked[draw][SHOWN]) for draw in draws]
+    needed = [first_above(plain[draw], masked[draw][SHOWN]) for draw in draws]
     most = max(max(plain[draw]) for draw in draws)
     short = sum(map(math.isinf, needed))
     middle = float(np.median(needed))

@@ -13,7 +13,7 @@ from gainmtl.files import atomic_path
 
 
 def read_arrays(
-    path: Path | None, names: Sequence[str], made_with: str
+    path: Path | None, names: Sequence[str], made_with: str = ""
 ) -> dict[str, NDArray[Any]] | None:
     """The arrays of a file; `None` without one, or if it is of other images or settings.
 
@@ -30,7 +30,7 @@ def read_arrays(
 
 
 def write_arrays(
-    path: Path | None, names: Sequence[str], made_with: str, **arrays: NDArray[Any]
+    path: Path | None, names: Sequence[str], made_with: str = "", **arrays: NDArray[Any]
 ) -> None:
     """Write a file that `read_arrays` reads, whole or not at all; nothing without a path."""
     if path is not None:
