@@ -56,6 +56,8 @@ def test_types_and_sizes(rows: Rows) -> None:
     assert "−" not in page.type_table(rows)
     assert "-0.30 [-0.30, -0.30]" in page.type_table(rows)
     assert set(page.each_type(rows[TILES])["category"]) == {"crack"}
+    assert "linear probe" in page.each_type_words(rows[TILES], "Recall")
+    assert "nan" not in page.each_type_words(rows[TILES], "Recall")
     assert len(page.pixel_table(rows)) == 2 * 2 * 3 * 3
 
 

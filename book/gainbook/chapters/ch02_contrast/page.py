@@ -143,6 +143,13 @@ def each_type(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["category", "series", "value", "ci_low", "ci_high"])
 
 
+def each_type_words(rows: pd.DataFrame, title: str) -> str:
+    """Alternative text of the picture of `each_type`: the lowest and highest figure of each arm."""
+    ends = each_type(rows).groupby("series", sort=False)["value"].agg(["min", "max"])
+    texts = [f"{arm} {low:.2f} to {high:.2f}" for arm, low, high in ends.dropna().itertuples()]
+    return f"{title}, by arm: {'; '.join(texts)}."
+
+
 def _pair_of_figures(rows: pd.DataFrame, arm: Arm, **about: Any) -> str:
     recall, alarms = (find_or_nan(rows, arm, m, **about) for m in ("recall", "false_alarms"))
     return NOT_RUN if math.isnan(recall.value) else f"{recall} at {alarms.value:.2f}"

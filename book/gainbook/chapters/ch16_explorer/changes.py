@@ -21,8 +21,6 @@ AS_IT_IS, ERASED, MOVED, ELSEWHERE, KEPT, TWIN = (
     "as it is", "defect erased", "defect moved", "as much erased elsewhere",
     "nothing but the defect", "twin without the defect",
 )  # fmt: skip
-
-
 FOLLOWS = "map's peak on the moved defect"
 
 

@@ -5,4 +5,4 @@ from __future__ import annotations
 from gainbook.lab.catalogue import S1_FINE, S5
 
 SYSTEMS = (S1_FINE, S5)
-"""What the synthetic parts are shown to; trained by the live parts of chapters 6 to 10, too."""
+"""What the synthetic parts are shown to; the live parts of other chapters train them, too."""
