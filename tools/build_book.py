@@ -17,7 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -84,38 +84,48 @@ def run_notebook(papermill: Papermill, source: Path, target: Path) -> bool:
     notebook = nbformat.read(partial, as_version=4)
     partial.unlink()
     tidy(notebook)
-    from gainbook.render.page_frame import frame  # slow: it imports the chapters
+    # Slow: they import the chapters.
+    from gainbook.render import page_check
+    from gainbook.render.page_frame import frame
 
-    frame(notebook, source.stem)
-    if faults := stored_errors(notebook) + undescribed_pictures(notebook):
-        print(f"\n{source} FAILED: {'; '.join(faults)}", file=sys.stderr)
+    appendix = frame(notebook, source.stem)
+    found = stored_errors(notebook) + page_check.faults(notebook, source.stem)
+    if appendix is not None:
+        found += page_check.undescribed_pictures(appendix)
+    if found:
+        print(f"\n{source} FAILED: {'; '.join(found)}", file=sys.stderr)
         return False
     print(f"{source}: {seconds:.0f} s", flush=True)
+    if appendix is not None:
+        nbformat.write(appendix, appendix_of(target))
     nbformat.write(notebook, target)
     return True
+
+
+def appendix_of(path: Path) -> Path:
+    """The second page of a notebook."""
+    return path.with_name(f"{path.stem}_appendix.ipynb")
+
+
+def with_appendices(toc: str, appended: Collection[str]) -> str:
+    """A table of contents in which every document of `appended` has its appendix below it."""
+    tree = yaml.safe_load(toc)
+
+    def visit(entry: Any) -> None:
+        for key in ("parts", "chapters", "sections"):
+            for one in entry.get(key, []):
+                visit(one)
+        if entry.get("file") in appended:
+            entry["sections"] = [*entry.get("sections", []), {"file": f"{entry['file']}_appendix"}]
+
+    visit(tree)
+    return str(yaml.safe_dump(tree, sort_keys=False))
 
 
 def stored_errors(notebook: Any) -> list[str]:
     """Errors among the outputs; Jupyter Book would show them and end with 0."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"]
-
-
-def undescribed_pictures(notebook: Any) -> list[str]:
-    """Cells whose pictures lack an alternative text or a caption."""
-    faults = []
-    for number, cell in enumerate(notebook.cells):
-        kinds = {kind for output in cell.get("outputs", []) for kind in output.get("data", {})}
-        about = cell.metadata.get("mystnb", {})
-        alt = about.get("image", {}).get("alt", "").strip()
-        caption = about.get("figure", {}).get("caption", "").strip()
-        if any(kind.startswith("image/") for kind in kinds) and not (alt and caption):
-            start = cell.source.strip().split("\n")[0]
-            faults.append(
-                f"cell {number} ({start!r}) shows a picture without alt text or caption; see "
-                "Notebooks in CONTRIBUTING.md"
-            )
-    return faults
 
 
 def tidy(notebook: Any) -> None:
@@ -126,6 +136,13 @@ def tidy(notebook: Any) -> None:
         cell.metadata.pop("execution", None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-cell")
+
+
+def is_appended(path: Path) -> bool:
+    """Whether a notebook has an appendix."""
+    from gainbook.render.page_frame import has_appendix
+
+    return has_appendix(nbformat.read(path, as_version=4))
 
 
 @functools.cache
@@ -151,7 +168,7 @@ def stage_prose(root: Path, stage: Path, generated: Mapping[str, str] | None = N
     A file that is up to date is left alone; one that has no source any more is removed.
 
     Args:
-        generated: path below `book` -> text.
+        generated: path below `root` -> text, in place of a file there.
     """
     sources = [root / name for name in PROSE]
     files = [f for s in sources for f in (s.rglob("*") if s.is_dir() else [s]) if f.is_file()]
@@ -159,7 +176,7 @@ def stage_prose(root: Path, stage: Path, generated: Mapping[str, str] | None = N
     wanted: dict[Path, Path | str] = {
         stage / file.relative_to(root): filled(file, root) or file for file in files
     }
-    wanted |= {stage / "book" / name: text for name, text in (generated or {}).items()}
+    wanted |= {stage / name: text for name, text in (generated or {}).items()}
     for target, source in wanted.items():
         content = source.encode() if isinstance(source, str) else source.read_bytes()
         if not (target.is_file() and target.read_bytes() == content):
@@ -182,7 +199,8 @@ def stage_notebooks(paths: list[Path], stage: Path, keys: Path, jobs: int) -> bo
         stored = keys / f"{path.stem}.key"
         if not (stage / path).is_file() or not stored.is_file() or stored.read_text() != key:
             stale.append((path, key))
-    kept = {(stage / path) for path in paths}
+    appended = {path for path in paths if is_appended(ROOT / path)}
+    kept = {stage / path for path in paths} | {appendix_of(stage / path) for path in appended}
     for old in stage.rglob("*.ipynb"):
         if old not in kept:
             old.unlink()
@@ -230,8 +248,20 @@ def main() -> int:
     build = ROOT / "_build"
     stage = build / "stage"
     started = time.monotonic()
-    stage_prose(ROOT, stage, api_pages(ROOT))
-    if not stage_notebooks(notebooks(ROOT), stage, build / "keys", jobs):
+    paths = notebooks(ROOT)
+    appended = {path.with_suffix("").as_posix() for path in paths if is_appended(ROOT / path)}
+    # On demand: matplotlib, torch and the chapters.
+    from gainbook.chapters.ch16_explorer.networks import NETWORKS
+    from gainbook.render import paint
+
+    files = paint.scripts([network.judge for network in NETWORKS])
+    generated = {
+        **{f"book/{name}": text for name, text in api_pages(ROOT).items()},
+        **{f"book/{paint.FOLDER}/{name}": text for name, text in files.items()},
+        "_toc.yml": with_appendices((ROOT / "_toc.yml").read_text("utf-8"), appended),
+    }
+    stage_prose(ROOT, stage, generated)
+    if not stage_notebooks(paths, stage, build / "keys", jobs):
         print("make book: a notebook failed, see above", file=sys.stderr)
         return 1
     if not render(stage, build):

@@ -13,6 +13,7 @@ from types import ModuleType
 import nbformat
 import pytest
 import yaml
+from gainbook.render.page_check import undescribed_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -125,11 +126,11 @@ def test_a_picture_needs_an_alternative_text_and_a_caption() -> None:
     picture = nbformat.v4.new_output("display_data", {"image/png": "", "text/plain": "Figure"})
     cell = nbformat.v4.new_code_cell("draw()\nplt.show()", outputs=[picture])
     notebook = nbformat.v4.new_notebook(cells=[cell])
-    assert "cell 0 ('draw()')" in build_book.undescribed_pictures(notebook)[0]
+    assert "cell 0 ('draw()')" in undescribed_pictures(notebook)[0]
     cell.metadata["mystnb"] = {"image": {"alt": "A bump"}, "figure": {"caption": " "}}
-    assert len(build_book.undescribed_pictures(notebook)) == 1
+    assert len(undescribed_pictures(notebook)) == 1
     cell.metadata["mystnb"] = {"image": {"alt": "A bump"}, "figure": {"caption": "A bump."}}
-    assert build_book.undescribed_pictures(notebook) == []
+    assert undescribed_pictures(notebook) == []
 
 
 def test_the_hash_depends_on_contents_names_and_words(
@@ -163,8 +164,16 @@ def test_staging_copies_what_changed_and_drops_what_is_gone(tmp_path: Path) -> N
     left = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
     assert left == {"_config.yml", "_toc.yml", "book/a.md", "notebooks/01.ipynb"}
     assert (stage / "book/a.md").stat().st_mtime_ns == before
-    build_book.stage_prose(root, stage, {"api/c.md": "# C"})
+    build_book.stage_prose(root, stage, {"book/api/c.md": "# C"})
     assert (stage / "book/api/c.md").read_text() == "# C"
+
+
+def test_an_appendix_stands_below_its_chapter() -> None:
+    toc = "root: book/intro\nparts:\n- chapters:\n  - file: notebooks/a\n  - file: notebooks/b\n"
+    tree = yaml.safe_load(build_book.with_appendices(toc, ["notebooks/b"]))
+    chapters = [{"file": "notebooks/a"}]
+    chapters.append({"file": "notebooks/b", "sections": [{"file": "notebooks/b_appendix"}]})
+    assert tree == {"root": "book/intro", "parts": [{"chapters": chapters}]}
 
 
 def test_staging_fills_pages_from_the_stored_runs(tmp_path: Path) -> None:

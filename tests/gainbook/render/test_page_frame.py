@@ -1,9 +1,10 @@
-"""Number, reading time and folded code of a page, by hand."""
+"""Number, reading time, folded code, appendix and glossary links of a page, by hand."""
 
 from __future__ import annotations
 
 import nbformat
 import pytest
+from gainbook.render import glossary_links
 from gainbook.render.page_frame import frame, reading_time
 
 
@@ -41,3 +42,81 @@ def test_prose_is_counted_and_code_is_not() -> None:
 def test_a_notebook_without_a_title_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a title '# …' in the first cell, found 'text'"):
         frame(notebook(nbformat.v4.new_markdown_cell("text")), "03_x")
+
+
+def tagged(cell: nbformat.NotebookNode, *tags: str) -> nbformat.NotebookNode:
+    cell.metadata["tags"] = list(tags)
+    return cell
+
+
+def test_code_of_tables_stays_in_the_notebook_and_parameters_on_the_page() -> None:
+    code = [tagged(nbformat.v4.new_code_cell("1"), "hide-input") for _ in range(2)]
+    code[0].metadata["tags"].insert(0, "parameters")
+    frame(notebook(nbformat.v4.new_markdown_cell("# T"), *code), "train_system")
+    assert [one.metadata["tags"] for one in code] == [
+        ["parameters", "hide-input"],
+        ["remove-input"],
+    ]
+
+
+def test_tagged_cells_move_to_the_appendix_and_leave_a_link() -> None:
+    text = nbformat.v4.new_markdown_cell
+    cells = [
+        text("# Title"),
+        tagged(text("## Long table\n\nwords"), "appendix"),
+        tagged(nbformat.v4.new_code_cell("1"), "appendix", "hide-input"),
+        text("## Limits"),
+        tagged(text("### Second\n\nmore"), "appendix"),
+    ]
+    page = notebook(*cells)
+    appendix = frame(page, "train_system")
+    assert [cell.source for cell in page.cells[1:]] == [
+        "In the [appendix](train_system_appendix.ipynb): Long table.",
+        "## Limits",
+        "In the [appendix](train_system_appendix.ipynb): Second.",
+    ]
+    assert appendix is not None
+    assert appendix.cells[0].source.startswith("# Appendix to Title\n")
+    assert [cell.source for cell in appendix.cells[1:]] == [cells[1].source, "1", cells[4].source]
+
+
+def test_an_appendix_begins_with_a_heading() -> None:
+    page = notebook(
+        nbformat.v4.new_markdown_cell("# Title"),
+        tagged(nbformat.v4.new_code_cell("table()"), "appendix"),
+    )
+    with pytest.raises(ValueError, match=r"expected a heading at the start .* found 'table\(\)'"):
+        frame(page, "03_x")
+
+
+GLOSSARY = """# Glossary
+
+```{glossary}
+soft mask
+  Words.
+
+mask
+  The {term}`soft mask` too.
+
+has mask, is defective
+  Two.
+
+agreement
+  Of a mark.
+```
+"""
+
+
+def test_the_first_use_of_a_term_is_linked_once_and_only_in_prose() -> None:
+    known = glossary_links.terms(GLOSSARY)
+    assert known == ["soft mask", "mask"]
+    cell = nbformat.v4.new_markdown_cell(
+        "# A mask\n\n`mask` and $mask$, [a mask](x.md)\n\n| mask |\n\n"
+        "Soft masks, then a mask, a mask."
+    )
+    code = nbformat.v4.new_code_cell("mask = 1")
+    assert glossary_links.link([code, cell], known) == ["soft mask", "mask"]
+    assert cell.source.endswith(
+        "{term}`Soft masks <soft mask>`, then a {term}`mask <mask>`, a mask."
+    )
+    assert cell.source.startswith("# A mask\n\n`mask` and $mask$, [a mask](x.md)\n\n| mask |")

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gainbook.chapters.ch16_explorer.changes import (
+    AS_IT_IS,
     ELSEWHERE,
     ERASED,
     FOLLOWS,
     MOVED,
+    Changed,
+    Part,
     parts_of,
     stay_table,
 )
+from gainbook.chapters.ch16_explorer.networks import BlankPart, Judge
 from gainbook.chapters.ch16_explorer.study import SYSTEMS
 from gainbook.lab.live import live_data, train_live
 from gainbook.lab.parameters import Parameters, Rule, refuse_together
 from gainbook.lab.results_file import row
 from gainbook.lab.tables import Value, markdown
+from gainmtl import export
 from gainmtl.datasets import load
 from gainmtl.datasets.layouts import LAYOUTS
 from gainmtl.evaluation.stats import bootstrap_interval
@@ -89,6 +95,34 @@ def systems_and_test(p: Parameters) -> tuple[dict[str, Any], Any]:
     ((size, resize),) = read
     test = load(p.dataset, p.data_root, image_size=size, resize=resize, seed=p.seeds[0]).test
     return models, test
+
+
+def exported(models: Mapping[str, Any], folder: str | Path) -> list[Judge]:
+    """One's own models as ONNX files in a folder, for a page in which they run.
+
+    Raises:
+        ImportError: onnx, onnxscript or onnxruntime is not installed.
+    """
+    return [
+        Judge(name, name, "your own", export(model, Path(folder) / f"network{number}.onnx"))
+        for number, (name, model) in enumerate(models.items(), 1)
+    ]
+
+
+def blank(parts: Sequence[Part]) -> list[BlankPart]:
+    """Parts to paint on, and those without their defect, where it could be erased."""
+
+    def pixels(one: Changed) -> NDArray[np.uint8]:
+        return (one.image * 255).round().byte().numpy()
+
+    return [
+        BlankPart(
+            part.name,
+            pixels(part.changes[AS_IT_IS]),
+            pixels(part.changes[ERASED]) if ERASED in part.changes else None,
+        )
+        for part in parts
+    ]
 
 
 def stays_of(models: Mapping[str, Any], test: Any) -> Stays:
