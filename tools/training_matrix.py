@@ -7,15 +7,17 @@ Each run is compared with the textbook fine-tune of the same backbone on the sam
 paired difference of the AUROC, with its 95 % interval over parts. A run is *behind* if the interval
 lies below 0. Backbones without a weights file start from random weights. Finished runs are read, so
 the command can be interrupted; `matrix.json` under `--output` contains the table, which is printed
-at the end. `--jobs 2` trains two runs at a time, one thread each.
+at the end. `--jobs 2` trains two runs at a time, one thread each. `--results FILE` writes the rows
+that the book keeps: of one data set and backbone, over all folds and seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,14 +25,17 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from gainbook.lab import run_system
+from gainbook.chapters.ch08_counterfactual.twins import score_twins, twin_rows
+from gainbook.lab import comparison, run_system
 from gainbook.lab.catalogue import TEXTBOOK
 from gainbook.lab.comparison import compare
 from gainbook.lab.protocol import REFERENCE, Pooled, cross_validate
+from gainbook.lab.results_file import provenance, row, write_results
 from gainbook.lab.systems import System
 
 from gainmtl import datasets, metrics
-from gainmtl.files import write_json
+from gainmtl.files import atomic_path, write_json
+from gainmtl.io import load
 from gainmtl.strategies import STRATEGIES, get_strategy
 
 BACKBONES = (
@@ -39,6 +44,7 @@ BACKBONES = (
 )  # fmt: skip
 
 
+Rows = list[dict[str, Any]]
 LEAVE_ONE_OUT = ("S5-no-mining", "S5-no-consistency", "S5-no-counterfactual")
 """S5 without one of the terms that begin late in its training; run only if `--systems` names it."""
 
@@ -77,16 +83,22 @@ class Cell(NamedTuple):
     seed: int = 0
 
 
+def load_data(cell: Cell, args: argparse.Namespace, fold: int) -> datasets.Data:
+    """The images of a cell."""
+    setting = SETTINGS[cell.data]
+    root = None if cell.data == "synthetic" else Path(args.data_root) / cell.data
+    sizes = dict(setting.load)
+    if cell.data == "deep-pcb":
+        asked = {"defective": args.tiles, "normal": args.tiles, "test_tiles": args.test_tiles}
+        sizes |= {name: size for name, size in asked.items() if size}
+    return datasets.load(cell.data, root, setting.image_size, fold=fold, seed=cell.seed, **sizes)
+
+
 def run(cell: Cell, args: argparse.Namespace) -> Pooled:
     """Train and score one cell; a finished one is read."""
     setting, system = SETTINGS[cell.data], SYSTEMS[cell.system]
     file = Path(args.weights) / f"{cell.backbone}.safetensors"
     weights = str(file) if file.is_file() else None
-    root = None if cell.data == "synthetic" else Path(args.data_root) / cell.data
-    load = dict(setting.load)
-    if cell.data == "deep-pcb":
-        sizes = {"defective": args.tiles, "normal": args.tiles, "test_tiles": args.test_tiles}
-        load |= {name: size for name, size in sizes.items() if size}
     recipe = {
         **REFERENCE,
         "freeze_stride": REFERENCE["freeze_stride"] if weights else 0,  # random layers must learn
@@ -98,9 +110,7 @@ def run(cell: Cell, args: argparse.Namespace) -> Pooled:
         warnings.simplefilter("always")
         pooled = cross_validate(
             lambda: run_system.build(system, cell.backbone, weights),
-            lambda fold: datasets.load(
-                cell.data, root, setting.image_size, fold=fold, seed=cell.seed, **load
-            ),
+            functools.partial(load_data, cell, args),
             Path(args.output).joinpath(*map(str, cell)),
             folds=args.folds,
             seed=cell.seed,
@@ -142,6 +152,90 @@ def table(cells: list[Cell], read: Callable[[Cell], Pooled]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+KEPT = ("auroc", "recall_at_fpr05", "accuracy", "iou", "point_game", "energy_inside")
+"""The metrics of a results file."""
+CURVE = "validation_auroc"
+"""Of a results file: the mean over folds and seeds after each epoch."""
+
+
+def result_rows(runs: Mapping[str, Sequence[Pooled]], seeds: Sequence[int], data: str) -> Rows:
+    """Rows of systems over seeds, each minus the textbook fine-tune and S1, and their curves.
+
+    Intervals are over parts, all seeds together.
+    """
+    rows: Rows = []
+    for name, pooled in runs.items():
+        table = comparison.result_rows(pooled, seeds, data)
+        whole = table["condition"].map(lambda condition: not set(condition) - {"stride"})
+        rows += table[table["metric"].isin(KEPT) & whole].to_dict("records")
+        earlier = list(runs)[: list(runs).index(name)]
+        for other in [one for one in ("textbook", "S1") if one in earlier]:
+            pair = [comparison.merge(runs[one], seeds) for one in (name, other)]
+            pairs = compare(pair[0], pair[1], data)
+            rows += (
+                pairs[pairs["metric"].isin([f"{one}_difference" for one in KEPT])]
+                .drop(columns="p_value")
+                .to_dict("records")
+            )
+        history = pd.concat([one.histories for one in pooled])
+        for epoch, value in history.groupby("epoch")["auroc"].mean().items():
+            condition = {**pooled[0].condition, "epoch": epoch}
+            rows.append(row(data, pooled[0].system, CURVE, value, split="val", condition=condition))
+    return rows
+
+
+def write(args: argparse.Namespace) -> None:
+    """Write the results files of the chosen runs."""
+    (data,), (backbone,) = args.data, args.backbones
+    names = list(dict.fromkeys(("textbook", *args.systems)))
+    cells = {name: [Cell(data, backbone, name, seed) for seed in args.seeds] for name in names}
+    runs = {name: [run(cell, args) for cell in of_name] for name, of_name in cells.items()}
+    setting = SETTINGS[data]
+    parameters = {
+        "dataset": data, "backbone": backbone, "systems": names, "seeds": args.seeds,
+        "folds": args.folds, "image_size": setting.image_size, "batch_size": setting.batch_size,
+        "epochs": args.epochs or setting.epochs, "tiles": args.tiles, "test_tiles": args.test_tiles,
+    }  # fmt: skip
+    words = {key: value for key, value in parameters.items() if key in ("tiles", "test_tiles")}
+    options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in words.items() if v)
+    command = (
+        f"python tools/training_matrix.py --data-root path/to/data --weights path/to/weights "
+        f"--data {data} --backbones {backbone} --systems {' '.join(names)} --seeds "
+        f"{' '.join(map(str, args.seeds))} --folds {args.folds} --epochs {parameters['epochs']}"
+        f"{options} --output {args.output}"
+    )
+    every = [one for pooled in runs.values() for one in pooled]
+    facts = provenance(
+        parameters,
+        sum(one.seconds for one in every),
+        trained_at_commits=sorted({commit for one in every for commit in one.commits}),
+    )
+
+    def keep(path: str, option: str, notebook: str, rows: Rows) -> None:
+        more = facts | {"command": f"{command} --{option} {Path(path).name}"}
+        write_results(path, notebook=notebook, parameters=parameters, provenance=more, rows=rows)
+
+    if args.results:
+        keep(args.results, "results", "10_ablation", result_rows(runs, args.seeds, data))
+    if args.twins:
+        tables = {name: [twins_of(cell, args) for cell in cells[name]] for name in names}
+        rows = twin_rows(tables, SYSTEMS, args.seeds, data)
+        keep(args.twins, "twins", "08_counterfactual", rows)
+
+
+def twins_of(cell: Cell, args: argparse.Namespace) -> pd.DataFrame:
+    """`score_twins` of a run over its test parts; stored beside its model."""
+    tables = []
+    for fold, path in enumerate(run(cell, args).model_paths):
+        stored = Path(path).with_name("twins.csv")
+        if not stored.is_file():
+            model: Any = load(path)
+            with atomic_path(stored) as temporary:
+                score_twins(model, load_data(cell, args, fold).test).to_csv(temporary, index=False)
+        tables.append(pd.read_csv(stored))
+    return pd.concat(tables, ignore_index=True)
+
+
 def main() -> None:
     """Run what is missing of the chosen part of the matrix; print the table."""
     parser = argparse.ArgumentParser(
@@ -162,7 +256,11 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=1, help="folds that are run, of five")
     parser.add_argument("--epochs", type=int, help="in place of those of the data set")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--results", help="a .json: the rows that the book keeps")
+    parser.add_argument("--twins", help="a .json: verdicts without the defect, of deep-pcb")
     args = parser.parse_args()
+    if (args.results or args.twins) and len(args.data) * len(args.backbones) > 1:
+        parser.error("--results and --twins: expected one of --data and one of --backbones")
     systems = dict.fromkeys(("textbook", *args.systems))
     cells = [
         Cell(*names) for names in itertools.product(args.data, args.backbones, systems, args.seeds)
@@ -172,6 +270,8 @@ def main() -> None:
             print("finished", *future.result(), flush=True)
     result = table(cells, lambda cell: run(cell, args))
     write_json(Path(args.output) / "matrix.json", result.to_dict("records"))
+    if args.results or args.twins:
+        write(args)
     print(result.round(3).to_string(index=False))
 
 

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from gainbook.lab.results_file import check_rows
 
 from tools import training_matrix as matrix
 from tools.training_matrix import Cell, Setting
@@ -36,3 +38,11 @@ def test_a_row_per_run_with_its_difference_from_the_textbook(
     assert [len(history) for history in rows["validation"]] == [1, 1]
     assert runs[cells[0]].system == "textbook"
     assert (tmp_path / "synthetic/test_efficientnet/S1/0/fold0/scores.json").is_file()
+    by_system = {cell.system: [runs[cell]] for cell in cells}
+    kept = pd.DataFrame(check_rows(matrix.result_rows(by_system, [0], "synthetic")))
+    pooled = kept[kept["fold"].isna() & (kept["metric"] == "auroc")]
+    assert pooled["value"].tolist() == rows["auroc"].tolist()
+    gaps = kept[kept["metric"] == "auroc_difference"]
+    assert gaps["value"].tolist() == pytest.approx([rows["difference"][1]])
+    curve = kept[kept["metric"] == matrix.CURVE]
+    assert curve["value"].round(3).tolist() == [line[0] for line in rows["validation"]]

@@ -113,6 +113,11 @@ def compare(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.Dat
     return pd.DataFrame(rows)
 
 
+def with_seed(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A table of images with the seed in their names, so that those of several seeds differ."""
+    return table.assign(name=table["name"] + f", seed {seed}")
+
+
 def merge(pooled: Sequence[Pooled], seeds: Sequence[int]) -> Pooled:
     """The runs of several seeds as one: each image as often as there are seeds, its group kept.
 
@@ -121,9 +126,7 @@ def merge(pooled: Sequence[Pooled], seeds: Sequence[int]) -> Pooled:
     if len(pooled) == 1:
         return pooled[0]
     parts = [
-        run.scores._replace(
-            images=run.scores.images.assign(name=run.scores.images["name"] + f", seed {seed}")
-        )
+        run.scores._replace(images=with_seed(run.scores.images, seed))
         for run, seed in zip(pooled, seeds, strict=True)
     ]
     return pooled[0]._replace(

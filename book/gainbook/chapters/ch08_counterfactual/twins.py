@@ -1,0 +1,90 @@
+"""The true twin of a defective part: the same place of the same design, without the defect.
+
+Interventions change an image or its features where the defect is. The twin is what they imitate, so
+it measures how far a verdict rests on the defect, and how far each intervention agrees with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gainbook.lab.catalogue import TEXTBOOK
+from gainbook.lab.comparison import with_seed
+from gainbook.lab.measures import Measure, measure_rows, paired_rows
+from gainbook.lab.systems import System
+from gainmtl import metrics
+from gainmtl.evaluation.interventions import marked_batches, score_interventions
+from gainmtl.interface import evaluating
+from gainmtl.model import GAINMTL
+
+TWIN, FILL, FEATURES = "twin", "fill", "features"
+"""What takes the defect away: the twin, the filled region of the image, the replaced features."""
+COLUMNS = {FILL: "flip.image.removed", FEATURES: "flip.features.removed"}
+MEASURES = (
+    Measure("flip_rate", TWIN, condition={"by": TWIN}, types="each"),
+    *(Measure("flip_rate", by, condition={"by": by}, types="each") for by in COLUMNS),
+    *(Measure("agreement", f"agree.{by}", condition={"by": by}, types="each") for by in COLUMNS),
+)
+"""`flip_rate`: of the parts that are called defective, the share that becomes normal. `agreement`:
+of these, the share on which the intervention and the twin give the same verdict."""
+
+
+@torch.no_grad()
+def score_twins(model: GAINMTL, dataset: Any) -> pd.DataFrame:
+    """One row per defective part with a mask and a twin.
+
+    Columns `name, group, defect_type`, `twin`, `fill` and `features`: 1 if the verdict becomes
+    normal, 0 if it stays, NaN if it was not defective; `agree.fill` and `agree.features`.
+
+    Raises:
+        ValueError: a part without a twin.
+    """
+    table = score_interventions({"": model}, dataset)[""]
+    probabilities = []
+    with evaluating(model):
+        for batch in marked_batches(dataset, 32):
+            if batch.twin is None:
+                raise ValueError(
+                    "score_twins: expected a twin for every defective part, found none; use a data "
+                    "set with twins, as deep-pcb"
+                )
+            out = model(model.preprocess(batch.twin))
+            probabilities.append(out.defect_probability.double().cpu().numpy())
+    normal = ~metrics.is_flagged(np.concatenate(probabilities), model.threshold)
+    flagged = table["is_flagged"].to_numpy(bool)
+    found = table[["name", "group", "defect_type"]].assign(twin=np.where(flagged, normal, np.nan))
+    for by, column in COLUMNS.items():
+        found[by] = table[column]
+        found[f"agree.{by}"] = np.where(flagged, (found[by] == found[TWIN]).astype(float), np.nan)
+    return found
+
+
+def twin_rows(
+    tables: Mapping[str, Sequence[pd.DataFrame]],
+    systems: Mapping[str, System],
+    seeds: Sequence[int],
+    dataset: str,
+) -> list[dict[str, Any]]:
+    """Result rows of systems, each with a table per seed, and their differences from the textbook.
+
+    Intervals are over parts, all seeds together. A difference is on the parts that both systems
+    call defective.
+    """
+    whole = {
+        name: pd.concat(
+            [with_seed(*one) for one in zip(of_seeds, seeds, strict=True)], ignore_index=True
+        )
+        for name, of_seeds in tables.items()
+    }
+    rows: list[dict[str, Any]] = []
+    for name, table in whole.items():
+        rows += measure_rows(table, MEASURES, dataset, systems[name])
+        if name != TEXTBOOK.name and TEXTBOOK.name in whole:
+            other = whole[TEXTBOOK.name]
+            rows += paired_rows(table, other, MEASURES, dataset, systems[name], TEXTBOOK)
+    return rows
