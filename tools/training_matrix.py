@@ -166,7 +166,8 @@ def result_rows(runs: Mapping[str, Sequence[Pooled]], seeds: Sequence[int], data
     rows: Rows = []
     for name, pooled in runs.items():
         table = comparison.result_rows(pooled, seeds, data)
-        whole = table["condition"].map(lambda condition: not set(condition) - {"stride"})
+        own = pooled[0].condition
+        whole = table["condition"].map(lambda condition, own=own: condition == own)
         rows += table[table["metric"].isin(KEPT) & whole].to_dict("records")
         earlier = list(runs)[: list(runs).index(name)]
         for other in [one for one in ("textbook", "S1") if one in earlier]:
@@ -179,7 +180,7 @@ def result_rows(runs: Mapping[str, Sequence[Pooled]], seeds: Sequence[int], data
             )
         history = pd.concat([one.histories for one in pooled])
         for epoch, value in history.groupby("epoch")["auroc"].mean().items():
-            condition = {**pooled[0].condition, "epoch": epoch}
+            condition = {**own, "epoch": epoch}
             rows.append(row(data, pooled[0].system, CURVE, value, split="val", condition=condition))
     return rows
 

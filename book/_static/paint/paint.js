@@ -129,7 +129,8 @@
       const result = new Uint8Array(3 * count);
       for (let k = 0; k < result.length; k++) {
         const healed = this.healed[k % count];
-        const surface = this.base[k] * (1 - healed) + this.clean[k] * healed;
+        let surface = this.base[k] * (1 - healed) + this.clean[k] * healed;
+        if (this.factor[k] > 1) surface = Math.max(surface, 60); // a scratch shows on black, too
         result[k] = Math.min(255, Math.floor(surface * this.factor[k] + 0.5));
       }
       return result;
@@ -369,7 +370,8 @@
         words.push(`${network.system}: ${verdict}, probability ${probability}.`);
         for (const [name, map] of Object.entries(panel.maps)) this.drawMap(map, name, out[name], network);
       }
-      this.seconds.textContent = `${Math.round(performance.now() - started)} ms for both networks`;
+      const took = Math.round(performance.now() - started);
+      this.seconds.textContent = `Judged in ${took} ms, here in the page.`;
       clearTimeout(this.later);
       this.later = setTimeout(() => (this.spoken.textContent = words.join(" ")), 400);
     }

@@ -30,7 +30,7 @@ from gainbook.lab.results_file import row
 from gainbook.lab.tables import Value, markdown
 from gainmtl import export
 from gainmtl.datasets import load
-from gainmtl.datasets.layouts import LAYOUTS
+from gainmtl.datasets.loading import NAMES
 from gainmtl.evaluation.stats import bootstrap_interval
 from gainmtl.io import load as load_model
 from gainmtl.types import NORMAL
@@ -65,10 +65,8 @@ def check(p: Parameters) -> None:
             f"checkpoints: expected trained models for {p.dataset!r}, found none; add those that "
             'chapter 15 saved, -y "checkpoints: [runs/first/model.safetensors]"'
         )
-    if p.dataset not in ("synthetic", *LAYOUTS):
-        problems.append(
-            f"dataset: expected synthetic or one of {', '.join(LAYOUTS)}, got {p.dataset!r}"
-        )
+    if p.dataset not in NAMES:
+        problems.append(f"dataset: expected one of {', '.join(NAMES)}, got {p.dataset!r}")
     refuse_together(p, problems)
 
 
