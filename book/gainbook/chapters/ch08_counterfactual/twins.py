@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gainbook.lab.catalogue import TEXTBOOK
+from gainbook.lab import tables
+from gainbook.lab.catalogue import S1_COARSE, S5, TEXTBOOK
 from gainbook.lab.comparison import with_seed
 from gainbook.lab.measures import Measure, measure_rows, paired_rows
+from gainbook.lab.results_file import ResultsFile, reference
 from gainbook.lab.systems import System
+from gainbook.lab.tables import Column
 from gainmtl import metrics
 from gainmtl.evaluation.interventions import marked_batches, score_interventions
 from gainmtl.interface import evaluating
@@ -88,3 +91,43 @@ def twin_rows(
             other = whole[TEXTBOOK.name]
             rows += paired_rows(table, other, MEASURES, dataset, systems[name], TEXTBOOK)
     return rows
+
+
+RESULTS = "08_twins"
+SHOWN = (TEXTBOOK, S1_COARSE, S5)
+COLUMN_WORDS: dict[str, Column] = {
+    "normal without the defect: the twin": ("flip_rate", None, {"by": TWIN}),
+    "region filled": ("flip_rate", None, {"by": FILL}),
+    "features replaced": ("flip_rate", None, {"by": FEATURES}),
+    "fill agrees with the twin": ("agreement", None, {"by": FILL}),
+    "features agree with the twin": ("agreement", None, {"by": FEATURES}),
+}
+
+
+def stored() -> ResultsFile | None:
+    """The committed results, or `None` if there are none."""
+    try:
+        return reference(RESULTS)
+    except FileNotFoundError:
+        return None
+
+
+def answer(file: ResultsFile) -> str:
+    """Table and sentences of the page: what the twin decides, and how far fills agree with it."""
+    rows = file.rows
+    whole = tables.system_table(rows, SHOWN, COLUMN_WORDS, digits=3)
+    gaps = tables.pair_table(rows, [(S5, TEXTBOOK), (S1_COARSE, TEXTBOOK)], COLUMN_WORDS, digits=3)
+    falls, fill, features = (
+        tables.find(rows, S5, metric, by=by)
+        for metric, by in (("flip_rate", TWIN), ("agreement", FILL), ("agreement", FEATURES))
+    )
+    gap = tables.find(rows, S5, "flip_rate_difference", by=TWIN, **TEXTBOOK.as_other)
+    better = "the fill" if fill.value > features.value else "the replaced features"
+    words = (
+        f"What to notice: with the true twin, {falls.text(3)} of S5's verdicts become normal; minus "
+        f"the textbook fine-tune, on the parts that both flag, {gap.text(3, True)}. A share of "
+        f"{fill.text(3)} of S5's verdicts is the same with the filled region as with the twin, and "
+        f"of {features.text(3)} with replaced features: of the two, {better} imitates the twin more "
+        "closely."
+    )
+    return f"{whole}\n\n{gaps}\n\n{words}"

@@ -193,11 +193,14 @@ TARGETS = {
 
 
 def tick_table(rows: pd.DataFrame) -> str:
-    """A line per system of `SIX`: its ticks, and what was measured."""
+    """A line per system of `SIX`: its ticks, and what was measured; standards are marked."""
     lines = []
     for system in SIX:
-        cells = abilities_of(rows, system).values()
-        lines.append([system.label, CREDITED[system.tag], *(CELL_WORDS[cell] for cell in cells)])
+        words = [
+            CELL_WORDS[cell] + (" (standard)" if ABILITIES[name].standard == system.tag else "")
+            for name, cell in abilities_of(rows, system).items()
+        ]
+        lines.append([system.label, CREDITED[system.tag], *words])
     return markdown(["", "credited with", *ABILITIES], lines)
 
 
