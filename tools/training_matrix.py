@@ -121,7 +121,7 @@ def run(cell: Cell, args: argparse.Namespace) -> Pooled:
     for one in caught:
         if "starts again" in str(one.message):
             print(*cell, one.message, flush=True)
-    return pooled
+    return pooled._replace(condition=system.condition)
 
 
 def _work(cell: Cell, args: argparse.Namespace) -> Cell:

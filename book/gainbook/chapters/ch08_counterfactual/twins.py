@@ -124,10 +124,10 @@ def answer(file: ResultsFile) -> str:
     gap = tables.find(rows, S5, "flip_rate_difference", by=TWIN, **TEXTBOOK.as_other)
     better = "the fill" if fill.value > features.value else "the replaced features"
     words = (
-        f"What to notice: with the true twin, {falls.text(3)} of S5's verdicts become normal; minus "
-        f"the textbook fine-tune, on the parts that both flag, {gap.text(3, True)}. A share of "
-        f"{fill.text(3)} of S5's verdicts is the same with the filled region as with the twin, and "
-        f"of {features.text(3)} with replaced features: of the two, {better} imitates the twin more "
-        "closely."
+        f"What to notice: with the true twin, {falls.text(3)} of S5's verdicts become normal; "
+        f"minus the textbook fine-tune, on the parts that both flag, {gap.text(3, True)}. A share "
+        f"of {fill.text(3)} of S5's verdicts is the same with the filled region as with the twin, "
+        f"and of {features.text(3)} with replaced features: of the two, {better} imitates the twin "
+        "more closely."
     )
     return f"{whole}\n\n{gaps}\n\n{words}"
