@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 import torch
 from gainbook.chapters.ch03_reason import shortcut
-from gainbook.chapters.ch03_reason.marked_parts import (
+from gainbook.chapters.ch03_reason.shortcut import EXCESS, PLAIN, guided
+from gainbook.chapters.ch03_reason.study import SHORTCUT, judge_guidance
+from gainbook.lab import results_file as runs
+from gainbook.lab.marked_parts import (
     MEASURES,
     MarkedParts,
     Predictions,
@@ -19,9 +22,6 @@ from gainbook.chapters.ch03_reason.marked_parts import (
     part_table,
     predict_both,
 )
-from gainbook.chapters.ch03_reason.shortcut import EXCESS, PLAIN, guided
-from gainbook.chapters.ch03_reason.study import SHORTCUT, judge_guidance
-from gainbook.lab import results_file as runs
 from gainbook.lab.measures import measure_rows, paired_rows
 from gainbook.lab.seed_study import SETTINGS, run_cell, seed_rows
 

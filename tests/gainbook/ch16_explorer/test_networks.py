@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gainbook.chapters.ch16_explorer import networks
 from gainbook.chapters.ch16_explorer.networks import Count
+
 from gainmtl.datasets.synthetic.defects import DEFECTS
 from gainmtl.runner import OnnxModel
 

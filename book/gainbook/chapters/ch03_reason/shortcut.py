@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gainbook.chapters.ch03_reason.marked_parts import (
+from gainbook.lab.marked_parts import (
     AS_IN_TRAINING,
     agreements_by_test,
     figures,

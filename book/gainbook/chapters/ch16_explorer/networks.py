@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gainbook.chapters.ch03_reason.marked_parts import (
+from gainbook.lab.catalogue import S1_FINE, S5
+from gainbook.lab.marked_parts import (
     AS_IN_TRAINING,
     UNRELATED,
     MarkedParts,
     agreements_by_test,
     marked_parts,
 )
-from gainbook.lab.catalogue import S1_FINE, S5
 from gainbook.lab.run_system import build, find_weights
 from gainbook.lab.systems import System
 from gainmtl import datasets, export, fit, metrics
