@@ -120,6 +120,21 @@ def test_shares_are_the_largest_first() -> None:
     assert "| b 0.50, c 0.25, a 0.12 | – | – | – |" in line
 
 
+def test_the_sentence_of_shares_has_the_lowest_and_the_highest() -> None:
+    places = [("seed", 0.0, 0.75), ("seed", analysis.TOP1_ERROR, 0.5), ("paper", 0.0, 0.25),
+              ("rerun", 0.0, 0.125)]  # fmt: skip
+    found = [
+        row(DATASET, name, "win_share", share * factor, n=100,
+            condition={**analysis.about(table, "cost", *variant), "error": error})
+        for table, error, share in places
+        for k, variant in enumerate(VARIANTS)
+        for name, factor in (("often", 1 - 0.1 * k), ("seldom", 0.5))
+    ]  # fmt: skip
+    text = page.shares_text(rows(found))
+    assert "35% and more for the plan's classifiers, 18% for the detectors" in text
+    assert "12% at most under strict dominance and 10% under weak dominance" in text
+
+
 def test_every_block_has_its_sentence() -> None:
     exact = Value(0.2)
     costs = [BlockCost(p, Value(k + 1.5, k + 1.25, k + 1.75, 15), exact, exact)
