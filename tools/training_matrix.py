@@ -180,7 +180,7 @@ def result_rows(runs: Mapping[str, Sequence[Pooled]], seeds: Sequence[int], data
             )
         history = pd.concat([one.histories for one in pooled])
         for epoch, value in history.groupby("epoch")["auroc"].mean().items():
-            condition = {**own, "epoch": epoch}
+            condition = {**own, "epoch": int(epoch) + 1}  # the history counts from 0
             rows.append(row(data, pooled[0].system, CURVE, value, split="val", condition=condition))
     return rows
 
