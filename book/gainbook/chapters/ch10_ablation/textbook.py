@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -81,10 +81,33 @@ def decay_text(file: ResultsFile) -> str:
     return f"Validation AUROC, the mean over runs: {'; '.join(words)}."
 
 
+def about(file: ResultsFile) -> str:
+    """Size of the runs, in words."""
+    p = file.parameters
+    tiles = f"{p['tiles']} defective and as many normal training tiles, " if p["tiles"] else ""
+    folds = f"{p['folds']} folds" if p["folds"] > 1 else f"{len(p['seeds'])} seeds"
+    return f"{tiles}{folds}, {p['image_size']} px, {p['epochs']} epochs, {p['backbone']}"
+
+
 def gap_text(file: ResultsFile) -> str:
-    """Whether S5's verdict is level with the textbook's, in a sentence."""
-    gap = tables.find(file.rows, S5, "auroc_difference", **TEXTBOOK.as_other)
-    if math.isnan(gap.low):
-        return ""
-    side = "above" if gap.low > 0 else "below" if gap.high < 0 else "not shown to differ from"
-    return f"S5's AUROC is {side} the textbook fine-tune's: {gap.text(3, True)}."
+    """S5 beside the textbook fine-tune and beside its own best epoch, in sentences."""
+    rows, words = file.rows, []
+    for metric, name in (("auroc", "AUROC"), ("recall_at_fpr05", "recall at 5 % false alarms")):
+        own, other = (tables.find(rows, system, metric) for system in (S5, TEXTBOOK))
+        gap = tables.find(rows, S5, f"{metric}_difference", **TEXTBOOK.as_other)
+        words.append(
+            f"{name} {own.text(3)} against {other.text(3)}, difference {gap.text(3, True)}"
+        )
+    found = curve(rows, S5.name)
+    return (
+        f"S5 against the textbook fine-tune: {'; '.join(words)}. S5's validation AUROC ends at "
+        f"{found.last:.3f}; its best epoch, {found.epoch} of {found.epochs}, has {found.best:.3f}."
+    )
+
+
+def answer(files: Mapping[str, ResultsFile]) -> str:
+    """`gap_text` of every set, as a list."""
+    lines = [
+        f"- **{SETS[name]}** ({about(file)}): {gap_text(file)}" for name, file in files.items()
+    ]
+    return "\n".join(lines)
