@@ -50,6 +50,7 @@ class Browser:
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
+        self.call("Emulation.setTouchEmulationEnabled", enabled=True)
         self.call(
             "Network.emulateNetworkConditions",
             offline=True, latency=0, downloadThroughput=0, uploadThroughput=0,
@@ -96,6 +97,11 @@ class Browser:
         """A mouse event of the left button: mousePressed, mouseMoved, mouseReleased."""
         where = {"x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
         self.call("Input.dispatchMouseEvent", type=kind, **where)
+
+    def touch(self, kind: str, *places: tuple[float, float]) -> None:
+        """A touch event: touchStart, touchMove, touchEnd (without a place)."""
+        points = [{"x": x, "y": y} for x, y in places]
+        self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
 
     def key(self, kind: str, key: str) -> None:
         """A key event: keyDown or keyUp."""

@@ -131,7 +131,7 @@ def test_the_browser_computes_what_python_computes(browser: Browser) -> None:
 
 @pytest.mark.slow
 @needs_browser
-def test_a_painted_scratch_a_mark_and_the_keyboard_change_the_verdict(browser: Browser) -> None:
+def test_mouse_finger_keyboard_and_mark_change_the_verdict(browser: Browser) -> None:
     press_and_see(browser, "Clear", "S1: normal,S5: normal")
     canvas = "document.querySelector('.paint-part')"
     browser.run(f"{canvas}.scrollIntoView()")
@@ -142,6 +142,12 @@ def test_a_painted_scratch_a_mark_and_the_keyboard_change_the_verdict(browser: B
     for place in path:
         browser.mouse("mouseMoved", *place)
     browser.mouse("mouseReleased", *path[-1])
+    browser.wait(f"{VERDICTS}[1] === 'S5: defective'")
+    press_and_see(browser, "Undo", "S1: normal,S5: normal")
+    browser.touch("touchStart", path[0])
+    for place in path[::3]:
+        browser.touch("touchMove", place)
+    browser.touch("touchEnd")
     browser.wait(f"{VERDICTS}[1] === 'S5: defective'")
     press_and_see(browser, "Undo", "S1: normal,S5: normal")
     browser.run(f"{canvas}.focus()")
