@@ -1,3 +1,18 @@
+// The widgets' script calls MathJax 2 for every label. Labels have no formulas, and the book has
+// MathJax 3, so the call does nothing instead of ending in an error.
+(() => {
+  const withHub = (value) => {
+    if (value && !value.Hub) value.Hub = { Queue() {} };
+    return value;
+  };
+  let current = withHub(window.MathJax);
+  Object.defineProperty(window, "MathJax", {
+    configurable: true,
+    get: () => current,
+    set: (value) => (current = withHub(value)),
+  });
+})();
+
 // Names for the controls of gainbook.render.widgets.frame_slider. ipywidgets gives its buttons and
 // its slider handle none, and announces the number of a frame instead of the value beside the slider.
 function nameControls(box) {

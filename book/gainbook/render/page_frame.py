@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,20 @@ def _split(notebook: Any, name: str, title: str) -> Any | None:
                 f"{name}: expected a heading at the start of every run of cells with the tag "
                 f"{APPENDIX!r}, found {cells[0].source[:60]!r}; tag its heading, too"
             )
+        _promote(cells)
         moved += cells
         link = f"In the [appendix]({name}_{APPENDIX}.ipynb): {'; '.join(headings)}."
         kept.append(nbformat.v4.new_markdown_cell(link))
     notebook.cells = kept
     return nbformat.v4.new_notebook(cells=moved, metadata=notebook.metadata)
+
+
+def _promote(cells: Sequence[Any]) -> None:
+    """Raise the headings of a run by one level if its first one is no section's."""
+    if cells[0].source.startswith("### "):
+        for cell in cells:
+            if cell.cell_type == "markdown":
+                cell.source = re.sub(r"^#(#{2,} )", r"\1", cell.source, flags=re.M)
 
 
 def reading_time(notebook: Any) -> str:
