@@ -80,9 +80,11 @@ def _split(notebook: Any, name: str, title: str) -> Any | None:
     kept: list[Any] = []
     moved: list[Any] = []
     words = title.removeprefix("# ")
+    number = name.split("_")[0]
+    heading = f"chapter {int(number)}" if number.isdigit() else words
     moved.append(
         nbformat.v4.new_markdown_cell(
-            f"# Appendix to {words}\n\nStudies and tables to which [the chapter]({name}.ipynb) "
+            f"# Appendix to {heading}\n\nStudies and tables to which [{words}]({name}.ipynb) "
             "refers."
         )
     )

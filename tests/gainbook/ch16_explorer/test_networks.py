@@ -30,7 +30,13 @@ def test_every_file_has_its_description() -> None:
         assert description["image_size"] == networks.SIZE
         found = networks.described(network)
         assert isinstance(found["trapped"], Count)
-    assert len(networks.answer().splitlines()) == len(networks.NETWORKS)
+    assert networks.answer().count("normal parts defective") == len(networks.NETWORKS)
+
+
+def test_a_count_has_the_interval_of_its_share() -> None:
+    # Wilson, by hand for 5 of 10: (0.5 + z²/20 ± z sqrt(0.025 + z²/400)) / (1 + z²/10), z = 1.96.
+    assert str(Count(5, 10)) == "5 of 10 [0.24, 0.76]"
+    assert str(Count(194, 194)) == "194 of 194 [0.98, 1.00]"
 
 
 def test_the_first_sentences_hold() -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from gainbook.lab.catalogue import S1_FINE, S5
 from gainbook.lab.marked_parts import (
@@ -143,7 +144,9 @@ class Count(NamedTuple):
     all: int
 
     def __str__(self) -> str:
-        return f"{self.found} of {self.all}"
+        """With the 95 % interval of the share (Wilson)."""
+        ends = binomtest(self.found, self.all).proportion_ci(method="wilson")
+        return f"{self.found} of {self.all} [{ends.low:.2f}, {ends.high:.2f}]"
 
 
 def measure(network: Network, parts: MarkedParts) -> dict[str, Any]:
@@ -206,6 +209,7 @@ def answer() -> str:
             f"map is on the defect in {test['on_defect']} finds; AUROC with an unrelated mark "
             f"{test['auroc']:.2f}."
         )
+    lines.append("\nThe brackets are 95 % intervals of the shares, over parts, of one training.")
     return "\n".join(lines)
 
 
