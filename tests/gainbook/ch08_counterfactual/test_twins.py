@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gainbook.chapters.ch08_counterfactual.twins import score_twins, twin_rows
+from gainbook.chapters.ch08_counterfactual.twins import answer, score_twins, stored, twin_rows
 from gainbook.lab.catalogue import S5, TEXTBOOK
 from torch.utils.data import Dataset
 
@@ -75,3 +75,11 @@ def test_rows_by_hand() -> None:
     assert found["textbook", "agreement", "fill"] == 0.5
     assert found["S5", "agreement_difference", "fill"] == 0.5
     assert all(row["n"] == 4 for row in rows if row["metric"] == "flip_rate")
+
+
+def test_the_stored_runs_fill_the_page() -> None:
+    file = stored()
+    assert file is not None
+    text = answer(file)
+    assert text.count("textbook fine-tune") >= 4
+    assert "–" not in text.split("What to notice")[0].replace("−", "")
