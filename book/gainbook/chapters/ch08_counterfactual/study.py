@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from gainbook.chapters.ch08_counterfactual import twins
 from gainbook.lab.catalogue import S1_FINE, S5, S5_WITHOUT_TERM
 from gainbook.lab.criteria import counterfactual_term
 from gainbook.lab.flips import flip_measures, score_flips
@@ -48,4 +49,4 @@ STUDY = Study(
     ),
     claims=(Claim("A10", counterfactual_term(S5, S5_WITHOUT_TERM)),),
 )
-STUDIES = (STUDY,)
+STUDIES = (STUDY, twins.STUDY)

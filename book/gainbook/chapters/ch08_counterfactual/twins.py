@@ -18,6 +18,7 @@ from gainbook.lab.catalogue import S1_COARSE, S5, TEXTBOOK
 from gainbook.lab.comparison import with_seed
 from gainbook.lab.measures import Measure, measure_rows, paired_rows
 from gainbook.lab.results_file import ResultsFile, reference
+from gainbook.lab.study import Headline, Study
 from gainbook.lab.systems import System
 from gainbook.lab.tables import Column
 from gainmtl import metrics
@@ -133,3 +134,17 @@ def answer(file: ResultsFile) -> str:
         f"{both('agreement', FEATURES)}."
     )
     return f"{whole}\n\n{gaps}\n\n{words}"
+
+
+STUDY = Study(
+    name=RESULTS,
+    notebook="08_counterfactual",
+    title="True twins of board tiles",
+    systems=SHOWN,
+    made_by=(
+        "python tools/training_matrix.py --data-root path/to/data --weights path/to/weights "
+        "--data deep-pcb --backbones tf_efficientnet_lite0 --systems textbook S1 S5 --seeds 0 1 2 "
+        f"--tiles 500 --test-tiles 2000 --epochs 8 --twins book/results/{RESULTS}.json"
+    ),
+    headline=Headline(COLUMN_WORDS, systems=SHOWN),
+)

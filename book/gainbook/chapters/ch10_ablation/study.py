@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gainbook.chapters.ch10_ablation import textbook
 from gainbook.chapters.ch10_ablation.ladder import (
     COMPARED,
     COPY_PASTE,
@@ -223,4 +224,4 @@ SEEDS = SeedStudy(
     folder="runs/ablation",
     headline=Headline(MEASURES_SHOWN, ("setting",)),
 )  # fmt: skip
-STUDIES = (*PARTS.values(), SEEDS)
+STUDIES = (*PARTS.values(), SEEDS, *textbook.STUDIES)

@@ -13,11 +13,19 @@ import pandas as pd
 from gainbook.lab import results_file, tables
 from gainbook.lab.catalogue import S1_COARSE, S5, TEXTBOOK
 from gainbook.lab.results_file import ResultsFile
+from gainbook.lab.study import Headline, Study
 from gainbook.lab.tables import Column
 
 SETS = {"10_tiles": "magnetic tiles", "10_boards": "board tiles"}
 """Results files, and what they are about."""
 SYSTEMS = (TEXTBOOK, S1_COARSE, S5)
+ARGUMENTS = {
+    "10_tiles": "--data magnetic-tile --backbones mobilenetv2_100 --folds 5 --epochs 10",
+    "10_boards": (
+        "--data deep-pcb --backbones tf_efficientnet_lite0 --seeds 0 1 2 --tiles 500 "
+        "--test-tiles 2000 --epochs 8"
+    ),
+}
 PAIRS = ((S5, TEXTBOOK), (S5, S1_COARSE), (S1_COARSE, TEXTBOOK))
 VERDICT: dict[str, Column] = {
     "AUROC": ("auroc", None, {}),
@@ -111,3 +119,19 @@ def answer(files: Mapping[str, ResultsFile]) -> str:
         f"- **{SETS[name]}** ({about(file)}): {gap_text(file)}" for name, file in files.items()
     ]
     return "\n".join(lines)
+
+
+STUDIES = tuple(
+    Study(
+        name=name,
+        notebook="10_ablation",
+        title=f"Beside a textbook fine-tune: {words}",
+        systems=SYSTEMS,
+        made_by=(
+            "python tools/training_matrix.py --data-root path/to/data --weights path/to/weights "
+            f"{ARGUMENTS[name]} --systems textbook S1 S5 --results book/results/{name}.json"
+        ),
+        headline=Headline({**VERDICT, **MAP}, systems=SYSTEMS),
+    )
+    for name, words in SETS.items()
+)
