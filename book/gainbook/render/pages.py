@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gainbook.chapters import studies
+from gainbook.chapters.ch10_ablation import textbook
 from gainbook.chapters.ch15_own_data import budget
 from gainbook.lab.results_file import ResultsFile
 from gainbook.lab.seed_study import SeedStudy
@@ -230,9 +231,11 @@ def masks_worth(book: Book) -> str:
     stored = book.results.get(budget.STUDY.name)
     if stored is None:
         return "*What a mask is worth in labels has not been measured yet.*"
+    many = book.results.get(textbook.BOARDS)
+    more = "" if many is None else f"\n\nWith {textbook.about(many)}: {textbook.gap_text(many)}"
     return (
         f"{budget.gain_text(stored.rows)} {budget.worth_text(stored.rows)}\n\n"
-        f"{budget.budget_table(stored.rows)}\n\n"
+        f"{budget.budget_table(stored.rows)}{more}\n\n"
         "AUROC on tiles of circuit boards {cite:p}`tang2019online`, mean over draws of the "
         "labelled tiles with its 95 % interval; see [](../notebooks/15_your_own_data.ipynb)."
     )

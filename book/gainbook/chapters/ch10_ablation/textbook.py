@@ -16,12 +16,13 @@ from gainbook.lab.results_file import ResultsFile
 from gainbook.lab.study import Headline, Study
 from gainbook.lab.tables import Column
 
-SETS = {"10_tiles": "magnetic tiles", "10_boards": "board tiles"}
+TILES, BOARDS = "10_tiles", "10_boards"
+SETS = {TILES: "magnetic tiles", BOARDS: "board tiles"}
 """Results files, and what they are about."""
 SYSTEMS = (TEXTBOOK, S1_COARSE, S5)
 ARGUMENTS = {
-    "10_tiles": "--data magnetic-tile --backbones mobilenetv2_100 --folds 5 --epochs 10",
-    "10_boards": (
+    TILES: "--data magnetic-tile --backbones mobilenetv2_100 --folds 5 --epochs 10",
+    BOARDS: (
         "--data deep-pcb --backbones tf_efficientnet_lite0 --seeds 0 1 2 --tiles 500 "
         "--test-tiles 2000 --epochs 8"
     ),
@@ -98,7 +99,7 @@ def about(file: ResultsFile) -> str:
 
 
 def gap_text(file: ResultsFile) -> str:
-    """S5 beside the textbook fine-tune and beside its own best epoch, in sentences."""
+    """S5 beside the textbook fine-tune, in a sentence."""
     rows, words = file.rows, []
     for metric, name in (("auroc", "AUROC"), ("recall_at_fpr05", "recall at 5 % false alarms")):
         own, other = (tables.find(rows, system, metric) for system in (S5, TEXTBOOK))
@@ -106,17 +107,23 @@ def gap_text(file: ResultsFile) -> str:
         words.append(
             f"{name} {own.text(3)} against {other.text(3)}, difference {gap.text(3, True)}"
         )
-    found = curve(rows, S5.name)
+    return f"S5 against the textbook fine-tune: {'; '.join(words)}."
+
+
+def end_text(file: ResultsFile) -> str:
+    """How far S5's last epoch is from its best one, in a sentence."""
+    found = curve(file.rows, S5.name)
     return (
-        f"S5 against the textbook fine-tune: {'; '.join(words)}. S5's validation AUROC ends at "
-        f"{found.last:.3f}; its best epoch, {found.epoch} of {found.epochs}, has {found.best:.3f}."
+        f"S5's validation AUROC ends at {found.last:.3f}; its best epoch, {found.epoch} of "
+        f"{found.epochs}, has {found.best:.3f}."
     )
 
 
 def answer(files: Mapping[str, ResultsFile]) -> str:
-    """`gap_text` of every set, as a list."""
+    """`gap_text` and `end_text` of every set, as a list."""
     lines = [
-        f"- **{SETS[name]}** ({about(file)}): {gap_text(file)}" for name, file in files.items()
+        f"- **{SETS[name]}** ({about(file)}): {gap_text(file)} {end_text(file)}"
+        for name, file in files.items()
     ]
     return "\n".join(lines)
 
