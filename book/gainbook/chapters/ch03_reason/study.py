@@ -123,8 +123,8 @@ def judge_guidance(rows: pd.DataFrame, system: System = S5) -> Judgement:
         about = {"agreement": agreement, **PLAIN.as_other}
         change = find(rows, system, "verdict_change_difference", **about)
         auroc = find(rows, system, "auroc_difference", mark="unrelated", **about)
-        figures[f"verdicts that change with the mark, agreement {agreement:g}"] = change
-        figures[f"AUROC with an unrelated mark, agreement {agreement:g}"] = auroc
+        figures[f"verdicts that change with the mark (agreement {agreement:g})"] = change
+        figures[f"AUROC with an unrelated mark (agreement {agreement:g})"] = auroc
         helps.append(all_of([falls(change, RATE_MARGIN), gains(auroc, INTERESTING["auroc"])]))
     excess = find(rows, system, EXCESS, agreement=JUDGED[0])
     figures["verdicts that change with the mark, minus those of the control"] = excess
