@@ -37,16 +37,23 @@ def judged(id: str, stored: Mapping[str, ResultsFile]) -> list[Judged]:
     ]
 
 
-def figure_text(value: Value) -> str:
+UNSIGNED = ("ratio", "remaining")
+"""Words in the names of figures that have an interval and are no differences."""
+
+
+def figure_text(value: Value, name: str = "") -> str:
     """Differences, which have an interval, with their sign; small figures with a digit more."""
-    digits = 2 if abs(value.value) >= 0.1 or value.value == 0 else 3
-    return value.text(digits, not math.isnan(value.low))
+    digits = (
+        0 if abs(value.value) >= 100 else 2 if abs(value.value) >= 0.1 or not value.value else 3
+    )
+    is_difference = not math.isnan(value.low) and not any(word in name for word in UNSIGNED)
+    return value.text(digits, is_difference)
 
 
 def figures_text(judgement: Judgement, most: int | None = None) -> str:
     """The figures that a verdict rests on, separated by semicolons."""
     texts = [
-        f"{name} {figure_text(value)}"
+        f"{name} {figure_text(value, name)}"
         for name, value in judgement.figures.items()
         if not math.isnan(value.value)
     ]

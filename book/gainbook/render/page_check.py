@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from gainbook.render.page_frame import APPENDIX
 
+_ROLE = re.compile(r"\{term\}`([^<`]*) <[^>]*>`")
 _TAG = re.compile(r"<script.*?</script>|<[^>]*>", re.S)
 _INTERVAL = re.compile(r"\d \[-?[\d.,]+, -?[\d.,]+\]")
 LONGEST, MOST_CODE = 25_000, 0.2
@@ -33,7 +34,7 @@ def size(notebook: Any) -> Size:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "markdown":
-            prose += len(cell.source)
+            prose += len(_ROLE.sub(r"\1", cell.source))
             continue
         if "remove-cell" in tags:
             continue

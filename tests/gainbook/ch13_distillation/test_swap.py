@@ -135,7 +135,7 @@ def test_verdicts_are_read_from_rows() -> None:
     d1, d2 = swap_study(PAIR).claims
     assert [d1.id, d2.id] == ["D1", "D2"]
     assert [judge(claim, table).verdict for claim in (d1, d2)] == [REFUTED, REFUTED]
-    assert judge(d1, table).figures["accuracy"].value == pytest.approx(0.1)
+    assert judge(d1, table).figures["accuracy of the teachers"].value == pytest.approx(0.1)
     # The claims of the book are about the backbones of the reference study.
     reference = swap_study(swap.reference_pair())
     assert judge(reference.claim("D1"), table).verdict == NOT_RUN

@@ -44,7 +44,7 @@ def test_the_sentence_has_the_median_over_draws() -> None:
     text = worth_text(found)
     assert "**about 30** (median of 3 draws; in 1 of them 30 are not enough)" in text
     text = worth_text(rows([0.99, 0.99], [{10: 0.5, 30: 0.6}, {10: 0.5, 30: 0.6}]))
-    assert "**more than 30** (median of 2 draws; in 2 of them" in text
+    assert "**more than 30** (median of 2 draws; in all 2 of them" in text
     assert worth_text(rows([0.9], [])) == ""
 
 

@@ -21,7 +21,7 @@ text = nbformat.v4.new_markdown_cell
 
 def test_size_by_hand() -> None:
     page = notebook(
-        text("12345"),
+        text("{term}`12345 <a long term>`"),
         code("1234", "hide-input", text_markdown="123"),
         code("1234", "remove-input", text_html="<b>12</b><script>long()</script>"),
         code("1234", "remove-cell", text_markdown="123"),

@@ -121,6 +121,8 @@ def end_text(file: ResultsFile) -> str:
 
 def answer(files: Mapping[str, ResultsFile]) -> str:
     """`gap_text` and `end_text` of every set, as a list."""
+    if not files:
+        return "These runs have not been made yet; *Reproduce everything* has their commands."
     lines = [
         f"- **{SETS[name]}** ({about(file)}): {gap_text(file)} {end_text(file)}"
         for name, file in files.items()

@@ -142,7 +142,11 @@ def judge_teacher(accuracy: Value, detection: Value, repaired: Value) -> Judgeme
     above 0. One below 0.02, the smallest interesting difference, which came after the run, excludes
     it. *Refined* if it is excluded and `repaired` has an interval above 0.
     """
-    figures = {"accuracy": accuracy, "as swapped in": detection, "repaired": repaired}
+    figures = {
+        "accuracy of the teachers": accuracy,
+        "AUROC of the detectors as swapped in": detection,
+        "AUROC of the best of both": repaired,
+    }
     if not accuracy.value > 0:
         return Judgement(UNDECIDED, figures)
     return Judgement(verdict([gains(detection)], partly=[gains(repaired)]), figures)

@@ -99,7 +99,11 @@ def cured(rows: pd.DataFrame) -> Judgement:
     small: Part = True if left.high < CURED else False if left.low > CURED else None
     return Judgement(
         verdict([falls(change, CONFIDENCE), small]),
-        {"change by mirror images": change, "left": left, "change by counting twice": twice},
+        {
+            "overconfidence, change by mirror images": change,
+            "remaining overconfidence": left,
+            "overconfidence, change by counting twice": twice,
+        },
     )
 
 

@@ -87,10 +87,11 @@ def worth_text(rows: pd.DataFrame) -> str:
     short = sum(map(math.isinf, needed))
     middle = float(np.median(needed))
     many = f"more than {most}" if math.isinf(middle) else f"about {middle:.0f}"
+    where = f"all {short}" if short == len(draws) else f"{short}"
     return (
         f"For the AUROC that S5 reaches with {SHOWN} defective tiles and their masks, the textbook "
-        f"fine-tune needs **{many}** (median of {len(draws)} draws; "
-        f"in {short} of them {most} are not enough)."
+        f"fine-tune needs **{many}** (median of {len(draws)} draws; in {where} of them {most} are "
+        "not enough)."
     )
 
 

@@ -159,13 +159,13 @@ def complete(chosen: Parameters) -> tuple[Parameters, str]:
         return chosen, ""
     facts = facts_of(chosen)
     size = int(np.clip(32 * round(facts.side / 32), *SIZES))
-    epochs = epochs_for(facts.train)
+    epochs = epochs_for(facts.train), f"there are {facts.train} images for training and validation"
     if chosen.dataset == "synthetic":
-        epochs = BUILT_IN_EPOCHS
+        epochs = BUILT_IN_EPOCHS, "the built-in parts need no more"
     masks = "masks are given" if facts.has_masks else "no defective image has a mask"
     values: dict[str, tuple[Any, str]] = {
         "image_size": (size, f"the images' sides are about {facts.side} px"),
-        "epochs": (epochs, f"there are {facts.train} images for training and validation"),
+        "epochs": epochs,
         "strategy": ("S5" if facts.has_masks else "S1", masks),
     }
     text = [f"{name} {values[name][0]}: {values[name][1]}." for name in missing]
