@@ -30,7 +30,7 @@ from gainbook.lab import comparison, run_system
 from gainbook.lab.catalogue import TEXTBOOK
 from gainbook.lab.comparison import compare
 from gainbook.lab.protocol import REFERENCE, Pooled, cross_validate
-from gainbook.lab.results_file import provenance, row, write_results
+from gainbook.lab.results_file import portable, provenance, row, write_results
 from gainbook.lab.systems import System
 
 from gainmtl import datasets, metrics
@@ -203,7 +203,7 @@ def write(args: argparse.Namespace) -> None:
         f"python tools/training_matrix.py --data-root path/to/data --weights path/to/weights "
         f"--data {data} --backbones {backbone} --systems {' '.join(names)} --seeds "
         f"{' '.join(map(str, args.seeds))} --folds {args.folds} --epochs {parameters['epochs']}"
-        f"{options} --output {args.output}"
+        f"{options} --output {portable(args.output)}"
     )
     every = [one for pooled in runs.values() for one in pooled]
     facts = provenance(
