@@ -411,15 +411,28 @@
     }
   }
 
+  function open(root) {
+    const data = JSON.parse(root.querySelector("script[type='application/json']").textContent);
+    for (const src of data.scripts) document.head.append(element("script", { src }));
+    const page = new Page(root, data);
+    page.start().catch((error) => {
+      root.dataset.state = "failed";
+      root.append(element("p", {}, `The networks can't run in this browser: ${error.message}`));
+    });
+  }
+
+  // Runtime and networks, nine megabytes, are fetched once the reader comes near.
   function start() {
-    for (const root of document.querySelectorAll(".paint")) {
-      const data = JSON.parse(root.querySelector("script[type='application/json']").textContent);
-      const page = new Page(root, data);
-      page.start().catch((error) => {
-        root.dataset.state = "failed";
-        root.append(element("p", {}, `The networks can't run in this browser: ${error.message}`));
-      });
-    }
+    const near = new IntersectionObserver(
+      (entries) => {
+        for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+          near.unobserve(target);
+          open(target);
+        }
+      },
+      { rootMargin: "400px" }
+    );
+    for (const root of document.querySelectorAll(".paint")) near.observe(root);
   }
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();

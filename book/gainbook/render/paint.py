@@ -91,15 +91,15 @@ def section(
         ValueError: networks of another size than the parts.
     """
     links = [f'<link rel="stylesheet" href="{root}/{FOLDER}/paint.css">']
-    names = ("runtime.js", "networks.js", "paint.js")
-    links += [f'<script async src="{root}/{FOLDER}/{name}"></script>' for name in names]
+    links.append(f'<script defer src="{root}/{FOLDER}/paint.js"></script>')
     image = to_image(still(example))
     picture = (
         f'<img src="data:image/png;base64,{_base64(to_png(image))}" width="{image.width}" '
         f'height="{image.height}" alt="{html.escape(still_text(example))}">'
     )
     trap = {"part": 0, "training": judges[-1].training, "row": TRAP[0], "column": TRAP[1]}
-    return _element(judges, parts, picture, trap) + "".join(links)
+    later = [f"{root}/{FOLDER}/{name}" for name in ("runtime.js", "networks.js")]
+    return _element(judges, parts, picture, trap, later) + "".join(links)
 
 
 def write_page(path: Path, judges: Sequence[Judge], parts: Sequence[BlankPart]) -> None:
@@ -123,6 +123,7 @@ def _element(
     parts: Sequence[BlankPart],
     picture: str = "",
     trap: Mapping[str, Any] | None = None,
+    later: Sequence[str] = (),
 ) -> str:
     models = {one.name: OnnxModel(one.file) for one in judges}
     sizes = {model.description["image_size"] for model in models.values()}
@@ -146,6 +147,7 @@ def _element(
         "networks": [_network(one, models[one.name], parts) for one in judges],
         "colours": {name: _colours(colormap) for name, colormap in COLOURS.items()},
         "trap": trap,
+        "scripts": list(later),
     }
     # "<" would end the script element inside a name.
     text = json.dumps(data).replace("<", "\\u003c")
