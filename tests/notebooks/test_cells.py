@@ -54,3 +54,14 @@ def test_parameters_follow_the_opening_and_are_collapsed(path: Path) -> None:
 def test_no_function_is_defined_in_two_notebooks() -> None:
     for a, b in itertools.combinations(NOTEBOOKS, 2):
         assert functions(a) & functions(b) == set(), f"{a.stem} and {b.stem}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_alternative_texts_of_stored_results_have_numbers(path: Path) -> None:
+    """Stored rows don't change from run to run, so their figures can be put into words."""
+    figures = [
+        cell.metadata["mystnb"]["image"]["alt"]
+        for cell in code_cells(path)
+        if ".rows" in cell.source and "image" in cell.metadata.get("mystnb", {})
+    ]
+    assert [alt for alt in figures if not any(letter.isdigit() for letter in alt)] == []
