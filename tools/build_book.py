@@ -251,10 +251,11 @@ def main() -> int:
     paths = notebooks(ROOT)
     appended = {path.with_suffix("").as_posix() for path in paths if is_appended(ROOT / path)}
     # On demand: matplotlib, torch and the chapters.
-    from gainbook.chapters.ch16_explorer.networks import NETWORKS
+    from gainbook.chapters.ch16_explorer.networks import NETWORKS, blank_parts
     from gainbook.render import paint
 
-    files = paint.scripts([network.judge for network in NETWORKS])
+    judges = [network.judge for network in NETWORKS]
+    files = paint.scripts(judges) | {"parts.js": paint.parts_script(judges, blank_parts())}
     generated = {
         **{f"book/{name}": text for name, text in api_pages(ROOT).items()},
         **{f"book/{paint.FOLDER}/{name}": text for name, text in files.items()},

@@ -411,17 +411,18 @@
     }
   }
 
-  function open(root) {
-    const data = JSON.parse(root.querySelector("script[type='application/json']").textContent);
-    for (const src of data.scripts) document.head.append(element("script", { src }));
-    const page = new Page(root, data);
-    page.start().catch((error) => {
+  async function open(root) {
+    const given = JSON.parse(root.querySelector("script[type='application/json']").textContent);
+    for (const src of given.scripts) document.head.append(element("script", { src }));
+    try {
+      await new Page(root, given.scripts.length ? await wait("paintParts") : given).start();
+    } catch (error) {
       root.dataset.state = "failed";
       root.append(element("p", {}, `The networks can't run in this browser: ${error.message}`));
-    });
+    }
   }
 
-  // Runtime and networks, nine megabytes, are fetched once the reader comes near.
+  // Runtime, networks and parts, ten megabytes, are fetched once the reader comes near.
   function start() {
     const near = new IntersectionObserver(
       (entries) => {

@@ -42,7 +42,7 @@ COLOURS = {MAPS[0]: "cividis", MAPS[1]: "PuOr_r"}
 
 
 def scripts(judges: Sequence[Judge]) -> dict[str, str]:
-    """The generated scripts by name: `runtime.js` and `networks.js`."""
+    """The generated scripts by name, without the parts: `runtime.js` and `networks.js`."""
     runtime = {
         "module": _base64(gzip.compress((RUNTIME / MODULE).read_bytes(), 9, mtime=0)),
         "wasm": _base64((RUNTIME / WASM).read_bytes()),
@@ -74,21 +74,23 @@ def _verdict(system: str, out: OnnxOutputs) -> str:
     return f"{system}: {verdict}, {float(out.probability[0]):.2f}"
 
 
-def section(
-    judges: Sequence[Judge],
-    parts: Sequence[BlankPart],
-    example: Example,
-    root: str = "..",
-) -> str:
-    """The section as HTML. Its scripts are those of the built book, `root` relative to the page.
+def parts_script(judges: Sequence[Judge], parts: Sequence[BlankPart]) -> str:
+    """`parts.js`: parts, and what Python computes of them.
 
     The button *Show the trap* prints the mark on the first part, under the last training.
 
-    Args:
-        example: shown until the networks are ready, and where scripts are off.
-
     Raises:
         ValueError: networks of another size than the parts.
+    """
+    trap = {"part": 0, "training": judges[-1].training, "row": TRAP[0], "column": TRAP[1]}
+    return f"window.paintParts = {_json(_data(judges, parts, trap))};\n"
+
+
+def section(example: Example, root: str = "..") -> str:
+    """The section as HTML. Its scripts are those of the built book, `root` relative to the page.
+
+    Args:
+        example: shown until the networks are ready, and where scripts are off.
     """
     links = [f'<link rel="stylesheet" href="{root}/{FOLDER}/paint.css">']
     links.append(f'<script defer src="{root}/{FOLDER}/paint.js"></script>')
@@ -97,9 +99,9 @@ def section(
         f'<img src="data:image/png;base64,{_base64(to_png(image))}" width="{image.width}" '
         f'height="{image.height}" alt="{html.escape(still_text(example))}">'
     )
-    trap = {"part": 0, "training": judges[-1].training, "row": TRAP[0], "column": TRAP[1]}
-    later = [f"{root}/{FOLDER}/{name}" for name in ("runtime.js", "networks.js")]
-    return _element(judges, parts, picture, trap, later) + "".join(links)
+    names = ("runtime.js", "networks.js", "parts.js")
+    later = {"scripts": [f"{root}/{FOLDER}/{name}" for name in names]}
+    return _element(later, picture) + "".join(links)
 
 
 def write_page(path: Path, judges: Sequence[Judge], parts: Sequence[BlankPart]) -> None:
@@ -112,19 +114,25 @@ def write_page(path: Path, judges: Sequence[Judge], parts: Sequence[BlankPart]) 
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             "<title>Paint on a part</title><style>body { font-family: sans-serif; margin: 1rem; }"
             f"{own['paint.css']}</style><h1>Paint on a part</h1>"
-            + _element(judges, parts)
+            + _element(_data(judges, parts) | {"scripts": []})
             + "".join(f"<script>{one}</script>" for one in code),
             "utf-8",
         )
 
 
-def _element(
-    judges: Sequence[Judge],
-    parts: Sequence[BlankPart],
-    picture: str = "",
-    trap: Mapping[str, Any] | None = None,
-    later: Sequence[str] = (),
-) -> str:
+def _element(data: Mapping[str, Any], picture: str = "") -> str:
+    text = _json(data)
+    return f'<div class="paint">{picture}<script type="application/json">{text}</script></div>'
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    # "<" would end the script element inside a name.
+    return json.dumps(data).replace("<", "\\u003c")
+
+
+def _data(
+    judges: Sequence[Judge], parts: Sequence[BlankPart], trap: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     models = {one.name: OnnxModel(one.file) for one in judges}
     sizes = {model.description["image_size"] for model in models.values()}
     sizes |= {side for one in parts for side in one.image.shape[1:]}
@@ -133,7 +141,7 @@ def _element(
             f"paint: expected networks and parts of one size, found {sorted(sizes)} pixels; resize "
             "the parts, or use networks of one size"
         )
-    data = {
+    return {
         "size": sizes.pop(),
         "parts": [
             {
@@ -147,11 +155,7 @@ def _element(
         "networks": [_network(one, models[one.name], parts) for one in judges],
         "colours": {name: _colours(colormap) for name, colormap in COLOURS.items()},
         "trap": trap,
-        "scripts": list(later),
     }
-    # "<" would end the script element inside a name.
-    text = json.dumps(data).replace("<", "\\u003c")
-    return f'<div class="paint">{picture}<script type="application/json">{text}</script></div>'
 
 
 def _network(judge: Judge, model: OnnxModel, parts: Sequence[BlankPart]) -> dict[str, Any]:

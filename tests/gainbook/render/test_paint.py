@@ -34,10 +34,11 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("book")
     static = root / paint.FOLDER
     shutil.copytree(paint.STATIC / "paint", static)
-    for name, text in paint.scripts(JUDGES).items():
+    parts = {"parts.js": paint.parts_script(JUDGES, networks.blank_parts())}
+    for name, text in (paint.scripts(JUDGES) | parts).items():
         (static / name).write_text(text)
     (root / "notebooks").mkdir()
-    html = paint.section(JUDGES, networks.blank_parts(), networks.example())
+    html = paint.section(networks.example())
     page = f'<!doctype html><meta charset="utf-8"><meta name="viewport" content="{PHONE}">{html}'
     (root / "notebooks/page.html").write_text(page)
     return root
@@ -62,8 +63,8 @@ def test_networks_and_site_keep_their_weight(book: Path) -> None:
 
 
 def test_the_data_are_what_python_computes(book: Path) -> None:
-    page = (book / "notebooks/page.html").read_text()
-    match = re.search(r'<script type="application/json">(.*?)</script>', page, re.S)
+    text = (book / paint.FOLDER / "parts.js").read_text()
+    match = re.fullmatch(r"window\.paintParts = (.*);\n", text)
     assert match is not None
     data = json.loads(match[1])
     parts = networks.blank_parts()
