@@ -187,8 +187,14 @@ def stage_prose(root: Path, stage: Path, generated: Mapping[str, str] | None = N
             old.unlink()
 
 
-def stage_notebooks(paths: list[Path], stage: Path, keys: Path, jobs: int) -> bool:
-    """Run the notebooks whose inputs changed; whether all of them succeeded."""
+def stage_notebooks(
+    paths: list[Path], appended: set[Path], stage: Path, keys: Path, jobs: int
+) -> bool:
+    """Run the notebooks whose inputs changed; whether all of them succeeded.
+
+    Args:
+        appended: those of the notebooks that have an appendix.
+    """
     # What notebooks read: the packages, reference results, weights, crops; not prose or styles.
     inputs = [ROOT / "gainmtl", ROOT / "requirements.lock"]
     inputs += sorted(folder for folder in (ROOT / "book").glob("[!._]*") if folder.is_dir())
@@ -199,7 +205,6 @@ def stage_notebooks(paths: list[Path], stage: Path, keys: Path, jobs: int) -> bo
         stored = keys / f"{path.stem}.key"
         if not (stage / path).is_file() or not stored.is_file() or stored.read_text() != key:
             stale.append((path, key))
-    appended = {path for path in paths if is_appended(ROOT / path)}
     kept = {stage / path for path in paths} | {appendix_of(stage / path) for path in appended}
     for old in stage.rglob("*.ipynb"):
         if old not in kept:
@@ -249,7 +254,8 @@ def main() -> int:
     stage = build / "stage"
     started = time.monotonic()
     paths = notebooks(ROOT)
-    appended = {path.with_suffix("").as_posix() for path in paths if is_appended(ROOT / path)}
+    appended = {path for path in paths if is_appended(ROOT / path)}
+    named = {path.with_suffix("").as_posix() for path in appended}
     # On demand: matplotlib, torch and the chapters.
     from gainbook.chapters.ch16_explorer.networks import NETWORKS, blank_parts
     from gainbook.render import paint
@@ -259,10 +265,10 @@ def main() -> int:
     generated = {
         **{f"book/{name}": text for name, text in api_pages(ROOT).items()},
         **{f"book/{paint.FOLDER}/{name}": text for name, text in files.items()},
-        "_toc.yml": with_appendices((ROOT / "_toc.yml").read_text("utf-8"), appended),
+        "_toc.yml": with_appendices((ROOT / "_toc.yml").read_text("utf-8"), named),
     }
     stage_prose(ROOT, stage, generated)
-    if not stage_notebooks(paths, stage, build / "keys", jobs):
+    if not stage_notebooks(paths, appended, stage, build / "keys", jobs):
         print("make book: a notebook failed, see above", file=sys.stderr)
         return 1
     if not render(stage, build):

@@ -2,9 +2,9 @@
 
 python tools/make_painted_models.py
 
-About 20 minutes on one core. S1 and S5 are each trained twice on synthetic parts with a printed
-mark: once the mark is unrelated to the defects, once every defective part has it. Writes an ONNX
-file of at most 1 MB each to `book/models`, and `models.json` with recipe and test figures.
+About 16 minutes of processor time. S1 and S5 are each trained twice on synthetic parts with a
+printed mark: once the mark is unrelated to the defects, once every defective part has it. Writes an
+ONNX file of at most 1 MB each to `book/models`, and `models.json` with recipe and test figures.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ paired difference of the AUROC, with its 95 % interval over parts. A run is *beh
 lies below 0. Backbones without a weights file start from random weights. Finished runs are read, so
 the command can be interrupted; `matrix.json` under `--output` contains the table, which is printed
 at the end. `--jobs 2` trains two runs at a time, one thread each. `--results FILE` writes the rows
-that the book keeps: of one data set and backbone, over all folds and seeds.
+that the book keeps: of one data set and backbone, over all folds and seeds. `--twins FILE` writes
+how the verdicts on its defective parts change with their true twins.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import shlex
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -164,6 +167,7 @@ def result_rows(runs: Mapping[str, Sequence[Pooled]], seeds: Sequence[int], data
     Intervals are over parts, all seeds together.
     """
     rows: Rows = []
+    merged = {name: comparison.merge(pooled, seeds) for name, pooled in runs.items()}
     for name, pooled in runs.items():
         table = comparison.result_rows(pooled, seeds, data)
         own = pooled[0].condition
@@ -171,8 +175,7 @@ def result_rows(runs: Mapping[str, Sequence[Pooled]], seeds: Sequence[int], data
         rows += table[table["metric"].isin(KEPT) & whole].to_dict("records")
         earlier = list(runs)[: list(runs).index(name)]
         for other in [one for one in ("textbook", "S1") if one in earlier]:
-            pair = [comparison.merge(runs[one], seeds) for one in (name, other)]
-            pairs = compare(pair[0], pair[1], data)
+            pairs = compare(merged[name], merged[other], data)
             rows += (
                 pairs[pairs["metric"].isin([f"{one}_difference" for one in KEPT])]
                 .drop(columns="p_value")
@@ -185,49 +188,43 @@ def result_rows(runs: Mapping[str, Sequence[Pooled]], seeds: Sequence[int], data
     return rows
 
 
-def write(args: argparse.Namespace) -> None:
+def write(args: argparse.Namespace, read: Callable[[Cell], Pooled]) -> None:
     """Write the results files of the chosen runs."""
     (data,), (backbone,) = args.data, args.backbones
     names = list(dict.fromkeys(("textbook", *args.systems)))
     cells = {name: [Cell(data, backbone, name, seed) for seed in args.seeds] for name in names}
-    runs = {name: [run(cell, args) for cell in of_name] for name, of_name in cells.items()}
+    runs = {name: [read(cell) for cell in of_name] for name, of_name in cells.items()}
     setting = SETTINGS[data]
     parameters = {
         "dataset": data, "backbone": backbone, "systems": names, "seeds": args.seeds,
         "folds": args.folds, "image_size": setting.image_size, "batch_size": setting.batch_size,
         "epochs": args.epochs or setting.epochs, "tiles": args.tiles, "test_tiles": args.test_tiles,
     }  # fmt: skip
-    words = {key: value for key, value in parameters.items() if key in ("tiles", "test_tiles")}
-    options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in words.items() if v)
-    command = (
-        f"python tools/training_matrix.py --data-root path/to/data --weights path/to/weights "
-        f"--data {data} --backbones {backbone} --systems {' '.join(names)} --seeds "
-        f"{' '.join(map(str, args.seeds))} --folds {args.folds} --epochs {parameters['epochs']}"
-        f"{options} --output {portable(args.output)}"
-    )
     every = [one for pooled in runs.values() for one in pooled]
     facts = provenance(
         parameters,
         sum(one.seconds for one in every),
+        command=shlex.join(["python", "tools/training_matrix.py", *portable(sys.argv[1:])]),
         trained_at_commits=sorted({commit for one in every for commit in one.commits}),
     )
 
-    def keep(path: str, option: str, notebook: str, rows: Rows) -> None:
-        more = facts | {"command": f"{command} --{option} {Path(path).name}"}
-        write_results(path, notebook=notebook, parameters=parameters, provenance=more, rows=rows)
+    def keep(path: str, notebook: str, rows: Rows) -> None:
+        write_results(path, notebook=notebook, parameters=parameters, provenance=facts, rows=rows)
 
     if args.results:
-        keep(args.results, "results", "10_ablation", result_rows(runs, args.seeds, data))
+        keep(args.results, "10_ablation", result_rows(runs, args.seeds, data))
     if args.twins:
-        tables = {name: [twins_of(cell, args) for cell in cells[name]] for name in names}
-        rows = twin_rows(tables, SYSTEMS, args.seeds, data)
-        keep(args.twins, "twins", "08_counterfactual", rows)
+        tables = {
+            name: [twins_of(cell, read(cell), args) for cell in of_name]
+            for name, of_name in cells.items()
+        }
+        keep(args.twins, "08_counterfactual", twin_rows(tables, SYSTEMS, args.seeds, data))
 
 
-def twins_of(cell: Cell, args: argparse.Namespace) -> pd.DataFrame:
+def twins_of(cell: Cell, pooled: Pooled, args: argparse.Namespace) -> pd.DataFrame:
     """`score_twins` of a run over its test parts; stored beside its model."""
     tables = []
-    for fold, path in enumerate(run(cell, args).model_paths):
+    for fold, path in enumerate(pooled.model_paths):
         stored = Path(path).with_name("twins.csv")
         if not stored.is_file():
             model: Any = load(path)
@@ -269,10 +266,11 @@ def main() -> None:
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         for future in as_completed([pool.submit(_work, cell, args) for cell in cells]):
             print("finished", *future.result(), flush=True)
-    result = table(cells, lambda cell: run(cell, args))
+    read = functools.cache(lambda cell: run(cell, args))
+    result = table(cells, read)
     write_json(Path(args.output) / "matrix.json", result.to_dict("records"))
     if args.results or args.twins:
-        write(args)
+        write(args, read)
     print(result.round(3).to_string(index=False))
 
 

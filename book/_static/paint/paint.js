@@ -79,11 +79,10 @@
     }
 
     line(from, to) {
+      if (this.brush.stamp) return this.stamp(to);
       const steps = Math.max(1, Math.ceil(2 * Math.hypot(to[0] - from[0], to[1] - from[1])));
       for (let step = 0; step <= steps; step++) {
-        const at = [0, 1].map((k) => from[k] + ((to[k] - from[k]) * step) / steps);
-        if (this.brush.stamp) this.stamp(to);
-        else this.dab(at);
+        this.dab([0, 1].map((k) => from[k] + ((to[k] - from[k]) * step) / steps));
       }
     }
 

@@ -267,6 +267,14 @@ def reference(name: str) -> ResultsFile:
     return read_results(results_file(name))
 
 
+def stored_results(name: str) -> ResultsFile | None:
+    """The committed results of a study; `None` if there are none."""
+    try:
+        return reference(name)
+    except FileNotFoundError:
+        return None
+
+
 def stored_trials(name: str = "tuning") -> list[dict[str, Any]]:
     """The trials of `tools/tune.py` that the book keeps as `book/results/<name>.json`, or none."""
     try:

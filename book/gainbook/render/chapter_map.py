@@ -9,9 +9,10 @@ import nbformat
 
 from gainbook.chapters import studies
 from gainbook.lab.judge import NOT_RUN
+from gainbook.lab.results_file import stored_results
 from gainbook.lab.study import judge_stored
 from gainbook.lab.tables import markdown
-from gainbook.render.claims import MOST, claim_text, stored_results
+from gainbook.render.claims import MOST, claim_text
 
 ANSWER = "**The answer in two sentences.**\n"
 """Begins the answer in a chapter's first cell."""

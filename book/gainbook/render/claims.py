@@ -10,7 +10,7 @@ import pandas as pd
 
 from gainbook.chapters import CLAIM_WORDS, studies
 from gainbook.lab.judge import MEANING, NOT_RUN, Judgement
-from gainbook.lab.results_file import ResultsFile, reference
+from gainbook.lab.results_file import ResultsFile, stored_results
 from gainbook.lab.seed_study import SeedStudy
 from gainbook.lab.study import Claim, Results, Study, judge, judge_stored
 from gainbook.lab.tables import Value, markdown
@@ -43,9 +43,8 @@ UNSIGNED = ("ratio", "remaining")
 
 def figure_text(value: Value, name: str = "") -> str:
     """Differences, which have an interval, with their sign; small figures with a digit more."""
-    digits = (
-        0 if abs(value.value) >= 100 else 2 if abs(value.value) >= 0.1 or not value.value else 3
-    )
+    size = abs(value.value)
+    digits = 3 if 0 < size < 0.1 else 2 if size < 100 else 0
     is_difference = not math.isnan(value.low) and not any(word in name for word in UNSIGNED)
     return value.text(digits, is_difference)
 
@@ -140,11 +139,3 @@ def _place(one: Study | SeedStudy, shown: Study | SeedStudy) -> str:
 def claim_of(id: str, study: Study | SeedStudy, results: Results) -> str:
     """`claim_text` by the rows of a run on the reader's data, or by the stored results."""
     return claim_text(id, study, results.rows if results.pooled else None)
-
-
-def stored_results(name: str) -> ResultsFile | None:
-    """The committed results of a study; `None` if there are none."""
-    try:
-        return reference(name)
-    except FileNotFoundError:
-        return None

@@ -54,9 +54,9 @@ def frame(notebook: Any, name: str) -> Any | None:
     if number.isdigit():
         title = f"# {int(number)}. {title.removeprefix('# ')}"
     appendix = _split(notebook, name, title)
-    for page in (notebook, appendix):
-        if page is not None:
-            glossary_links.link(page.cells, glossary_links.terms(GLOSSARY.read_text("utf-8")))
+    known = glossary_links.terms(GLOSSARY.read_text("utf-8"))
+    for page in filter(None, (notebook, appendix)):
+        glossary_links.link(page.cells, known)
     rest = first.source.partition("\n")[2]  # with its links
     first.source = f"{title}\n\n*{reading_time(notebook)} to read.*\n{rest}"
     if box := first_verdicts(name):
@@ -77,17 +77,14 @@ def _split(notebook: Any, name: str, title: str) -> Any | None:
     """
     if not has_appendix(notebook):
         return None
-    kept: list[Any] = []
-    moved: list[Any] = []
     words = title.removeprefix("# ")
     number = name.split("_")[0]
     heading = f"chapter {int(number)}" if number.isdigit() else words
-    moved.append(
-        nbformat.v4.new_markdown_cell(
-            f"# Appendix to {heading}\n\nStudies and tables to which [{words}]({name}.ipynb) "
-            "refers."
-        )
+    opening = (
+        f"# Appendix to {heading}\n\nStudies and tables to which [{words}]({name}.ipynb) refers."
     )
+    kept: list[Any] = []
+    moved: list[Any] = [nbformat.v4.new_markdown_cell(opening)]
     runs = itertools.groupby(notebook.cells, lambda cell: APPENDIX in cell.metadata.get("tags", []))
     for is_moved, group in runs:
         cells = list(group)

@@ -78,7 +78,7 @@ def test_the_bank_s_rows_are_those_of_the_draws_that_were_run(
     class Stored:
         rows = contrast_rows(BOARDS)
 
-    monkeypatch.setattr("gainbook.chapters.ch02_contrast.study.reference", lambda name: Stored)
+    monkeypatch.setattr("gainbook.chapters.ch02_contrast.study.stored_results", lambda name: Stored)
     cells = FINE_TUNED.cells(seed=[0, 2], defects=[5])
     kept = bank_rows(FINE_TUNED, cells, [])
     assert {line["seed"] for line in kept} == {0, 2}

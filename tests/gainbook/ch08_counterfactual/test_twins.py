@@ -6,8 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gainbook.chapters.ch08_counterfactual.twins import answer, score_twins, stored, twin_rows
+from gainbook.chapters.ch08_counterfactual.twins import (
+    RESULTS,
+    answer,
+    score_twins,
+    twin_rows,
+)
 from gainbook.lab.catalogue import S5, TEXTBOOK
+from gainbook.lab.results_file import stored_results
 from torch.utils.data import Dataset
 
 from gainmtl import GAINMTL
@@ -78,7 +84,7 @@ def test_rows_by_hand() -> None:
 
 
 def test_the_stored_runs_fill_the_page() -> None:
-    file = stored()
+    file = stored_results(RESULTS)
     assert file is not None
     text = answer(file)
     assert text.count("textbook fine-tune") >= 4

@@ -25,6 +25,7 @@ def test_best_and_last_epoch_by_hand() -> None:
 
 
 def test_stored_runs_fill_the_page() -> None:
+    assert set(textbook.stored()) == set(textbook.SETS)
     for file in textbook.stored().values():
         assert textbook.table(file).count("textbook fine-tune") == 3
         assert "–" not in textbook.table(file).split("\n")[2]

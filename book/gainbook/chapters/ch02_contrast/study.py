@@ -14,7 +14,7 @@ from gainbook.chapters.ch02_contrast.criteria import (
 from gainbook.chapters.ch02_contrast.crossing import ARMS, BANK
 from gainbook.chapters.ch02_contrast.draws import BOARDS, TILES
 from gainbook.lab.catalogue import TEXTBOOK
-from gainbook.lab.results_file import reference
+from gainbook.lab.results_file import stored_results
 from gainbook.lab.seed_study import Cell, SeedStudy
 from gainbook.lab.study import Claim, Headline
 
@@ -67,10 +67,10 @@ def bank_rows(
     study: SeedStudy, cells: Sequence[Cell], contents: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """The memory bank's rows of the same draws, from the stored study with frozen features."""
-    try:
-        stored = reference(BOARD_STUDY.name).rows
-    except FileNotFoundError:
+    file = stored_results(BOARD_STUDY.name)
+    if file is None:
         return []
+    stored = file.rows
     draws, counts = ({cell[axis] for cell in cells} for axis in ("seed", "defects"))
     near = stored[(stored["system"] == BANK.name) & stored["seed"].isin(draws)]
     return [

@@ -17,7 +17,7 @@ from gainbook.lab import tables
 from gainbook.lab.catalogue import S1_COARSE, S5, TEXTBOOK
 from gainbook.lab.comparison import with_seed
 from gainbook.lab.measures import Measure, measure_rows, paired_rows
-from gainbook.lab.results_file import ResultsFile, reference
+from gainbook.lab.results_file import ResultsFile
 from gainbook.lab.study import Headline, Study
 from gainbook.lab.systems import System
 from gainbook.lab.tables import Column
@@ -105,14 +105,6 @@ COLUMN_WORDS: dict[str, Column] = {
 }
 
 
-def stored() -> ResultsFile | None:
-    """The committed results, or `None` if there are none."""
-    try:
-        return reference(RESULTS)
-    except FileNotFoundError:
-        return None
-
-
 def answer(file: ResultsFile) -> str:
     """Table and sentences of the page: what the twin decides, and how far fills agree with it."""
     rows = file.rows
@@ -129,8 +121,8 @@ def answer(file: ResultsFile) -> str:
         f"What to notice: with the true twin the two systems {level}, {gap.text(2, True)}. The "
         f"share that becomes normal after a fill is {both('flip_rate', FILL)}; fill and twin give "
         f"the same verdict on {both('agreement', FILL)}. So on boards a verdict that stays after a "
-        "fill may still rest on the defect. What the plain classifiers see in the filled tile was "
-        "not studied. Replaced features give the verdict of the twin on "
+        "fill may still rest on the defect. Why the plain classifiers' verdicts stay was not "
+        "studied. Replaced features give the verdict of the twin on "
         f"{both('agreement', FEATURES)}."
     )
     return f"{whole}\n\n{gaps}\n\n{words}"

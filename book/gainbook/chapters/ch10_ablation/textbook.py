@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from gainbook.lab import results_file, tables
+from gainbook.lab import tables
 from gainbook.lab.catalogue import S1_COARSE, S5, TEXTBOOK
-from gainbook.lab.results_file import ResultsFile
-from gainbook.lab.study import Headline, Study
+from gainbook.lab.results_file import ResultsFile, stored_results
+from gainbook.lab.study import VERDICTS, Headline, Study
 from gainbook.lab.tables import Column
 
 TILES, BOARDS = "10_tiles", "10_boards"
@@ -28,11 +28,8 @@ ARGUMENTS = {
     ),
 }
 PAIRS = ((S5, TEXTBOOK), (S5, S1_COARSE), (S1_COARSE, TEXTBOOK))
-VERDICT: dict[str, Column] = {
-    "AUROC": ("auroc", None, {}),
-    "recall at 5 % false alarms": ("recall_at_fpr05", None, {}),
-}
-MAP: dict[str, Column] = {
+FIGURES: dict[str, Column] = {
+    **VERDICTS,
     "IoU of the defect map": ("iou", "defect_map", {}),
     "PointGame": ("point_game", "defect_map", {}),
     "Energy-Inside": ("energy_inside", "defect_map", {}),
@@ -51,23 +48,14 @@ class Curve(NamedTuple):
 
 def stored() -> dict[str, ResultsFile]:
     """The committed results by name; without those that were not run."""
-    found = {}
-    for name in SETS:
-        try:
-            found[name] = results_file.reference(name)
-        except FileNotFoundError:
-            continue
-    return found
+    found = {name: stored_results(name) for name in SETS}
+    return {name: file for name, file in found.items() if file is not None}
 
 
 def table(file: ResultsFile) -> str:
     """Verdict and map of the systems, and their paired differences."""
-    rows = file.rows
-    return (
-        tables.system_table(rows, SYSTEMS, {**VERDICT, **MAP}, digits=3)
-        + "\n\n"
-        + tables.pair_table(rows, PAIRS, {**VERDICT, **MAP}, digits=3)
-    )
+    each = tables.system_table(file.rows, SYSTEMS, FIGURES, digits=3)
+    return f"{each}\n\n{tables.pair_table(file.rows, PAIRS, FIGURES, digits=3)}"
 
 
 def curve(rows: pd.DataFrame, system: str) -> Curve:
@@ -101,7 +89,7 @@ def about(file: ResultsFile) -> str:
 def gap_text(file: ResultsFile) -> str:
     """S5 beside the textbook fine-tune, in a sentence."""
     rows, words = file.rows, []
-    for metric, name in (("auroc", "AUROC"), ("recall_at_fpr05", "recall at 5 % false alarms")):
+    for name, (metric, _, _) in VERDICTS.items():
         own, other = (tables.find(rows, system, metric) for system in (S5, TEXTBOOK))
         gap = tables.find(rows, S5, f"{metric}_difference", **TEXTBOOK.as_other)
         words.append(
@@ -140,7 +128,7 @@ STUDIES = tuple(
             "python tools/training_matrix.py --data-root path/to/data --weights path/to/weights "
             f"{ARGUMENTS[name]} --systems textbook S1 S5 --results book/results/{name}.json"
         ),
-        headline=Headline({**VERDICT, **MAP}, systems=SYSTEMS),
+        headline=Headline(FIGURES, systems=SYSTEMS),
     )
     for name, words in SETS.items()
 )

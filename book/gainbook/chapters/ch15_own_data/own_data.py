@@ -161,7 +161,7 @@ def complete(chosen: Parameters) -> tuple[Parameters, str]:
     size = int(np.clip(32 * round(facts.side / 32), *SIZES))
     epochs = epochs_for(facts.train), f"there are {facts.train} images for training and validation"
     if chosen.dataset == "synthetic":
-        epochs = BUILT_IN_EPOCHS, "the built-in parts need no more"
+        epochs = BUILT_IN_EPOCHS, "a short run on the built-in parts"
     masks = "masks are given" if facts.has_masks else "no defective image has a mask"
     values: dict[str, tuple[Any, str]] = {
         "image_size": (size, f"the images' sides are about {facts.side} px"),
