@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from gainbook.chapters.ch03_reason import boards
 from gainbook.chapters.ch03_reason.exposure import shift_rows
 from gainbook.chapters.ch03_reason.shortcut import (
     AGREEMENTS,
@@ -34,7 +35,7 @@ from gainbook.lab.judge import (
     verdict,
 )
 from gainbook.lab.run_system import SMALL
-from gainbook.lab.seed_study import SeedStudy
+from gainbook.lab.seed_study import SeedStudy, against_systems
 from gainbook.lab.study import VERDICTS, Claim, Headline, Study, nothing
 from gainbook.lab.systems import System
 from gainbook.lab.tables import Value, find
@@ -163,4 +164,57 @@ SHORTCUT = SeedStudy(
     ),
     claims=(Claim("A1", judge_guidance),),
 )
-STUDIES = (REASON, EXPOSURE, SHORTCUT)
+
+
+def judge_boards(rows: pd.DataFrame) -> Judgement:
+    """A1 on boards: does supervising the map keep the verdict independent of the board's design?
+
+    Criterion, written before the run, at an agreement of 1: S5 keeps at least half of the AUROC on
+    balanced tiles that S1 loses against the control, and its AUROC there is above S1's; both
+    intervals beyond 0.
+    """
+    at = {"agreement": 1.0}
+    kept = find(rows, boards.S5, boards.KEPT, **at)
+    against = {**at, **boards.PLAIN.as_other}
+    better = find(rows, boards.S5, "auroc_difference", boards=boards.BALANCED, **against)
+    figures = {
+        "half of S1's loss of AUROC minus S5's": kept,
+        "AUROC on balanced designs": better,
+    }
+    least = INTERESTING["auroc"]
+    return Judgement(verdict([gains(kept, least), gains(better, least)]), figures)
+
+
+BOARDS = SeedStudy(
+    name=boards.NAME,
+    notebook=NOTEBOOK,
+    title="Defects of some board designs, good boards of others",
+    axes={
+        "system": tuple(system.tag for system in boards.SYSTEMS),
+        "agreement": boards.AGREEMENTS,
+        "seed": SEEDS,
+    },
+    train_and_measure=boards.train_and_measure,
+    subject=boards.subject,
+    file=lambda cell: f"{cell['system']}/agreement{cell['agreement']:g}/seed{cell['seed']}.json",
+    settings=boards.SETTINGS,
+    against=against_systems(boards.SYSTEMS),
+    more=boards.loss_rows,
+    dataset="deep-pcb",
+    systems=boards.SYSTEMS,
+    folder="runs/boards",
+    about=lambda given: (
+        f"{given['tiles']} defective and as many normal board tiles of {given['image_size']} px, "
+        f"{given['backbone']}, {given['epochs']} epochs"
+    ),
+    headline=Headline(
+        {
+            f"AUROC, {test}": ("auroc", None, {"boards": test})
+            for test in (boards.AS_IN_TRAINING, boards.BALANCED, boards.NEW)
+        },
+        ("agreement",),
+        {"agreement": (0.5, 1.0)},
+    ),
+    claims=(Claim("A1", judge_boards),),
+)  # fmt: skip
+STUDIES = (REASON, EXPOSURE, SHORTCUT, BOARDS)
