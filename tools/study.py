@@ -4,7 +4,8 @@ python tools/study.py 10_synthetic --output-dir runs/ablation --workers 2
 
 One file per run in the folder, written when the run is done; started again, only missing runs are
 run. The rows are written to `results.json` there, or to `--results`; the book keeps them as
-`book/results/<study>.json`. `python tools/study.py NAME --help` lists a study's axes and settings.
+`book/results/<study>.json`. With `--finished` nothing is run: the rows are those of the runs that
+are there. `python tools/study.py NAME --help` lists a study's axes and settings.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ def parser_of(study: SeedStudy) -> argparse.ArgumentParser:
     parser.add_argument("--output-dir", type=Path, default=Path(study.folder))
     parser.add_argument("--workers", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--results", type=Path, help="a .json, or a folder for results.json")
+    parser.add_argument(
+        "--finished", action="store_true", help="run none, take those that are there"
+    )
     for name, places in study.axes.items():
         known = list(places) if isinstance(places[0], str) else None
         parser.add_argument(
@@ -52,6 +56,10 @@ def main(words: Sequence[str] | None = None) -> None:
     axes = {name: options[name] for name in study.axes}
     settings = {name: options[name] for name in study.settings}
     folder, cells, started = options["output_dir"], study.cells(**axes), time.monotonic()
+    if options["finished"]:
+        cells = [cell for cell in cells if (folder / study.file(cell)).is_file()]
+        if not cells:
+            parser.error(f"--finished: expected files of finished runs in {folder}, found none")
 
     def done(file: str, left: int) -> None:
         print(
@@ -71,6 +79,7 @@ def main(words: Sequence[str] | None = None) -> None:
         command=study.command_for(axes),
         trained_at_commits=sorted({content["commit"] for content in contents}),
         loss_weights=weights or None,
+        **({"runs": [study.file(cell) for cell in cells]} if options["finished"] else {}),
     )
     path = write_results(
         options["results"] or folder,

@@ -112,10 +112,19 @@ def load_confounded(settings: Mapping[str, Any], agreement: float, seed: int) ->
 
 
 def _even(test: Any, count: int, draw: int) -> SelectedDataset:
-    """`count` normal and `count` defective tiles, at random."""
+    """`count` normal and `count` defective tiles, at random.
+
+    Raises:
+        ValueError: there are fewer.
+    """
     rng = np.random.default_rng(draw)
-    rows = [rng.permutation(np.flatnonzero(test.labels == kind))[:count] for kind in (False, True)]
-    return SelectedDataset(test, np.sort(np.concatenate(rows)))
+    rows = [rng.permutation(np.flatnonzero(test.labels == kind)) for kind in (False, True)]
+    if min(map(len, rows)) < count:
+        raise ValueError(
+            f"test_tiles: expected at most {min(map(len, rows))}, the test tiles of one state of "
+            f"{', '.join(sorted(set(test.designs)))}; got {count}"
+        )
+    return SelectedDataset(test, np.sort(np.concatenate([kept[:count] for kept in rows])))
 
 
 def tests_of(images: pd.DataFrame, seed: int) -> dict[str, NDArray[np.bool_]]:
