@@ -14,6 +14,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gainbook.chapters import studies
 from gainbook.lab.results_file import provenance, write_results
@@ -73,13 +74,16 @@ def main(words: Sequence[str] | None = None) -> None:
     weights = {
         s.tag: get_strategy(s.strategy).weights.asdict() for s in study.systems if s.tag in ran
     }
+    more: dict[str, Any] = {}
+    if options["finished"]:
+        more["runs"] = [study.file(cell) for cell in cells]
     facts = provenance(
         parameters,
         sum(content["seconds"] for content in contents),
         command=study.command_for(axes),
         trained_at_commits=sorted({content["commit"] for content in contents}),
         loss_weights=weights or None,
-        **({"runs": [study.file(cell) for cell in cells]} if options["finished"] else {}),
+        **more,
     )
     path = write_results(
         options["results"] or folder,

@@ -74,7 +74,8 @@ def _of(data: Data, designs: Sequence[str]) -> Data:
 
 def _budget(data: Data, counts: tuple[int, int], draw: int) -> Data:
     """`limit_labels` to so many normal and defective tiles; 0 is allowed."""
-    limited = limit_labels(data, *(max(count, 2) for count in reversed(counts)), draw)
+    normal, defective = (max(count, 2) for count in counts)
+    limited = limit_labels(data, defective, normal, draw)
 
     def part(dataset: Any) -> SelectedDataset:
         kept = np.array(counts)[dataset.labels.astype(int)] > 0
@@ -146,6 +147,7 @@ def twin_is_normal(model: DefectModel, dataset: Any) -> NDArray[np.bool_]:
     found = []
     with evaluating(model):
         for batch in batches(dataset, 32):
+            assert batch.twin is not None  # every tile of DeepPCB has one
             probability = model(model.preprocess(batch.twin)).defect_probability
             found.append(~metrics.is_flagged(probability.double().numpy(), model.threshold))
     return np.concatenate(found)

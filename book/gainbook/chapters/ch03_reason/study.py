@@ -173,7 +173,7 @@ def judge_boards(rows: pd.DataFrame) -> Judgement:
     balanced tiles that S1 loses against the control, and its AUROC there is above S1's; both
     intervals beyond 0.
     """
-    at = {"agreement": 1.0}
+    at: dict[str, Any] = {"agreement": 1.0}
     kept = find(rows, boards.S5, boards.KEPT, **at)
     against = {**at, **boards.PLAIN.as_other}
     better = find(rows, boards.S5, "auroc_difference", boards=boards.BALANCED, **against)
