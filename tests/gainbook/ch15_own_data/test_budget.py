@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from gainbook.chapters.ch15_own_data import budget
 from gainbook.chapters.ch15_own_data.budget import STUDY, by_draw, worth_text
-from gainbook.lab.catalogue import S5, TEXTBOOK
+from gainbook.lab.catalogue import PLAIN, S5, TEXTBOOK
 from gainbook.lab.seed_study import figure, first_above, seed_rows
+from gainbook.lab.systems import System
 
 
 def test_labels_between_points_lie_on_a_log_axis() -> None:
@@ -24,11 +25,13 @@ def test_labels_between_points_lie_on_a_log_axis() -> None:
     assert first_above({10: 0.6, 30: 0.5, 100: 0.7}, 0.65) == pytest.approx(30 * (10 / 3) ** 0.75)
 
 
-def rows(masked: list[float], plain: list[dict[int, float]]) -> pd.DataFrame:
-    """Result rows of draws: S5's AUROC at 30 labels, the textbook's by number of labels."""
+def rows(
+    masked: list[float], plain: list[dict[int, float]], system: System = TEXTBOOK
+) -> pd.DataFrame:
+    """Result rows of draws: S5's AUROC at 30 labels, the other system's by number of labels."""
     values = {(S5.tag, 30, draw): value for draw, value in enumerate(masked)}
     for draw, curve in enumerate(plain):
-        values |= {(TEXTBOOK.tag, labels, draw): value for labels, value in curve.items()}
+        values |= {(system.tag, labels, draw): value for labels, value in curve.items()}
     cells = [
         c for c in STUDY.cells() if (c["system"], c["labels"], c["seed"]) in values
     ]  # fmt: skip
@@ -46,12 +49,14 @@ def test_the_sentence_has_the_median_over_draws() -> None:
     text = worth_text(rows([0.99, 0.99], [{10: 0.5, 30: 0.6}, {10: 0.5, 30: 0.6}]))
     assert "**more than 30** (median of 2 draws; in all 2 of them" in text
     assert worth_text(rows([0.9], [])) == ""
+    text = worth_text(rows([0.9], [{30: 0.95}], PLAIN))
+    assert "S1, with the grid and the recipe of S5 but labels alone, needs **about 30** (m" in text
 
 
 def test_table_and_curve_have_the_means_over_draws() -> None:
     found = rows([0.8, 0.9], [{30: 0.6}, {30: 0.7}])
     frame = budget.budget_frame(found).set_index(["series", "x"])["value"]
-    assert frame.to_dict() == pytest.approx({(TEXTBOOK.label, 30): 0.65, (S5.label, 30): 0.85})
+    assert frame.to_dict() == pytest.approx({(TEXTBOOK.label, 30): 0.65, ("S5, masks", 30): 0.85})
     lines = budget.budget_table(found).splitlines()
     assert len(lines) == 2 + 2  # of the systems and budgets that were run
     textbook = next(line for line in lines if TEXTBOOK.label in line)
@@ -69,8 +74,10 @@ def test_the_gain_is_the_paired_difference() -> None:
         for v in [0.9 if c["system"] == S5.tag else 0.6]
     ]
     text = budget.gain_text(pd.DataFrame(seed_rows(STUDY, cells, contents)))
-    assert text.count("difference +0.300 [+0.300, +0.300]") == 2
+    assert text.count("+0.300 [+0.300, +0.300]") == 2
     assert "AUROC **0.905 [" in text
+    assert "Minus the textbook fine-tune: +0.300" in text
+    assert "minus S1" not in text  # not run
 
 
 def test_differences_are_of_the_same_draw() -> None:

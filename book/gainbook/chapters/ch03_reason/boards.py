@@ -30,7 +30,12 @@ from gainmtl.interface import DefectModel, evaluating
 from gainmtl.training.fitting import fit
 
 NAME = "03_boards"
-SYSTEMS = (TEXTBOOK, PLAIN, SUPERVISION_ALONE, S5)
+SYSTEMS = (
+    TEXTBOOK,
+    PLAIN._replace(label="S1"),
+    SUPERVISION_ALONE._replace(label="S2"),
+    S5._replace(label="S5"),
+)
 BY_TAG = {system.tag: system for system in SYSTEMS}
 GROUPS = (("00041", "44000", "77000"), ("13000", "50600", "92000"))
 """Designs with about as many pairs, 350 and 359. With an even seed the defective tiles are of the

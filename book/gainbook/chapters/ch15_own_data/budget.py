@@ -26,7 +26,13 @@ LABELS = (10, 30, 100, 300)
 """Defective tiles with a label, for training and validation together, and as many normal ones."""
 SHOWN = 30
 """The number of `LABELS` that the sentences are about."""
-SYSTEMS = (TEXTBOOK, PLAIN, SUPERVISION_ALONE, UNET, S5)
+SYSTEMS = (
+    TEXTBOOK,
+    PLAIN._replace(label="S1, labels alone"),
+    SUPERVISION_ALONE._replace(label="S2, masks for the map"),
+    UNET._replace(label="U-Net, masks"),
+    S5._replace(label="S5, masks"),
+)
 """The first two learn from labels alone, the others from masks too."""
 BY_TAG = {system.tag: system for system in SYSTEMS}
 SETTINGS: dict[str, Any] = {
@@ -76,40 +82,63 @@ def by_draw(rows: pd.DataFrame, system: System) -> dict[int, dict[int, float]]:
     return found
 
 
+WITHOUT_MASKS = {
+    TEXTBOOK: "the textbook fine-tune",
+    PLAIN: "S1, with the grid and the recipe of S5 but labels alone,",
+}
+COMPARED = {
+    TEXTBOOK: "the textbook fine-tune",
+    PLAIN: "S1, labels alone with the grid and the recipe of S5",
+    SUPERVISION_ALONE: "S2, which has the masks for its map alone",
+    UNET: "a U-Net, which has the masks too",
+}
+
+
 def worth_text(rows: pd.DataFrame) -> str:
-    """How many labels the textbook fine-tune needs for S5's AUROC at `SHOWN`, in a sentence."""
-    masked, plain = by_draw(rows, S5), by_draw(rows, TEXTBOOK)
-    draws = [draw for draw in sorted(masked) if SHOWN in masked[draw] and draw in plain]
-    if not draws:
+    """How many labels the systems without masks need for S5's AUROC at `SHOWN`, a sentence each."""
+    masked, texts = by_draw(rows, S5), []
+    for system, words in WITHOUT_MASKS.items():
+        plain = by_draw(rows, system)
+        draws = [draw for draw in sorted(masked) if SHOWN in masked[draw] and draw in plain]
+        if not draws:
+            continue
+        needed = [first_above(plain[draw], masked[draw][SHOWN]) for draw in draws]
+        most = max(max(plain[draw]) for draw in draws)
+        short, middle = sum(map(math.isinf, needed)), float(np.median(needed))
+        many = f"more than {most}" if math.isinf(middle) else f"about {middle:.0f}"
+        where = f"all {short}" if short == len(draws) else f"{short}"
+        draw_words = f"median of {len(draws)} draws"
+        if short:
+            draw_words += f"; in {where} of them {most} are not enough"
+        texts.append(f"{words} needs **{many}** ({draw_words})")
+    if not texts:
         return ""
-    needed = [first_above(plain[draw], masked[draw][SHOWN]) for draw in draws]
-    most = max(max(plain[draw]) for draw in draws)
-    short = sum(map(math.isinf, needed))
-    middle = float(np.median(needed))
-    many = f"more than {most}" if math.isinf(middle) else f"about {middle:.0f}"
-    where = f"all {short}" if short == len(draws) else f"{short}"
     return (
-        f"For the AUROC that S5 reaches with {SHOWN} defective tiles and their masks, the textbook "
-        f"fine-tune needs **{many}** (median of {len(draws)} draws; in {where} of them {most} are "
-        "not enough)."
+        f"For the AUROC that S5 reaches with {SHOWN} defective tiles and their masks, "
+        f"{'; '.join(texts)}."
     )
 
 
 def gain_text(rows: pd.DataFrame) -> str:
-    """S5 with masks against the textbook fine-tune at `SHOWN` labels, in a sentence."""
-    texts = []
-    for metric, words in (("auroc", "AUROC"), ("recall_at_fpr05", "recall at 5 % false alarms")):
-        found = [find_or_nan(rows, one, metric, labels=SHOWN) for one in (S5, TEXTBOOK)]
-        gap = find_or_nan(rows, S5, f"{metric}_difference", labels=SHOWN, **TEXTBOOK.as_other)
-        if math.isnan(gap.value):
-            return ""
-        texts.append(
-            f"{words} **{found[0].text(3)}** against {found[1].text(3)}, difference "
-            f"{gap.text(3, True)}"
-        )
+    """S5 with masks at `SHOWN` labels, and minus each other system, in two sentences."""
+    metrics = {"AUROC": "auroc", "recall at 5 % false alarms": "recall_at_fpr05"}
+    own = [
+        f"{words} **{find_or_nan(rows, S5, metric, labels=SHOWN).text(3)}**"
+        for words, metric in metrics.items()
+    ]
+    gaps = []
+    for other, words in COMPARED.items():
+        found = [
+            find_or_nan(rows, S5, f"{metric}_difference", labels=SHOWN, **other.as_other)
+            for metric in metrics.values()
+        ]
+        if not any(math.isnan(gap.value) for gap in found):
+            gaps.append(f"{words}: {' and '.join(gap.text(3, True) for gap in found)}")
+    if not gaps:
+        return ""
     return (
-        f"With {SHOWN} defective and {SHOWN} normal tiles, S5 with masks against the textbook "
-        f"fine-tune: {'; '.join(texts)}."
+        f"With {SHOWN} defective and {SHOWN} normal tiles, S5 with masks reaches "
+        f"{' and '.join(own)}. Minus {'; minus '.join(gaps)}."
     )
 
 
