@@ -65,9 +65,17 @@ def build(system: System, backbone: str, weights: str | None) -> DefectModel:
     return class_of(system.kind, strategy)(backbone, strategy, weights, **options)
 
 
+BOARD_TILES: dict[str, int] = {"defective": 300, "normal": 300, "test_tiles": 1000}
+"""Of DeepPCB's 25,000 tiles, those of a fold: for training and validation, and tested ones."""
+
+
 def load_fold(parameters: Parameters, seed: int, split: str = "") -> Callable[[int], Data]:
-    """The data of a notebook's parameters, by fold; `split` where a system has its own."""
+    """The data of a notebook's parameters, by fold; `split` where a system has its own.
+
+    Of DeepPCB so many tiles as `BOARD_TILES`, drawn by the seed.
+    """
     p = parameters
+    sizes: dict[str, Any] = {**BOARD_TILES, "draw": seed} if p.dataset == "deep-pcb" else {}
 
     def load(fold: int) -> Data:
         return datasets.load(
@@ -79,6 +87,7 @@ def load_fold(parameters: Parameters, seed: int, split: str = "") -> Callable[[i
             category=getattr(p, "category", None) if p.dataset != "synthetic" else None,
             split=split or ("folds" if p.folds > 1 and p.dataset != "synthetic" else "auto"),
             seed=seed,
+            **sizes,
         )
 
     return load

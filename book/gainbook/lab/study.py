@@ -117,6 +117,32 @@ class Run(NamedTuple):
     resamples: int
 
 
+BOARDS = "boards"
+"""The profile of `on_boards`, under `notebooks/profiles`."""
+
+
+def on_boards(study: Study, systems: Sequence[AnySystem], **changes: Any) -> Study:
+    """The study on tiles of circuit boards, where defects are many, of some of its systems.
+
+    Its results file is `<name>_boards`. Pairs and questions are those among `systems`.
+    """
+    tags = {system.tag for system in systems}
+    name = f"{study.name}_boards"
+    command = (
+        f"python tools/study.py {name} --data-root path/to/deep-pcb --workers 2 "
+        f"--output-dir runs/{BOARDS} --results book/results/{name}.json"
+    )
+    given: dict[str, Any] = {
+        "name": name,
+        "title": f"{study.title}, circuit boards",
+        "systems": tuple(systems),
+        "pairs": tuple((a, b) for a, b in study.pairs if {a.tag, b.tag} <= tags),
+        "profile": BOARDS,
+        "made_by": command,
+    }
+    return dataclasses.replace(study, **{**given, **changes})
+
+
 def everything(rows: pd.DataFrame) -> pd.Series:
     """Keep all rows."""
     return pd.Series(True, index=rows.index)

@@ -202,7 +202,7 @@ BOARDS = SeedStudy(
     more=boards.loss_rows,
     dataset="deep-pcb",
     systems=boards.SYSTEMS,
-    folder="runs/boards",
+    folder="runs/confounder",
     about=lambda given: (
         f"{given['tiles']} defective and as many normal board tiles of {given['image_size']} px, "
         f"{given['backbone']}, {given['epochs']} epochs"

@@ -34,7 +34,7 @@ from gainbook.lab.live import LIVE_SMALL
 from gainbook.lab.parameters import Parameters
 from gainbook.lab.results_file import row
 from gainbook.lab.run_system import is_finished, load_fold
-from gainbook.lab.study import Claim, Run, Study
+from gainbook.lab.study import Claim, Run, Study, on_boards
 from gainbook.lab.systems import System
 from gainbook.lab.tables import Column, Value
 from gainmtl.datasets import limit_masks
@@ -180,4 +180,5 @@ STUDY = Study(
     profile="components",
     claims=(Claim("A1", supervision(SUPERVISION_ALONE, PLAIN)), Claim("A2", mining_alone)),
 )
-STUDIES = (STUDY,)
+BOARD_STUDY = on_boards(STUDY, GUIDED, extra=None)
+STUDIES = (STUDY, BOARD_STUDY)

@@ -24,7 +24,7 @@ from gainbook.lab.folds import Question, of_each
 from gainbook.lab.judge import Judgement
 from gainbook.lab.live import LIVE_SMALL
 from gainbook.lab.protocol import Pooled
-from gainbook.lab.study import Claim, Run, Study
+from gainbook.lab.study import Claim, Run, Study, on_boards
 from gainbook.lab.systems import System
 
 NAME = "07_localization"
@@ -132,4 +132,5 @@ STUDY = Study(
     profile="components",
     claims=(Claim("A6", together),),
 )
-STUDIES = (STUDY, FOCAL)
+BOARD_STUDY = on_boards(STUDY, STUDY.systems)
+STUDIES = (STUDY, BOARD_STUDY, FOCAL)

@@ -50,6 +50,7 @@ from gainbook.lab.study import (
     Measured,
     Run,
     Study,
+    on_boards,
 )
 from gainbook.lab.systems import System
 from gainbook.lab.tables import Value
@@ -196,6 +197,7 @@ PASTED = _study(
     "10_copy_paste", "Training on counterfactual pictures", "copy_paste", Headline(MEASURES_SHOWN),
     systems=(*HONEST, *COPY_PASTE), pairs=COPY_PASTE_PAIRS,
 )  # fmt: skip
+LADDER_BOARDS = on_boards(LADDER, (*SIX, S4_NO_CONSISTENCY), questions=QUESTIONS)
 PARTS = {study.options["part"]: study for study in (LADDER, LEAVE_ONE_OUT, LEAKING_SPLIT, PASTED)}
 """By the notebook's parameter `part`."""
 
@@ -224,4 +226,4 @@ SEEDS = SeedStudy(
     folder="runs/ablation",
     headline=Headline(MEASURES_SHOWN, ("setting",)),
 )  # fmt: skip
-STUDIES = (*PARTS.values(), SEEDS, *textbook.STUDIES)
+STUDIES = (*PARTS.values(), LADDER_BOARDS, SEEDS, *textbook.STUDIES)
