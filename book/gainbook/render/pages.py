@@ -234,7 +234,7 @@ def masks_worth(book: Book) -> str:
     many = book.results.get(textbook.BOARDS)
     more = "" if many is None else f"\n\nWith {textbook.about(many)}: {textbook.gap_text(many)}"
     return (
-        f"{budget.gain_text(stored.rows)} {budget.worth_text(stored.rows)}\n\n"
+        f"{budget.gain_text(stored.rows)}\n{budget.worth_text(stored.rows)}\n\n"
         f"{budget.budget_table(stored.rows)}{more}\n\n"
         "AUROC on tiles of circuit boards {cite:p}`tang2019online`, mean over draws of the "
         "labelled tiles with its 95 % interval; see [](../notebooks/15_your_own_data.ipynb)."

@@ -76,7 +76,7 @@ def test_the_gain_is_the_paired_difference() -> None:
     text = budget.gain_text(pd.DataFrame(seed_rows(STUDY, cells, contents)))
     assert text.count("+0.300 [+0.300, +0.300]") == 2
     assert "AUROC **0.905 [" in text
-    assert "Minus the textbook fine-tune: +0.300" in text
+    assert "- S5 minus the textbook fine-tune: +0.300" in text
     assert "minus S1" not in text  # not run
 
 

@@ -86,12 +86,14 @@ WITHOUT_MASKS = {
     TEXTBOOK: "the textbook fine-tune",
     PLAIN: "S1, with the grid and the recipe of S5 but labels alone,",
 }
-COMPARED = {
-    TEXTBOOK: "the textbook fine-tune",
-    PLAIN: "S1, labels alone with the grid and the recipe of S5",
-    SUPERVISION_ALONE: "S2, which has the masks for its map alone",
-    UNET: "a U-Net, which has the masks too",
-}
+STEPS = (
+    (S5, TEXTBOOK, "S5 minus the textbook fine-tune"),
+    (PLAIN, TEXTBOOK, "of it grid and recipe, without a mask (S1 minus the textbook fine-tune)"),
+    (S5, PLAIN, "masks and the terms that use them (S5 minus S1)"),
+    (S5, SUPERVISION_ALONE, "S5 minus S2, whose masks teach its map alone"),
+    (S5, UNET, "S5 minus a U-Net, which has the masks too"),
+)
+"""Pairs and their words."""
 
 
 def worth_text(rows: pd.DataFrame) -> str:
@@ -120,25 +122,25 @@ def worth_text(rows: pd.DataFrame) -> str:
 
 
 def gain_text(rows: pd.DataFrame) -> str:
-    """S5 with masks at `SHOWN` labels, and minus each other system, in two sentences."""
+    """S5 with masks at `SHOWN` labels in a sentence, and the `STEPS` to it as a list."""
     metrics = {"AUROC": "auroc", "recall at 5 % false alarms": "recall_at_fpr05"}
     own = [
         f"{words} **{find_or_nan(rows, S5, metric, labels=SHOWN).text(3)}**"
         for words, metric in metrics.items()
     ]
-    gaps = []
-    for other, words in COMPARED.items():
-        found = [
-            find_or_nan(rows, S5, f"{metric}_difference", labels=SHOWN, **other.as_other)
+    lines = []
+    for one, other, words in STEPS:
+        gaps = [
+            find_or_nan(rows, one, f"{metric}_difference", labels=SHOWN, **other.as_other)
             for metric in metrics.values()
         ]
-        if not any(math.isnan(gap.value) for gap in found):
-            gaps.append(f"{words}: {' and '.join(gap.text(3, True) for gap in found)}")
-    if not gaps:
+        if not any(math.isnan(gap.value) for gap in gaps):
+            lines.append(f"- {words}: {' and '.join(gap.text(3, True) for gap in gaps)}")
+    if not lines:
         return ""
     return (
         f"With {SHOWN} defective and {SHOWN} normal tiles, S5 with masks reaches "
-        f"{' and '.join(own)}. Minus {'; minus '.join(gaps)}."
+        f"{' and '.join(own)}. Differences in the two:\n\n" + "\n".join(lines) + "\n"
     )
 
 
