@@ -138,6 +138,7 @@ def on_boards(study: Study, systems: Sequence[AnySystem], **changes: Any) -> Stu
         "systems": tuple(systems),
         "pairs": tuple((a, b) for a, b in study.pairs if {a.tag, b.tag} <= tags),
         "profile": BOARDS,
+        "fuller": ("", ""),
         "made_by": command,
     }
     return dataclasses.replace(study, **{**given, **changes})

@@ -19,9 +19,9 @@ from gainbook.lab.catalogue import (
 )
 from gainbook.lab.folds import Question, of_each
 from gainbook.lab.judge import INTERESTING, Judgement, all_of, gains, verdict
-from gainbook.lab.results_file import row
+from gainbook.lab.results_file import row, stored_results
 from gainbook.lab.run_system import SMALL
-from gainbook.lab.study import Claim, Run, Study
+from gainbook.lab.study import Claim, Run, Study, on_boards
 from gainbook.lab.systems import System
 from gainbook.lab.tables import Column, Value, cell, find, series
 
@@ -166,13 +166,19 @@ def _cost_of_cbam(rows: pd.DataFrame) -> dict[str, Value]:
     raise LookupError("the cost of CBAM")
 
 
-def refinement(rows: pd.DataFrame) -> Judgement:
-    """A3 from result rows; see `judge_refinement`."""
+def refinement(rows: pd.DataFrame, costs: pd.DataFrame | None = None) -> Judgement:
+    """A3 from result rows; see `judge_refinement`. `costs`: rows of the costs, if not `rows`."""
     energy, overlap = (
         find(rows, ATTENTION_CBAM, f"{metric}_difference", "defect_map", **ATTENTION_BARE.as_other)
         for metric in ("positive_energy", "iou")
     )
-    return judge_refinement(_cost_of_cbam(rows), energy, overlap)
+    return judge_refinement(_cost_of_cbam(rows if costs is None else costs), energy, overlap)
+
+
+def refinement_on_boards(rows: pd.DataFrame) -> Judgement:
+    """A3 on board tiles; see `judge_refinement`. The costs, alike for all data, are the chapter's."""
+    own = stored_results(NAME)
+    return refinement(rows, None if own is None else own.rows)
 
 
 def temperature(rows: pd.DataFrame) -> Judgement:
@@ -213,4 +219,11 @@ STUDY = Study(
         Claim("A9", temperature, ("entropy_difference",)),
     ),
 )
-STUDIES = (STUDY,)
+BOARD_STUDY = on_boards(
+    STUDY,
+    (ATTENTION_BARE, ATTENTION_CBAM),
+    questions=(),
+    extra=None,
+    claims=(Claim("A3", refinement_on_boards),),
+)
+STUDIES = (STUDY, BOARD_STUDY)
