@@ -176,7 +176,7 @@ def refinement(rows: pd.DataFrame, costs: pd.DataFrame | None = None) -> Judgeme
 
 
 def refinement_on_boards(rows: pd.DataFrame) -> Judgement:
-    """A3 on board tiles; see `judge_refinement`. The costs, alike for all data, are the chapter's."""
+    """A3 on board tiles, see `judge_refinement`; costs are the chapter's, alike for all data."""
     own = stored_results(NAME)
     return refinement(rows, None if own is None else own.rows)
 
