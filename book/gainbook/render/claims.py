@@ -12,7 +12,7 @@ from gainbook.chapters import CLAIM_WORDS, studies
 from gainbook.lab.judge import MEANING, NOT_RUN, Judgement
 from gainbook.lab.results_file import ResultsFile, stored_results
 from gainbook.lab.seed_study import SeedStudy
-from gainbook.lab.study import Claim, Results, Study, judge, judge_stored
+from gainbook.lab.study import BOARDS, Claim, Results, Study, judge, judge_stored
 from gainbook.lab.tables import Value, markdown
 
 MOST = 3
@@ -80,7 +80,7 @@ def claims_table(stored: Mapping[str, ResultsFile], pages: frozenset[str] = froz
             lines.append(
                 [
                     *named,
-                    link if study.notebook in pages else number,
+                    (link if study.notebook in pages else number) + _parts(study),
                     verdict if verdict == NOT_RUN else f"**{verdict}**",
                     figures_text(judgement, MOST),
                 ]
@@ -123,6 +123,7 @@ def claim_text(
         for other in one.claims
         if other.id == id
         for verdict in [judge_stored(other, stored_results(name))]
+        if verdict.verdict != NOT_RUN
     ]
     return text + (f" Also judged in {'; '.join(others)}." if others else "")
 
@@ -131,9 +132,15 @@ def _place(one: Study | SeedStudy, shown: Study | SeedStudy) -> str:
     """Where another study judges a claim: a chapter, or a study of the same chapter."""
     if one.notebook == shown.notebook:
         return one.title
-    synthetic = isinstance(one, SeedStudy) and one.dataset == "synthetic"
-    link = f"[chapter {int(one.notebook[:2])}]({one.notebook}.ipynb)"
-    return f"{link} (synthetic parts)" if synthetic else link
+    return f"[chapter {int(one.notebook[:2])}]({one.notebook}.ipynb)" + _parts(one)
+
+
+def _parts(study: Study | SeedStudy) -> str:
+    """The parts of a study, in brackets, where they are not the magnetic tiles."""
+    if isinstance(study, Study):
+        return " (board tiles)" if study.profile == BOARDS else ""
+    names = {"synthetic": " (synthetic parts)", "deep-pcb": " (board tiles)"}
+    return names.get(study.dataset, "")
 
 
 def claim_of(id: str, study: Study | SeedStudy, results: Results) -> str:

@@ -12,7 +12,6 @@ from gainbook.chapters.ch03_reason.boards import (
     KEPT,
     LOSS,
     NEW,
-    REVERSED,
     SYSTEMS,
 )
 from gainbook.lab import tables
@@ -31,7 +30,6 @@ RANKS: dict[str, Column] = {
     "control": _at("auroc", BALANCED, CONTROL),
     AS_IN_TRAINING: _at("auroc", AS_IN_TRAINING),
     BALANCED: _at("auroc", BALANCED),
-    REVERSED: _at("auroc", REVERSED),
     NEW: _at("auroc", NEW),
 }
 """AUROC; the control is on the balanced tiles."""
@@ -40,9 +38,8 @@ REASONS: dict[str, Column] = {
     AS_IN_TRAINING: _at("flip_rate", AS_IN_TRAINING),
     BALANCED: _at("flip_rate", BALANCED),
     NEW: _at("flip_rate", NEW),
-    "PointGame": _at("point_game", BALANCED, map="defect_map"),
 }
-"""Found defects whose verdict becomes normal with the twin; the map's peak on the defect."""
+"""Of the defects found, the share whose verdict becomes normal with the twin."""
 
 
 def each(rows: pd.DataFrame, column: Column, digits: int = 2) -> str:
