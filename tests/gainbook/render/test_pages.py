@@ -17,7 +17,7 @@ from gainbook.chapters.ch03_reason.study import EXPOSURE
 from gainbook.lab import catalogue
 from gainbook.lab import results_file as runs
 from gainbook.lab.judge import CONFIRMED, MEANING, NOT_RUN, REFINED, Judgement
-from gainbook.lab.study import Claim, Headline, Study, own_rows
+from gainbook.lab.study import Claim, Headline, Study, on_boards, own_rows
 from gainbook.lab.tables import Value, find
 from gainbook.render import claims, headlines, model_card
 from gainbook.render import pages as book_pages
@@ -110,13 +110,32 @@ def test_a_claim_has_a_line_per_study_with_three_figures_at_most(
     assert second.endswith("; 2 more in the chapter |")
 
 
-def test_a_page_shows_the_verdicts_of_the_other_pages(two_studies: tuple[Study, Study]) -> None:
+def test_a_page_shows_the_verdicts_of_the_other_pages(
+    two_studies: tuple[Study, Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, there = two_studies
     text = claims.claim_text("A1", here, pd.DataFrame([line("x", 1.0)]))
     assert text.startswith(f"**A1, {CLAIM_WORDS['A1']}: {REFINED}.** f0 +0.50 [+0.40, +0.60]; f1")
-    other = f"[chapter 3](03_right_answer_wrong_reason.ipynb): *{NOT_RUN}*"
+    assert "Also judged" not in text  # the other study is not run
+    ran = {"10_here": stored([line("x", 1.0)])}
+    monkeypatch.setattr(claims, "stored_results", ran.get)
+    other = f"[chapter 10](10_ablation.ipynb): *{REFINED}*"
+    text = claims.claim_text("A1", there)
+    assert f": {NOT_RUN}.**" in text
     assert text.endswith(f"Also judged in {other}.")
-    assert f": {NOT_RUN}.** Also judged in [chapter 10]" in claims.claim_text("A1", there)
+
+
+def test_a_study_names_parts_that_are_no_magnetic_tiles(
+    two_studies: tuple[Study, Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = two_studies
+    boards = on_boards(here, ())
+    monkeypatch.setattr(claims, "studies", lambda: {s.name: s for s in (there, boards)})
+    ran = {boards.name: stored([line("x", 1.0)])}
+    monkeypatch.setattr(claims, "stored_results", ran.get)
+    text = claims.claim_text("A1", there)
+    assert text.endswith(f"[chapter 10](10_ablation.ipynb) (board tiles): *{REFINED}*.")
+    assert "| 10 (board tiles) | **" in claims.claims_table(ran)
 
 
 def test_verdict_words_are_those_of_the_book() -> None:
