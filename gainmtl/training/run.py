@@ -251,7 +251,9 @@ class TrainingRun:
         Raises:
             FloatingPointError: a score is NaN or infinite.
         """
-        scores, labels = defect_scores(self.average, self.data.val, self.settings.batch_size)
+        # Without gradients several of the training's batches take no more memory than one.
+        size = 4 * self.settings.batch_size
+        scores, labels = defect_scores(self.average, self.data.val, size)
         if not np.isfinite(scores).all():
             raise FloatingPointError
         if len(set(labels.tolist())) == 2 and scores.max() - scores.min() < FLAT:

@@ -38,7 +38,8 @@ def to_image(picture: Any, dpi: int = 100) -> Image.Image:
     """`picture` as an RGB image."""
     if isinstance(picture, Figure):
         stream = io.BytesIO()
-        picture.savefig(stream, format="png", dpi=dpi, facecolor="white", bbox_inches="tight")
+        look: dict[str, Any] = {"dpi": dpi, "facecolor": "white", "bbox_inches": "tight"}
+        picture.savefig(stream, format="png", pil_kwargs={"compress_level": 1}, **look)
         plt.close(picture)  # or the notebook would show it a second time
         return Image.open(stream).convert("RGB")
     array = np.asarray(picture)
