@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gainbook.chapters import studies
+from gainbook.chapters.ch03_reason import boards, boards_page
 from gainbook.chapters.ch10_ablation import textbook
 from gainbook.chapters.ch15_own_data import budget
 from gainbook.lab.results_file import ResultsFile
@@ -241,6 +242,12 @@ def masks_worth(book: Book) -> str:
     )
 
 
+def confounder(book: Book) -> str:
+    """What chapter 03's study of board designs found; nothing where it is not run."""
+    stored = book.results.get(boards.NAME)
+    return "" if stored is None else boards_page.opening(stored.rows)
+
+
 FILLS: dict[str, Callable[[Book], str]] = {
     "headlines": headlines,
     "claims": claims,
@@ -251,6 +258,7 @@ FILLS: dict[str, Callable[[Book], str]] = {
     "tuning": tuning,
     "chapters": lambda book: chapter_map(book.root),
     "masks-worth": masks_worth,
+    "confounder": confounder,
     "get-code": lambda book: about.get_code(book.root),
     "cite": lambda book: about.cite(book.root),
     "card-figures": lambda book: model_card.figures(book.results),

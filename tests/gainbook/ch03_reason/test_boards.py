@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from gainbook.chapters.ch03_reason import boards
+from gainbook.chapters.ch03_reason import boards, boards_page
 from gainbook.chapters.ch03_reason.boards import AS_IN_TRAINING, BALANCED, NEW, REVERSED
 from gainbook.chapters.ch03_reason.study import BOARDS, judge_boards
 from gainbook.lab.catalogue import PLAIN, S5, TEXTBOOK
@@ -153,6 +153,35 @@ def test_the_loss_is_against_the_same_seeds_control() -> None:
 )
 def test_the_criterion(own: list[float], word: str) -> None:
     assert judge_boards(rows([0.5, 0.501], own)).verdict == word
+
+
+def test_the_pages_sentences_have_the_figures() -> None:
+    cells = BOARDS.cells(agreement=[0.5, 1.0], seed=[0, 1])
+    number = {system.tag: place for place, system in enumerate(boards.SYSTEMS)}
+    contents = [
+        {
+            "figures": [
+                figure(metric, start + 0.1 * number[c["system"]] + 0.01 * tests.index(test),
+                       boards=test)
+                for metric, start in (("auroc", 0.5), ("flip_rate", 0.2), ("false_alarm_rate", 0.1))
+                for tests in [(AS_IN_TRAINING, BALANCED, REVERSED, NEW)]
+                for test in tests
+            ]
+        }
+        for c in cells
+    ]  # fmt: skip
+    table = pd.DataFrame(seed_rows(BOARDS, cells, contents))
+    text = boards_page.opening(table)
+    assert "AUROC of 0.50 [0.50, 0.50]. On a design" in text
+    assert "has 0.53 [0.53, 0.53], and of the defects that it finds there, a share of 0.23" in text
+    assert "0.80 [0.80, 0.80], 0.83 [0.83, 0.83] and 0.53" in text
+    assert "0.000 [0.000, 0.000] for S1" in boards_page.lead(table)  # nothing is lost
+    assert "flags 0.23 [" in boards_page.notice(table)
+    lines = boards_page.answer(table).splitlines()
+    assert lines[2].startswith("| textbook fine-tune | 0.51 [0.51, 0.51] | 0.50 [")
+    drawn = boards_page.frame(table)
+    assert set(drawn["panel"]) == {BALANCED, NEW}
+    assert len(drawn) == 2 * len(boards.SYSTEMS) * 2
 
 
 def test_one_run(root: Path, tmp_path: Path) -> None:

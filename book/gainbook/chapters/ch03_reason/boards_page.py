@@ -42,13 +42,15 @@ REASONS: dict[str, Column] = {
 """Of the defects found, the share whose verdict becomes normal with the twin."""
 
 
+def of(rows: pd.DataFrame, system: System, column: Column, digits: int = 2) -> str:
+    """A figure of a system."""
+    metric, map, condition = column
+    return find_or_nan(rows, system, metric, map, **condition).text(digits)
+
+
 def each(rows: pd.DataFrame, column: Column, digits: int = 2) -> str:
     """A figure of every system, in words."""
-    metric, map, condition = column
-    return "; ".join(
-        f"{find_or_nan(rows, system, metric, map, **condition).text(digits)} for {system.label}"
-        for system in SYSTEMS
-    )
+    return "; ".join(f"{of(rows, s, column, digits)} for {s.label}" for s in SYSTEMS)
 
 
 def frame(rows: pd.DataFrame) -> pd.DataFrame:
@@ -61,6 +63,20 @@ def frame(rows: pd.DataFrame) -> pd.DataFrame:
                 lines.append((test, system.label, agreement, *found[:3]))
     names = ["panel", "series", "x", "value", "ci_low", "ci_high"]
     return pd.DataFrame(lines, columns=names).dropna(subset="value")
+
+
+def opening(rows: pd.DataFrame) -> str:
+    """What happens to a classifier whose defects came from other products, for the first page."""
+    usual, new, twin = RANKS[AS_IN_TRAINING], RANKS[NEW], REASONS[NEW]
+    figures = [[of(rows, system, one) for one in (usual, new, twin)] for system in (TEXTBOOK, S5)]
+    (a, b, c), (d, e, f) = figures
+    return (
+        "Circuit boards, with the defects from some designs and the good boards from others: "
+        f"tested as it was trained, a textbook fine-tune has an AUROC of {a}. On a design that it "
+        f"has not seen it has {b}, and of the defects that it finds there, a share of {c} becomes "
+        "*normal* when the same place is shown without the defect. S5, trained with masks too, has "
+        f"{d}, {e} and {f} ([](../notebooks/03_right_answer_wrong_reason.ipynb))."
+    )
 
 
 def lead(rows: pd.DataFrame) -> str:
@@ -83,18 +99,12 @@ def answer(rows: pd.DataFrame) -> str:
 
 def notice(rows: pd.DataFrame) -> str:
     """What the tables show, in sentences."""
-
-    def of(system: System, column: Column) -> str:
-        metric, map, condition = column
-        return find_or_nan(rows, system, metric, map, **condition).text()
-
-    alarms = _at("false_alarm_rate", NEW)
-    falls = [of(PLAIN, REASONS[test]) for test in (AS_IN_TRAINING, "control")]
+    alarms = [of(rows, system, _at("false_alarm_rate", NEW)) for system in (PLAIN, S5, TEXTBOOK)]
+    falls = [of(rows, PLAIN, REASONS[test]) for test in (AS_IN_TRAINING, "control")]
     return (
         "What to notice: tiles that agree as in training, the usual test set, show no loss. The "
         f"balanced ones do. Of the defects that S1 finds as in training, {falls[0]} become normal "
         f"with the twin, {falls[1]} in the control; the other verdicts stay although the defect is "
-        "gone. At its threshold S1 flags "
-        f"{of(PLAIN, alarms)} of the normal tiles of the unseen design, S5 {of(S5, alarms)} and "
-        f"the textbook fine-tune {of(TEXTBOOK, alarms)}."
+        f"gone. At its threshold S1 flags {alarms[0]} of the normal tiles of the unseen design, S5 "
+        f"{alarms[1]} and the textbook fine-tune {alarms[2]}."
     )
