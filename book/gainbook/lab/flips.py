@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 
 from gainbook.lab.measures import Measure
 from gainbook.lab.systems import System
 from gainbook.lab.tables import find
+from gainmtl import metrics
 from gainmtl.evaluation.interventions import INTERVENTIONS, LEVELS, score_interventions
+from gainmtl.interface import DefectModel, evaluating
 from gainmtl.model import GAINMTL
+from gainmtl.types import Batch
 
 INTERVENTION_WORDS = {
     "removed": "defect removed: should become normal",
@@ -20,6 +26,26 @@ INTERVENTION_WORDS = {
 }
 """The interventions in words, in the order of figures."""
 LEVEL_WORDS = {"features": "at the features", "image": "on the image"}
+
+
+@torch.no_grad()
+def twin_is_normal(model: DefectModel, batches: Iterable[Batch]) -> NDArray[np.bool_]:
+    """(N,) whether the verdict on the twin of an image is normal: the place without the defect.
+
+    Raises:
+        ValueError: images without a twin.
+    """
+    found = []
+    with evaluating(model):
+        for batch in batches:
+            if batch.twin is None:
+                raise ValueError(
+                    "twin_is_normal: expected a twin for every defective part, found none; use a "
+                    "data set with twins, as deep-pcb"
+                )
+            probability = model(model.preprocess(batch.twin)).defect_probability
+            found.append(~metrics.is_flagged(probability.double().cpu().numpy(), model.threshold))
+    return np.concatenate(found)
 
 
 def score_flips(models: Mapping[str, GAINMTL], dataset: Any) -> dict[str, pd.DataFrame]:

@@ -18,9 +18,6 @@ from gainbook.lab.results_file import check_rows
 from gainbook.lab.seed_study import figure, run_cell, seed_rows
 from PIL import Image
 
-from gainmtl import GAINMTL
-from gainmtl.evaluation.scoring import score
-
 GROUPS = (("10", "11"), ("20", "21"))
 
 
@@ -190,14 +187,3 @@ def test_one_run(root: Path, tmp_path: Path) -> None:
     found = {(one["metric"], one["condition"]["boards"]) for one in content["figures"]}
     assert {("auroc", BALANCED), ("flip_rate", NEW), ("point_game", BALANCED)} <= found
     assert content["settings"]["data_root"] == root.name  # no path of a machine
-
-
-def test_the_twin_has_no_defect(root: Path) -> None:
-    """A verdict that follows the defect's pixels is normal on every twin."""
-    test = boards.load_confounded(settings(root), 0.5, 0).test
-    model = GAINMTL("test_efficientnet", "S1", output_stride=4)
-    model.threshold = 2.0
-    assert boards.twin_is_normal(model, test).all()
-    model.threshold = 0.0
-    assert not boards.twin_is_normal(model, test).any()
-    assert len(boards.twin_is_normal(model, test)) == len(score(model, test).images)

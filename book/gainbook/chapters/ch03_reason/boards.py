@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from gainbook.lab.catalogue import PLAIN, S5, SUPERVISION_ALONE, TEXTBOOK
+from gainbook.lab.flips import twin_is_normal
 from gainbook.lab.results_file import git_commit, portable, row
 from gainbook.lab.run_system import build, find_weights
 from gainbook.lab.seed_study import Cell, SeedStudy, difference_by_seed, figure
@@ -26,7 +27,6 @@ from gainmtl.datasets import Data
 from gainmtl.datasets.subsets import JoinedDataset, SelectedDataset, limit_labels
 from gainmtl.evaluation.scoring import MAP_MEASURES, batches, score
 from gainmtl.evaluation.stats import student_interval
-from gainmtl.interface import DefectModel, evaluating
 from gainmtl.training.fitting import fit
 
 NAME = "03_boards"
@@ -146,18 +146,6 @@ def tests_of(images: pd.DataFrame, seed: int) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-@torch.no_grad()
-def twin_is_normal(model: DefectModel, dataset: Any) -> NDArray[np.bool_]:
-    """(N,) whether the verdict on the twin is normal: the same place without the defect."""
-    found = []
-    with evaluating(model):
-        for batch in batches(dataset, 32):
-            assert batch.twin is not None  # every tile of DeepPCB has one
-            probability = model(model.preprocess(batch.twin)).defect_probability
-            found.append(~metrics.is_flagged(probability.double().numpy(), model.threshold))
-    return np.concatenate(found)
-
-
 def figures_of(images: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
     """Figures of one run from its scores with a column `twin_is_normal`.
 
@@ -193,7 +181,7 @@ def train_and_measure(settings: Mapping[str, Any], cell: Cell) -> dict[str, Any]
     recipe = {"batch_size": settings["batch_size"], **dict(system.changes)}
     fit(model, data, settings["epochs"], accelerator="cpu", seed=seed, progress=False, **recipe)
     images = score(model, data.test).images
-    images["twin_is_normal"] = twin_is_normal(model, data.test)
+    images["twin_is_normal"] = twin_is_normal(model, batches(data.test, 32))
     return {
         "settings": portable(settings),
         "figures": list(figures_of(images, seed)),

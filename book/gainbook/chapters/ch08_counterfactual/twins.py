@@ -11,19 +11,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from gainbook.lab import tables
 from gainbook.lab.catalogue import S1_COARSE, S5, TEXTBOOK
 from gainbook.lab.comparison import with_seed
+from gainbook.lab.flips import twin_is_normal
 from gainbook.lab.measures import Measure, measure_rows, paired_rows
 from gainbook.lab.results_file import ResultsFile
 from gainbook.lab.study import Headline, Study
 from gainbook.lab.systems import System
 from gainbook.lab.tables import Column
-from gainmtl import metrics
 from gainmtl.evaluation.interventions import marked_batches, score_interventions
-from gainmtl.interface import evaluating
 from gainmtl.model import GAINMTL
 
 TWIN, FILL, FEATURES = "twin", "fill", "features"
@@ -38,7 +36,6 @@ MEASURES = (
 of these, the share on which the intervention and the twin give the same verdict."""
 
 
-@torch.no_grad()
 def score_twins(model: GAINMTL, dataset: Any) -> pd.DataFrame:
     """One row per defective part with a mask and a twin.
 
@@ -49,17 +46,7 @@ def score_twins(model: GAINMTL, dataset: Any) -> pd.DataFrame:
         ValueError: a part without a twin.
     """
     table = score_interventions({"": model}, dataset)[""]
-    probabilities = []
-    with evaluating(model):
-        for batch in marked_batches(dataset, 32):
-            if batch.twin is None:
-                raise ValueError(
-                    "score_twins: expected a twin for every defective part, found none; use a data "
-                    "set with twins, as deep-pcb"
-                )
-            out = model(model.preprocess(batch.twin))
-            probabilities.append(out.defect_probability.double().cpu().numpy())
-    normal = ~metrics.is_flagged(np.concatenate(probabilities), model.threshold)
+    normal = twin_is_normal(model, marked_batches(dataset, 32))
     flagged = table["is_flagged"].to_numpy(bool)
     found = table[["name", "group", "defect_type"]].assign(twin=np.where(flagged, normal, np.nan))
     for by, column in COLUMNS.items():
