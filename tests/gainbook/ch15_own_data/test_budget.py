@@ -80,6 +80,26 @@ def test_the_gain_is_the_paired_difference() -> None:
     assert "minus S1" not in text  # not run
 
 
+def test_masks_are_judged_by_the_place_of_the_map_too() -> None:
+    assert budget.places_text(rows([0.8, 0.9], [{30: 0.6}, {30: 0.7}])) == ""
+    cells = [c for c in STUDY.cells(seed=[0, 1], labels=[30]) if c["system"] in (S5.tag, PLAIN.tag)]
+    contents = [
+        {
+            "figures": [
+                figure("auroc", start + 0.02 * c["seed"]),
+                figure("recall_at_fpr05", start),
+                *(figure(metric, start - 0.1, "defect_map") for metric in ("iou", "point_game")),
+            ]
+        }
+        for c in cells
+        for start in [0.9 if c["system"] == S5.tag else 0.5]
+    ]
+    text = budget.places_text(pd.DataFrame(seed_rows(STUDY, cells, contents)))
+    assert "S1's AUROC is between 0.500 and 0.520, S5's between 0.900 and 0.920" in text
+    assert text.endswith("PointGame +0.40 [+0.40, +0.40].")
+    assert "| S5, masks | 0.90 [" in text
+
+
 def test_differences_are_of_the_same_draw() -> None:
     found = rows([0.8, 0.9], [{30: 0.6}, {30: 0.7}])
     gap = found[found["metric"] == "auroc_difference"].iloc[0]

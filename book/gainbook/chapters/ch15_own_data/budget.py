@@ -18,7 +18,7 @@ from gainbook.lab.run_system import build, find_weights
 from gainbook.lab.seed_study import Cell, SeedStudy, against_systems, first_above, scored_figures
 from gainbook.lab.study import Headline
 from gainbook.lab.systems import System
-from gainbook.lab.tables import cell, find_or_nan, markdown
+from gainbook.lab.tables import Column, cell, find_or_nan, markdown, system_table
 from gainmtl import datasets
 from gainmtl.training.fitting import fit
 
@@ -154,6 +154,35 @@ def budget_table(rows: pd.DataFrame) -> str:
         if system.label in set(frame["series"])
     ]
     return markdown(["defective tiles", *map(str, labels)], lines)
+
+
+PLACES: dict[str, Column] = {
+    "recall at 5 % false alarms": ("recall_at_fpr05", None, {}),
+    "IoU of the defect map": ("iou", "defect_map", {}),
+    "PointGame": ("point_game", "defect_map", {}),
+}
+
+
+def places_text(rows: pd.DataFrame) -> str:
+    """Recall and place of the map at `SHOWN` labels, and what the masks change, in a sentence."""
+    found = {
+        words: find_or_nan(rows, S5, f"{metric}_difference", map, labels=SHOWN, **PLAIN.as_other)
+        for words, (metric, map, _) in PLACES.items()
+    }
+    if any(math.isnan(value.value) for value in found.values()):
+        return ""
+    table = system_table(rows, SYSTEMS, PLACES, f"{SHOWN} defective tiles", labels=SHOWN)
+    lows = {
+        system: [curve[SHOWN] for curve in by_draw(rows, system).values() if SHOWN in curve]
+        for system in (PLAIN, S5)
+    }
+    (least, most), (own_least, own_most) = ((min(v), max(v)) for v in lows.values())
+    gaps = "; ".join(f"{words} {value.text(2, True)}" for words, value in found.items())
+    return (
+        f"{table}\n\nWhat to notice: without masks the result depends on the draw. S1's AUROC is "
+        f"between {least:.3f} and {most:.3f}, S5's between {own_least:.3f} and {own_most:.3f}. "
+        f"Masks give the map its place; S5 minus S1: {gaps}."
+    )
 
 
 def budget_frame(rows: pd.DataFrame) -> pd.DataFrame:
