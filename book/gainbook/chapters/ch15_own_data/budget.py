@@ -181,7 +181,7 @@ def places_text(rows: pd.DataFrame) -> str:
     return (
         f"{table}\n\nWhat to notice: without masks the result depends on the draw. S1's AUROC is "
         f"between {least:.3f} and {most:.3f}, S5's between {own_least:.3f} and {own_most:.3f}. "
-        f"Masks give the map its place; S5 minus S1: {gaps}."
+        f"The rest varies with it; S5 minus S1: {gaps}."
     )
 
 
