@@ -82,20 +82,25 @@ def claimed(folder: str | Path, seconds: float = 0.0, name: str = ".lock") -> It
 
     Raises:
         RuntimeError: another run has claimed the folder.
+        PermissionError: the folder can't be written to.
     """
     from filelock import FileLock, Timeout  # on demand: only training needs it
 
     try:
-        with FileLock(user_path(folder) / name, timeout=seconds):
-            for pattern in (".*.tmp", ".tmp??????"):  # the latter of safetensors
-                for left in user_path(folder).glob(pattern):
-                    left.unlink(missing_ok=True)
-            yield
+        lock = FileLock(user_path(folder) / name, timeout=seconds).acquire()
     except Timeout as error:
         raise RuntimeError(
             f"output_dir: expected a folder that no other run writes to, but a run is writing to "
             f"{folder}. Wait until it has ended, or give another output_dir"
         ) from error
+    except OSError as error:
+        message = _NOT_WRITABLE.format(folder=folder, cause=error.strerror)
+        raise PermissionError(message) from error
+    with lock:
+        for pattern in (".*.tmp", ".tmp??????"):  # the latter of safetensors
+            for left in user_path(folder).glob(pattern):
+                left.unlink(missing_ok=True)
+        yield
 
 
 def _umask() -> int:

@@ -21,8 +21,9 @@ import sys
 import threading
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +61,9 @@ COLUMNS = (
 """Of the CSV file: those of the inspection report's verdicts.csv that need no label."""
 UNREADABLE = "unreadable"
 """The verdict of a file that can't be decoded; its other columns are empty."""
+
+AHEAD = 2
+"""Batches that are decoded before the model needs them, and that may wait for their maps."""
 
 Pixels = NDArray[np.uint8]
 
@@ -502,11 +506,12 @@ def predict_folder(
     names.
 
     Rows are collected in a hidden file beside `output`, which replaces `output` at the end. Called
-    again with the same model, folder and maps, an interrupted run continues there.
+    again with the same model, folder and maps, an interrupted run continues there. While the model
+    computes, threads decode the next images and write the maps of those before.
 
     Raises:
         FileNotFoundError: no such folder, or no image in it.
-        OSError: another run is writing the same file.
+        OSError: another run is writing the same file, or nothing can be written, as on a full disk.
         ValueError: a batch size below 1, or `maps` inside `folder`, where maps would be read as
             images.
     """
@@ -521,33 +526,66 @@ def predict_folder(
             f"Expected maps outside the folder of the images; found {maps} inside {folder}. "
             "Choose another folder."
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
     run = f"{model.digest} {folder.resolve()} {maps and Path(maps).resolve()}"
     digest = hashlib.sha256(run.encode("utf-8", "surrogateescape")).hexdigest()
     partial = output.with_name(f".{output.name}.{digest[:16]}.part")
     rows = _finished_rows(partial, [path.relative_to(folder).as_posix() for path in images])
+    rest = images[len(rows) :]
+    chunks = (rest[i : i + batch_size] for i in range(0, len(rest), batch_size))
     shown = time.monotonic()
     counts = Counter(row["verdict"] for row in rows)
-    # As in the report: bytes of names that are not valid UTF-8 are escaped.
-    # Opened to append: only the run that holds the lock may empty it.
-    with partial.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        _lock(file, output)
-        file.truncate(0)
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        for start in range(len(rows), len(images), batch_size):
-            chunk = images[start : start + batch_size]
-            new = _rows(model, folder, chunk, output.parent, maps)
-            table.writerows(new)
-            file.flush()
-            counts.update(row["verdict"] for row in new)
-            if time.monotonic() - shown > 2:
-                shown = time.monotonic()
-                print(f"{counts.total()} of {len(images)} images", file=sys.stderr)
-        os.fsync(file.fileno())
-    os.replace(partial, output)
+    with _writing(output), ThreadPoolExecutor(2 * AHEAD) as pool:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        read = _ahead(pool, lambda paths: _read(model, folder, paths), chunks)
+        judged = ((chunk, model(chunk.squares) if chunk.sizes else None) for chunk in read)
+        written = _ahead(
+            pool, lambda one: _finish(model, one[0], one[1], output.parent, maps), judged
+        )
+        # As in the report: bytes of names that are not valid UTF-8 are escaped.
+        # Opened to append: only the run that holds the lock may empty it.
+        with partial.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            _lock(file, output)
+            file.truncate(0)
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+            for new in written:
+                table.writerows(new)
+                file.flush()
+                counts.update(row["verdict"] for row in new)
+                if time.monotonic() - shown > 2:
+                    shown = time.monotonic()
+                    print(f"{counts.total()} of {len(images)} images", file=sys.stderr)
+            os.fsync(file.fileno())
+        os.replace(partial, output)
     return Summary(counts.total(), counts["defective"], counts[UNREADABLE])
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """An error of the system within the context becomes one that tells what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # our own
+            raise
+        raise OSError(
+            f"Expected to write {output}; found that the system reports: {error}. The rows so far "
+            "are kept. Make room, or give a place that can be written to, and start again."
+        ) from error
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[Any]:
+    """`function` of each item, in order, computed by threads up to `AHEAD` items in advance."""
+    waiting: deque[Future[Any]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _lock(file: Any, output: Path) -> None:
@@ -582,10 +620,18 @@ def _finished_rows(partial: Path, names: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(
-    model: OnnxModel, folder: Path, paths: list[Path], beside: Path, maps: str | Path | None
-) -> list[dict[str, Any]]:
-    """A row for each file."""
+class _Chunk(NamedTuple):
+    """Files that are read together."""
+
+    rows: list[dict[str, Any]]
+    """One per file, with its name; the others come later, except of files that can't be read."""
+    squares: Pixels
+    """(B, 3, S, S) of those that can be read."""
+    sizes: list[tuple[int, int]]
+    """Height and width of their files."""
+
+
+def _read(model: OnnxModel, folder: Path, paths: list[Path]) -> _Chunk:
     rows: list[dict[str, Any]] = []
     squares, sizes = [], []
     for path in paths:
@@ -597,13 +643,21 @@ def _rows(
             row["verdict"] = UNREADABLE
         else:
             squares.append(resize_pixels(pixels, model.image_size, model.resize))
-            sizes.append(pixels.shape[:2])
+            sizes.append((pixels.shape[0], pixels.shape[1]))
         rows.append(row)
-    if not squares:
-        return rows
-    out = model(np.ascontiguousarray(np.stack(squares).transpose(0, 3, 1, 2)))
-    readable = [row for row in rows if "verdict" not in row]
-    for index, (row, size) in enumerate(zip(readable, sizes, strict=True)):
+    shape = (-1, model.image_size, model.image_size, 3)
+    stacked = np.array(squares, dtype=np.uint8).reshape(shape)
+    return _Chunk(rows, np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)), sizes)
+
+
+def _finish(
+    model: OnnxModel, chunk: _Chunk, out: OnnxOutputs | None, beside: Path, maps: str | Path | None
+) -> list[dict[str, Any]]:
+    """The whole rows of a chunk; its maps are written."""
+    if out is None:
+        return chunk.rows
+    readable = [row for row in chunk.rows if "verdict" not in row]
+    for index, (row, size) in enumerate(zip(readable, chunk.sizes, strict=True)):
         defect_map = restore_map(out.defect_map[index, 0], size, model.resize)
         probability, is_defective = float(out.probability[index]), bool(out.verdict[index])
         row |= verdict_row(row["name"], probability, is_defective, model.threshold, defect_map)
@@ -612,7 +666,7 @@ def _rows(
             path = Path(maps) / f"{row['name']}.map.png"
             _write_map(defect_map, path)
             row["map_file"] = Path(os.path.relpath(path, beside)).as_posix()
-    return rows
+    return chunk.rows
 
 
 def _write_map(defect_map: NDArray[np.float32], path: Path) -> None:

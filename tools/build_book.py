@@ -13,9 +13,7 @@ import functools
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,14 +22,18 @@ from typing import Any
 
 import nbformat
 import yaml
-from gainbook.lab.notebook_runner import Papermill, papermill_runner
+from gainbook.lab.notebook_runner import Papermill, call_in_process, papermill_runner
 from gainbook.render.about import SOURCE, write_source
 from gainbook.render.api import api_pages
+
+from gainmtl.files import claimed, output_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PROSE = ("_config.yml", "_toc.yml", "book")
 CODE = ("gainbook", "gainbook.egg-info", "pyproject.toml")
 """Folders and files under `book` that are no pages."""
+LOCK_SECONDS = 10.0
+"""How long a build waits for the processes of a killed one to end."""
 
 
 def toc_files(entry: Any) -> Iterator[str]:
@@ -226,6 +228,14 @@ def stage_notebooks(
         return all(list(pool.map(run, *zip(*stale, strict=True))))
 
 
+def jupyter_book(arguments: list[str]) -> None:
+    """Its command line."""
+    from jupyter_book.cli.main import main as command_line  # type: ignore[import-untyped]
+
+    os.chdir(ROOT)
+    command_line(arguments)
+
+
 def render(stage: Path, build: Path) -> bool:
     """Render all pages of the staged book, with warnings as errors; nothing if unchanged."""
     key = digest([stage], sys.version)
@@ -237,10 +247,9 @@ def render(stage: Path, build: Path) -> bool:
     shutil.rmtree(build / "html", ignore_errors=True)
     # --all: a page that quotes a figure of another is not rebuilt when that one changes, and a
     # warning of an unchanged page is not repeated, so that a second try would pass.
-    jupyter_book = Path(sysconfig.get_path("scripts")) / "jupyter-book"
-    command = [str(jupyter_book), "build", str(stage), "--path-output", str(build.parent)]
-    command += ["--all", "-W", "-n", "--keep-going", "--quiet"]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    arguments = ["build", str(stage), "--path-output", str(build.parent)]
+    arguments += ["--all", "-W", "-n", "--keep-going", "--quiet"]
+    if call_in_process(jupyter_book, arguments):
         return False
     stored.write_text(key)
     return True
@@ -250,7 +259,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time")
     jobs = max(1, parser.parse_args().jobs)
-    build = ROOT / "_build"
+    with claimed(output_folder(ROOT / "_build"), LOCK_SECONDS):
+        return build_book(ROOT / "_build", jobs)
+
+
+def build_book(build: Path, jobs: int) -> int:
+    """Stage, run and render; 0, or 1 if something failed."""
     stage = build / "stage"
     started = time.monotonic()
     paths = notebooks(ROOT)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gainmtl.files import atomic_path, write_json
+from gainmtl.files import atomic_path, claimed, write_json
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,10 @@ with atomic_path({str(path)!r}) as temporary:
     assert "OSError: expected to write" in done.stderr
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_folder_that_cannot_be_claimed_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()  # can't be opened, whoever tries it
+    wanted = "expected a folder that can be written to"
+    with pytest.raises(PermissionError, match=wanted), claimed(tmp_path):
+        pass

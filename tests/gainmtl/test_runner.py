@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from PIL import Image
 from gainmtl import runner
 from gainmtl.__main__ import main
 from gainmtl.datasets import transforms
-from gainmtl.runner import OnnxModel, predict_folder
+from gainmtl.runner import AHEAD, OnnxModel, predict_folder
 
 SIZE, THRESHOLD = 8, 0.5
 EXACT = torch.backends.cpu.get_cpu_capability().startswith("AVX")
@@ -202,10 +204,10 @@ def test_an_interrupted_run_continues(model_file: Path, folder: Path, tmp_path: 
     whole, output = tmp_path / "whole.csv", tmp_path / "v.csv"
     predict_folder(OnnxModel(model_file), folder, whole)
     with pytest.raises(KeyboardInterrupt):
-        predict_folder(stop_after(model_file, 2), folder, output, batch_size=2)
+        predict_folder(stop_after(model_file, 4), folder, output, batch_size=1)
     assert not output.exists()
     (partial,) = tmp_path.glob(".v.csv.*.part")
-    assert len(read(partial)) == 4
+    assert len(read(partial)) == 5 - AHEAD  # one of the five files can't be read
     with partial.open("a", encoding="utf-8") as file:
         file.write("e.png,0.9")  # a row that was being written
     again = stop_after(model_file, 9)
@@ -213,6 +215,54 @@ def test_an_interrupted_run_continues(model_file: Path, folder: Path, tmp_path: 
     assert again.images == 2  # of the six
     assert output.read_bytes() == whole.read_bytes()
     assert not partial.exists()
+
+
+def test_decoding_and_maps_overlap_with_the_model(
+    model_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the first three stages waits for one of the next: in turns they would wait forever"""
+    third_read, second_judged = threading.Event(), threading.Event()
+    read_pixels, write_map = runner.read_pixels, runner._write_map
+
+    def reading(path: Path) -> Any:
+        if path.name == "c.png":
+            third_read.set()
+        return read_pixels(path)
+
+    def writing(defect_map: Any, path: Path) -> None:
+        assert path.name != "a.png.map.png" or second_judged.wait(60)
+        write_map(defect_map, path)
+
+    class Waiting(OnnxModel):
+        calls = 0
+
+        def __call__(self, images: NDArray[np.uint8]) -> Any:
+            assert third_read.wait(60)  # while the first is judged
+            self.calls += 1
+            if self.calls == 2:
+                second_judged.set()
+            return super().__call__(images)
+
+    monkeypatch.setattr(runner, "read_pixels", reading)
+    monkeypatch.setattr(runner, "_write_map", writing)
+    output, maps = tmp_path / "v.csv", tmp_path / "maps"
+    assert predict_folder(Waiting(model_file), folder, output, maps, 1) == (6, 2, 1)
+    assert [row["name"] for row in read(output)] == sorted(row["name"] for row in read(output))
+
+
+@pytest.mark.parametrize("call", ["write", "mkdir", "replace"])
+def test_a_failed_write_tells_what_to_do(
+    call: str, model_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    places = {"write": (os, "fsync"), "mkdir": (Path, "mkdir"), "replace": (os, "replace")}
+    with monkeypatch.context() as patched:
+        patched.setattr(*places[call], full)
+        with pytest.raises(OSError, match=r"Expected to write .*No space left.*\. Make room"):
+            predict_folder(OnnxModel(model_file), folder, tmp_path / "v.csv", tmp_path / "maps")
+    assert predict_folder(OnnxModel(model_file), folder, tmp_path / "v.csv") == (6, 2, 1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such lock on this system")
@@ -234,7 +284,7 @@ def test_a_second_run_for_the_same_file_is_refused(
 def test_rows_of_another_run_are_not_used(model_file: Path, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "v.csv"
     with pytest.raises(KeyboardInterrupt):
-        predict_folder(stop_after(model_file, 2), folder, output, batch_size=2)
+        predict_folder(stop_after(model_file, 4), folder, output, batch_size=1)
     other = stop_after(write_model(tmp_path / "other.onnx", note="another digest"), 9)
     predict_folder(other, folder, output)
     assert other.images == 5

@@ -2,141 +2,234 @@
 
 python tests/robustness/disks.py --failures 20
 
-Each failure begins before a random epoch of a short training:
+Each failure begins just before a random one of the files or folders that a job writes:
 
 - full: no file may grow beyond a size (`RLIMIT_FSIZE`), so that a write fails in its middle, as on
   a full disk;
-- read-only: the folder becomes immutable (`chattr +i`);
+- read-only: the folder and what it holds become immutable (`chattr +i`);
 - permission: the process loses its rights (the user `nobody`).
 
-After a failure the folder must hold the last checkpoint whole, and the same run without the failure
-must end, bit for bit, like an undisturbed one. The last two need root, and are skipped without it.
-Prints a line per kind, and ends with 1 if anything differs.
+The job must stop with a sentence of what was expected, what was found and what to do. No file that
+was there may be lost, cut or changed; a file that grows line by line may have more lines. The same
+job without the failure must end, bit for bit, like an undisturbed one. The last two kinds need
+root, and are skipped without it. The jobs take turns: those of `kills.py`, an export and a results
+file. Prints a line per kind, and ends with 1 if anything differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-EPOCHS = 4
+import kills
+
+KINDS = ("full", "read-only", "permission")
 NOBODY = 65534
+WRITES = os.O_WRONLY | os.O_RDWR
+SENTENCE = re.compile(r"^\w+Error: .*expected .*\b(but|found)\b.*\b(give|make room)\b", re.I | re.S)
 
 
-def train(folder: Path, failure: str, at: int) -> None:
-    """The training, in this process; before epoch `at` the failure begins."""
+def export(folder: Path) -> str:
+    """The export of a model over another one, which `ending` puts there."""
     import torch
 
     import gainmtl
-    from gainmtl.training.run import TrainingRun
 
-    def begin() -> None:
-        if failure == "full":
-            smallest = 1000 if at % 2 else 400_000
-            resource.setrlimit(resource.RLIMIT_FSIZE, (smallest, resource.RLIM_INFINITY))
-        if failure == "read-only":
-            subprocess.run(["chattr", "+i", str(folder)], check=True)
-        if failure == "permission":
+    torch.manual_seed(1)
+    model = gainmtl.GAINMTL("test_efficientnet", "S1").eval()
+    model.image_size, model.threshold = 32, 0.5
+    gainmtl.export(model, folder / "run/model.onnx")
+    return kills.digest(folder / "run/model.onnx")
+
+
+def results(folder: Path) -> str:
+    """A results file, written twice."""
+    from gainbook.lab.results_file import write_results
+
+    row = {"dataset": "none", "split": "test", "system": "s", "condition": {}, "map": None,
+           "fold": None, "metric": "square", "value": 1.0, "ci_low": None, "ci_high": None,
+           "n": 1}  # fmt: skip
+    for count in (1, 3):
+        rows = [{**row, "seed": seed} for seed in range(count)]
+        write_results(folder / "run", notebook="one", parameters={}, provenance={}, rows=rows)
+    return kills.digest(folder / "run/results.json")
+
+
+JOBS = {name: kills.JOBS[name] for name in ("training", "detector", "active", "predict")}
+JOBS |= {"export": export, "results": results}
+
+
+class Failure(NamedTuple):
+    """A kind of failure, and when it begins."""
+
+    kind: str
+    at: int
+    """Before this file or folder is opened for writing or made, from 1."""
+    largest: int
+    """Bytes that a file may have on the full disk."""
+
+    def begin(self, folder: Path) -> None:
+        """The failure, for this process and its folder."""
+        if self.kind == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest, resource.RLIM_INFINITY))
+        if self.kind == "read-only":
+            subprocess.run(["chattr", "-R", "+i", str(folder)], check=True)
+        if self.kind == "permission":
             os.seteuid(NOBODY)
 
-    one = TrainingRun.train_epoch
 
-    def train_epoch(self: TrainingRun) -> Any:
-        if failure and self.epoch == at:
-            begin()
-        return one(self)
+class Ending(NamedTuple):
+    """How a job ended."""
 
-    TrainingRun.train_epoch = train_epoch  # type: ignore[method-assign]
-    torch.manual_seed(0)
-    model = gainmtl.GAINMTL("test_efficientnet", "S5")
-    data = gainmtl.datasets.load("synthetic", image_size=32, train=24, val=16, test=4)
-    gainmtl.fit(
-        model, data, EPOCHS, output_dir=folder, batch_size=8, accelerator="cpu", progress=False,
-        seed=1,
-    )  # fmt: skip
+    message: str
+    """Its error; empty if there was none."""
+    digest: str
+    writes: int
+    """Files and folders that it opened for writing or made."""
 
 
-def started(folder: Path, failure: str = "", at: int = 0) -> tuple[int, str]:
-    """Status and last line of stderr of the training in a process of its own."""
-    command = [sys.executable, __file__, "--train", str(folder), "--failure", failure]
-    done = subprocess.run(
-        [*command, "--at", str(at)], capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    return done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
+def run_job(
+    job: str, folder: Path, before: Path, failure: Failure | None, answer: Connection
+) -> None:
+    """The job, in a process of its own; `before` gets a copy of the folder at the failure."""
+    counter, writes, watching = itertools.count(1), 0, True
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal writes, watching
+        if not watching or event not in ("open", "os.mkdir"):
+            return
+        if event == "open" and not arguments[2] & WRITES:
+            return
+        if not str(arguments[0]).startswith(str(folder)):
+            return
+        writes = next(counter)
+        if failure is not None and writes == failure.at:
+            watching = False
+            shutil.copytree(folder, before, ignore=shutil.ignore_patterns("*.tmp"))
+            failure.begin(folder)
+
+    sys.addaudithook(watch)
+    digest = message = ""
+    try:
+        digest = JOBS[job](folder)
+    except Exception as error:  # whatever it is, it is judged
+        message = f"{type(error).__name__}: {error}"
+    answer.send(Ending(message, digest, writes))
 
 
-def weights(folder: Path) -> dict[str, bytes]:
-    """The tensors of the trained model."""
-    from safetensors.numpy import load_file
+def ending(job: str, folder: Path, before: Path, failure: Failure | None = None) -> Ending:
+    """The job in a fork of this process, which has imported the libraries."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    (folder / "run").mkdir(parents=True, exist_ok=True)
+    if job == "export":
+        shutil.copy(folder.parents[1] / "predict-input/model.onnx", folder / "run")
+    process = context.Process(target=run_job, args=(job, folder, before, failure, there))
+    process.start()
+    there.close()
+    found: Ending = here.recv()
+    process.join()
+    return found
 
-    return {k: v.tobytes() for k, v in sorted(load_file(folder / "model.safetensors").items())}
+
+def damaged(before: Path, folder: Path) -> list[str]:
+    """The files of `before` that the folder lacks, or that begin otherwise there."""
+    files = [path for path in before.rglob("*") if path.is_file()]
+    pairs = [(path, folder / path.relative_to(before)) for path in files]
+    return [
+        path.name
+        for path, now in pairs
+        if not (now.is_file() and now.read_bytes().startswith(path.read_bytes()))
+    ]
 
 
-def epochs_of(folder: Path) -> int:
-    """How many epochs the checkpoint holds; raises if it is not whole."""
-    from gainmtl.training.checkpoint import CHECKPOINT, read_checkpoint
-
-    path = folder / CHECKPOINT
-    return len(read_checkpoint(path).meta["history"]) if path.is_file() else 0
-
-
-def trial(failure: str, count: int, output: Path, chance: random.Random) -> bool:
+def trial(kind: str, count: int, jobs: Sequence[str], output: Path, chance: random.Random) -> bool:
     """A kind of failure, several times; whether nothing was lost."""
-    whole_folder = output / "whole"
-    if not (whole_folder / "model.safetensors").is_file():
-        status, words = started(whole_folder)
-        assert status == 0, words
-    whole, failed, lost, different, sentences = weights(whole_folder), 0, 0, 0, set()
-    for k in range(count):
-        at, folder = chance.randint(1, EPOCHS - 1), output / failure / str(k)
-        status, words = started(folder, failure, at)
-        if failure == "read-only":
-            subprocess.run(["chattr", "-i", str(folder)], check=True)
-        failed += status != 0
-        sentences.add(words.replace(str(folder), "<run>"))
-        lost += at - epochs_of(folder)
-        status, words = started(folder)
-        different += status != 0 or weights(folder) != whole
+    stopped, told, kept, same, messages = 0, 0, 0, 0, set()
+    for k, job in zip(range(count), itertools.cycle(jobs)):
+        whole = undisturbed(job, output)
+        failure = Failure(kind, chance.randint(1, whole.writes), chance.choice((1, 50, 200)))
+        folder, before = output / job / f"{kind}-{k}", output / f"before-{kind}-{k}"
+        found = ending(job, folder, before, failure)
+        if kind == "read-only":
+            subprocess.run(["chattr", "-R", "-i", str(folder)], check=True)
+        stopped += found.message != ""
+        told_now = SENTENCE.search(found.message) is not None
+        told += told_now
+        lost = damaged(before, folder)
+        kept += not lost
+        again = ending(job, folder, before)
+        same += again.digest == whole.digest
+        fine = told_now and not lost and again.digest == whole.digest
+        print(
+            f"    {job}, write {failure.at} of {whole.writes}: "
+            + ("fine" if fine else f"{found.message or 'did not stop'}; damaged {lost}; {again}"),
+            flush=True,
+        )
+        messages.add(re.sub(r"\d+", "…", found.message.replace(str(folder), "<run>")))
     print(
-        f"{failure}: {failed} of {count} runs stopped, {lost} epochs lost, {different} results "
-        "differ from the undisturbed run",
-        *sorted(sentences),
+        f"{kind}: {stopped} of {count} runs stopped, {told} with what was expected, found and to "
+        f"do; in {kept} the last whole state remained; {same} started again end like the "
+        "undisturbed run",
+        *sorted(messages),
         sep="\n    ",
         flush=True,
     )
-    return failed == count and not lost and not different
+    return stopped == told == kept == same == count
+
+
+def undisturbed(job: str, output: Path, known: dict[str, Ending] = {}) -> Ending:  # noqa: B006
+    """The job without a failure, once."""
+    if job not in known:
+        known[job] = ending(job, output / job / "whole", output / "none")
+        if known[job].message:
+            raise SystemExit(f"{job}: {known[job].message}")
+    return known[job]
 
 
 def main() -> int:
-    """All kinds, or one training in this process."""
+    """All kinds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--failures", type=int, default=20, help="of each kind")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--output", type=Path, default=Path("runs/disks"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--failure", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--at", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.train:
-        train(options.train, options.failure, options.at)
-        return 0
-    shutil.rmtree(options.output, ignore_errors=True)
+    # Before the forks, which then need not import them.
+    import gainbook.chapters.ch14_active.loop  # noqa: F401
+    import lightning_fabric  # noqa: F401
+
+    import gainmtl.runner  # noqa: F401
+
+    kills.SETTINGS["epochs"] = 2
+    kills.watch_epochs = lambda folder: None  # its log would be in the folder
+    output = options.output.absolute()
+    shutil.rmtree(output, ignore_errors=True)
+    context = multiprocessing.get_context("fork")
+    prepare = context.Process(target=kills.prepare_predict, args=(output / "predict-input", 12))
+    prepare.start()
+    prepare.join()
     chance, whole = random.Random(options.seed), True
-    for failure in ("full", "read-only", "permission"):
-        if failure != "full" and os.geteuid() != 0:
-            print(f"{failure}: skipped, it needs root")
+    for kind in options.kinds:
+        if kind != "full" and os.geteuid() != 0:
+            print(f"{kind}: skipped, it needs root")
             continue
-        whole &= trial(failure, options.failures, options.output, chance)
+        whole &= trial(kind, options.failures, options.jobs, output, chance)
     return 0 if whole else 1
 
 

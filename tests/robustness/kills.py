@@ -8,18 +8,23 @@ with the imports, half within a random call that writes a file: before its data 
 before the file is renamed into place. A killed job starts again in the same folder; a finished one
 in another new folder. Afterwards:
 
-- no epoch whose checkpoint was written is trained again;
+- no epoch whose checkpoint was written is trained again, and no run of a sweep or notebook of a
+  book that was finished is run again;
 - what is left at the end equals, bit for bit, what the undisturbed run left.
 
 Temporary files that are left are counted; the next run that claims a folder removes them.
 
-The jobs: training with evaluation, a detector's fit, rounds of active learning, and the verdicts of
-a folder of images by an exported model. Prints a line per job, and ends with 1 if anything differs.
+The jobs: training with evaluation, a detector's fit, rounds of active learning, the verdicts of a
+folder of images by an exported model, a sweep of two notebook runs, and the build of a book of one
+page and two notebooks. Of the last two the main process is killed, always at a random moment, since
+it writes no such files; the job starts again at once, while its other processes may still run.
+Prints a line per job, and ends with 1 if anything differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 import os
@@ -28,6 +33,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -128,13 +134,93 @@ def predict(folder: Path) -> str:
     return digest(folder / "run/verdicts.csv", maps.hexdigest())
 
 
+def sweep(folder: Path) -> str:
+    """A sweep of small notebooks."""
+    from gainbook.lab.sweep.__main__ import main as sweep_main
+
+    os.chdir(folder)
+    write_notebook(Path("square.ipynb"))
+    Path("grid.yaml").write_text(
+        "notebook: square.ipynb\noutput_dir: out\ngrid: {number: [1, 2]}\n"
+    )
+    if sweep_main(["grid.yaml", "--workers", "2", "--collect", "table.csv"]):
+        raise SystemExit("the sweep failed")
+    return digest(Path("table.csv"))
+
+
+def book(folder: Path) -> str:
+    """The build of a small book, by its own copy of the packages."""
+    tree = folder.absolute() / "tree"
+    if not tree.is_dir():
+        shutil.copytree(folder.parents[1] / "book-input", folder / "copy", dirs_exist_ok=True)
+        os.replace(folder / "copy", tree)
+    sys.path[:0] = paths = [str(tree), str(tree / "book")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    sys.argv = ["build_book.py", "--jobs", "1"]
+    from tools import build_book
+
+    if build_book.main():
+        raise SystemExit("the build failed")
+    pages = [path.read_text() for path in sorted((tree / "_build/html/notebooks").glob("*.html"))]
+    return digest(tree / "_build/html/book/intro.html", "".join(pages))
+
+
 JOBS: dict[str, Callable[[Path], str]] = {
     "training": training, "detector": detector, "active": active, "predict": predict,
+    "sweep": sweep, "book": book,
 }  # fmt: skip
+FINISHED = {"sweep": "out/*/done.json", "book": "tree/_build/keys/*.key"}
+"""Jobs of several processes: the files that are written when a part is finished."""
 
 
-def prepare_predict(folder: Path) -> None:
-    """A model file and 300 images."""
+def write_notebook(path: Path) -> None:
+    """A notebook with the parameters `output_dir` and `number`, which writes a square."""
+    import nbformat
+
+    parameters = 'output_dir: str = "runs"  # results.json\nnumber: int = 3  # what is squared'
+    body = """
+    import json
+    from pathlib import Path
+
+    row = {"dataset": "none", "split": "test", "system": "s", "condition": {}, "map": None,
+           "seed": 0, "fold": None, "metric": "square", "value": float(number**2),
+           "ci_low": None, "ci_high": None, "n": 1}
+    result = {"notebook": "square", "parameters": {}, "provenance": {}, "rows": [row]}
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
+    Path(output_dir, "results.json").write_text(json.dumps(result))
+    print(number**2)
+    """
+    cells = [
+        nbformat.v4.new_markdown_cell("# A square\n" + "A sentence of a page.\n" * 200),
+        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(textwrap.dedent(body).strip()),
+    ]
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"  # else random
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+
+
+def prepare_book(folder: Path) -> None:
+    """The packages with a table of contents of one page and two notebooks."""
+    root = Path(__file__).resolve().parents[2]
+    kept = shutil.ignore_patterns("__pycache__", "*.md", "results", "*.egg-info")
+    for name in ("gainmtl", "book", "tools"):
+        shutil.copytree(root / name, folder / name, ignore=kept)
+    shutil.copy(root / "_config.yml", folder)
+    (folder / "book/intro.md").write_text("# A book\n\nA sentence.\n")
+    (folder / "book/glossary.md").write_text("# Terms\n")
+    (folder / "notebooks").mkdir()
+    for name in ("first", "second"):
+        write_notebook(folder / f"notebooks/{name}.ipynb")
+    (folder / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n"
+        "- file: notebooks/first\n- file: notebooks/second\n"
+    )
+
+
+def prepare_predict(folder: Path, images: int = 300) -> None:
+    """A model file and images."""
     import numpy as np
     import torch
     from PIL import Image
@@ -142,13 +228,16 @@ def prepare_predict(folder: Path) -> None:
     import gainmtl
 
     (folder / "images").mkdir(parents=True)
-    for k in range(300):
+    for k in range(images):
         pixels = np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"images/{k:03}.png")
     torch.manual_seed(0)
     model = gainmtl.GAINMTL("test_efficientnet", "S5").eval()
     model.image_size, model.threshold = 32, 0.5
     gainmtl.export(model, folder / "model.onnx")
+
+
+PREPARE = {"predict": prepare_predict, "book": prepare_book}
 
 
 def digest(path: Path, words: str = "") -> str:
@@ -182,23 +271,37 @@ def die_while_writing(call: int) -> None:
     os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
 
 
-def start(job: str, folder: Path, call: int = 0) -> subprocess.Popen[str]:
-    """The job in a process of its own."""
+def start(job: str, folder: Path, call: int = 0) -> subprocess.Popen[bytes]:
+    """The job in a process of its own; its digest is the last word in `output_of(folder)`."""
     command = [sys.executable, __file__, "--job", job, "--output", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, "--call", str(call)], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with output_of(folder).open("wb") as output:  # a pipe would wait for processes of a killed one
+        return subprocess.Popen([*command, "--call", str(call)], stdout=output, env=environment)
 
 
-def finish(process: subprocess.Popen[str]) -> str | None:
+def output_of(folder: Path) -> Path:
+    """The standard output of the last job in `folder`."""
+    return folder.with_suffix(".txt")
+
+
+def finish(process: subprocess.Popen[bytes], folder: Path) -> str | None:
     """The digest that a process printed; `None` if it was killed."""
-    words, _ = process.communicate()
+    process.wait()
     if process.returncode == -signal.SIGKILL:
         return None
     if process.returncode:
         raise SystemExit(f"a job ended with {process.returncode}; see its error above")
-    return words.split()[-1]
+    return output_of(folder).read_text().split()[-1]
+
+
+def finished_parts(job: str, folder: Path) -> dict[Path, int]:
+    """The parts that are finished, and when."""
+    found: dict[Path, int] = {}
+    for path in folder.glob(FINISHED[job]) if job in FINISHED else ():
+        with contextlib.suppress(FileNotFoundError):
+            found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def lost_epochs(folder: Path) -> int:
@@ -218,17 +321,22 @@ def trial(job: str, kills: int, output: Path, chance: random.Random) -> bool:
     shutil.rmtree(output / job, ignore_errors=True)
     folders = (output / job / f"{k}" for k in itertools.count())
     begin = time.monotonic()
-    whole = finish(start(job, next(folders)))
-    seconds = time.monotonic() - begin
-    hits, finished, different, lost, left = 0, 0, 0, 0, 0
     folder = next(folders)
+    whole = finish(start(job, folder), folder)
+    seconds = time.monotonic() - begin
+    unit = "finished parts" if job in FINISHED else "epochs"
+    hits, finished, different, lost, left = 0, 0, 0, 0, 0
+    folder, parts = next(folders), {}
     while True:
-        call = chance.randint(1, 14) if hits < kills and chance.random() < 0.5 else 0
+        within = job not in FINISHED and hits < kills and chance.random() < 0.5
+        call = chance.randint(1, 14) if within else 0
         process = start(job, folder, call)
         if hits < kills and not call:
             time.sleep(chance.uniform(0, seconds))
             process.kill()
-        found = finish(process)
+        found = finish(process, folder)
+        before, parts = parts, finished_parts(job, folder)
+        lost += sum(parts.get(path) != written for path, written in before.items())
         if found is None:
             hits += 1
             continue
@@ -238,9 +346,9 @@ def trial(job: str, kills: int, output: Path, chance: random.Random) -> bool:
         left += len(list(folder.rglob("*.tmp"))) + len(list(folder.rglob(".tmp??????")))
         if hits >= kills:
             break
-        folder = next(folders)
+        folder, parts = next(folders), {}
     print(
-        f"{job}: {hits} kills, {finished} runs finished, {lost} epochs lost, {different} results "
+        f"{job}: {hits} kills, {finished} runs finished, {lost} {unit} lost, {different} results "
         f"differ from the undisturbed run, {left} temporary files left",
         flush=True,
     )
@@ -267,10 +375,10 @@ def main() -> int:
         return 0
     chance, whole = random.Random(options.seed), True
     for place, job in enumerate(options.jobs):
-        if job == "predict":
-            shared = options.output / "predict-input"
+        if job in PREPARE:
+            shared = options.output / f"{job}-input"
             shutil.rmtree(shared, ignore_errors=True)
-            prepare_predict(shared)
+            PREPARE[job](shared)
         share = options.kills * (place + 1) // len(options.jobs)
         share -= options.kills * place // len(options.jobs)
         whole &= trial(job, share, options.output, chance)

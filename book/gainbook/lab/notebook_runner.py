@@ -86,6 +86,24 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def call_in_process(function: Callable[..., Any], *arguments: Any) -> int:
+    """The exit status of `function` in a process of its own, which ends when this one is killed.
+
+    `function` and `arguments` are pickled. A process of `subprocess` would run on, and write beside
+    the one that is started next.
+    """
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_call, args=(function, *arguments))
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    function(*arguments)
+
+
 def _start(arguments: Sequence[str], variables: Mapping[str, str]) -> Run:
     command = [sys.executable, "-m", "papermill", *arguments]
     return subprocess.run(
@@ -125,7 +143,7 @@ def _papermill(arguments: list[str], variables: Mapping[str, str], folder: Path)
 
 
 def _end_with_parent() -> None:
-    """End this process, and with it the kernel, when the process that started the run ends."""
+    """End this process, and with it the kernel of a run, when the process that started it ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

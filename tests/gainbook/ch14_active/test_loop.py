@@ -13,7 +13,7 @@ from gainbook.chapters.ch14_active.loop import Plan, Problem, figures, run, wors
 from gainbook.chapters.ch14_active.methods import METHODS
 from sklearn.linear_model import LogisticRegression
 
-from gainmtl.files import read_json
+from gainmtl.files import claimed, read_json
 
 
 @pytest.fixture
@@ -98,6 +98,13 @@ def test_a_file_of_another_run_is_refused(problem: Problem, tmp_path: Path) -> N
     run(problem, Plan("random"), 0, tmp_path / "run.json")
     with pytest.raises(ValueError, match="expected a run with"):
         run(problem, Plan("random"), 1, tmp_path / "run.json")
+
+
+def test_a_folder_has_one_run_at_a_time(problem: Problem, tmp_path: Path) -> None:
+    with claimed(tmp_path), pytest.raises(RuntimeError, match="a run is writing to"):
+        run(problem, Plan("random"), 0, tmp_path / "run.json")
+    assert not (tmp_path / "run.json").exists()
+    run(problem, Plan("random"), 0, tmp_path / "run.json")
 
 
 def test_a_small_pool_is_labelled_to_its_end(problem: Problem, tmp_path: Path) -> None:

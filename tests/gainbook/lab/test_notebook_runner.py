@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from gainbook import ROOT
 from gainbook.lab import notebook_runner
@@ -31,6 +32,12 @@ if __name__ == "__main__":
         done = papermill(sys.argv[1:])
     sys.stderr.write(done.stderr)
     sys.exit(done.returncode)
+"""
+BOUND = """
+import sys, time
+from gainbook.lab.notebook_runner import call_in_process
+if __name__ == "__main__":
+    sys.exit(call_in_process(*eval(sys.argv[1])))
 """
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
@@ -85,3 +92,19 @@ def test_the_kernel_ends_with_the_process_that_started_the_run(tmp_path: Path) -
             break
         time.sleep(0.1)
     assert not Path(f"/proc/{kernel}").exists()
+
+
+def test_a_bound_process_has_its_status_and_ends_with_a_killed_parent(tmp_path: Path) -> None:
+    script = tmp_path / "bound.py"
+    script.write_text(BOUND)
+    for code, status in (("sys.exit, 3", 3), ("len, 'x'", 0)):
+        assert subprocess.run([sys.executable, str(script), code], check=False).returncode == status
+    with subprocess.Popen([sys.executable, str(script), "time.sleep, 600"]) as parent:
+        children: list[psutil.Process] = []
+        end = time.monotonic() + 60
+        while not any("spawn_main" in " ".join(child.cmdline()) for child in children):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+            children = psutil.Process(parent.pid).children()
+        parent.kill()
+    assert psutil.wait_procs(children, timeout=60)[1] == []

@@ -19,7 +19,7 @@ from gainbook.chapters.ch14_active.head import Classes, Head, fit_head
 from gainbook.chapters.ch14_active.methods import METHODS, Pool, Rows
 from gainbook.chapters.ch14_active.tasks import Encoded, Setting
 from gainmtl import metrics
-from gainmtl.files import read_json, write_json
+from gainmtl.files import claimed, output_folder, read_json, write_json
 
 DUPLICATES = ("none", "weight", "copies")
 EXCLUDED_SHARE = 7 / 15
@@ -220,10 +220,15 @@ def run(
 
     Raises:
         ValueError: the file is of another run.
+        RuntimeError: another run is writing to the file's folder.
     """
-    if learn is None:
-        learn = _learn_head(problem)
-    path = Path(path)
+    with claimed(output_folder(Path(path).parent)):
+        return _run(problem, plan, seed, Path(path), learn or _learn_head(problem))
+
+
+def _run(
+    problem: Problem, plan: Plan, seed: int, path: Path, learn: Learner
+) -> list[dict[str, Any]]:
     about = {"plan": plan.tag, "seed": seed, "classes": list(problem.classes),
              "setting": vars(problem.setting)}  # fmt: skip
     rounds: list[dict[str, Any]] = []
