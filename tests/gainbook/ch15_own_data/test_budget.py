@@ -45,12 +45,14 @@ def test_the_sentence_has_the_median_over_draws() -> None:
     found = rows([0.9, 0.9, 0.9], [{10: 0.5, 30: 0.9}, {10: 0.9, 30: 0.9}, {10: 0.5, 30: 0.6}])
     assert by_draw(found, S5) == {0: {30: 0.9}, 1: {30: 0.9}, 2: {30: 0.9}}
     text = worth_text(found)
-    assert "**about 30** (median of 3 draws; in 1 of them 30 are not enough)" in text
+    assert "**about 30** defective tiles (median of 3 draws, between" in text
+    assert "; in 1 of them 30 are not enough)" in text
     text = worth_text(rows([0.99, 0.99], [{10: 0.5, 30: 0.6}, {10: 0.5, 30: 0.6}]))
-    assert "**more than 30** (median of 2 draws; in all 2 of them" in text
+    assert "**more than 30** defective tiles (median of 2 draws, " in text
+    assert "; in all 2 of them" in text
     assert worth_text(rows([0.9], [])) == ""
     text = worth_text(rows([0.9], [{30: 0.95}], PLAIN))
-    assert "S1, with the grid and the recipe of S5 but labels alone, needs **about 30** (m" in text
+    assert "S1, with the grid and the recipe of S5 but without masks, needs **about 30** " in text
 
 
 def test_table_and_curve_have_the_means_over_draws() -> None:

@@ -178,8 +178,8 @@ def judge_boards(rows: pd.DataFrame) -> Judgement:
     against = {**at, **boards.PLAIN.as_other}
     better = find(rows, boards.S5, "auroc_difference", boards=boards.BALANCED, **against)
     figures = {
-        "half of S1's loss of AUROC minus S5's": kept,
-        "AUROC on balanced designs": better,
+        "Half of S1's loss of AUROC, minus S5's loss": kept,
+        "AUROC on balanced tiles, S5 minus S1": better,
     }
     least = INTERESTING["auroc"]
     return Judgement(verdict([gains(kept, least), gains(better, least)]), figures)

@@ -84,13 +84,13 @@ def by_draw(rows: pd.DataFrame, system: System) -> dict[int, dict[int, float]]:
 
 WITHOUT_MASKS = {
     TEXTBOOK: "the textbook fine-tune",
-    PLAIN: "S1, with the grid and the recipe of S5 but labels alone,",
+    PLAIN: "S1, with the grid and the recipe of S5 but without masks,",
 }
 STEPS = (
     (S5, TEXTBOOK, "S5 minus the textbook fine-tune"),
-    (PLAIN, TEXTBOOK, "of it grid and recipe, without a mask (S1 minus the textbook fine-tune)"),
-    (S5, PLAIN, "masks and the terms that use them (S5 minus S1)"),
-    (S5, SUPERVISION_ALONE, "S5 minus S2, whose masks teach its map alone"),
+    (PLAIN, TEXTBOOK, "due to grid and recipe, without masks (S1 minus the textbook fine-tune)"),
+    (S5, PLAIN, "due to masks and the terms that use them (S5 minus S1)"),
+    (S5, SUPERVISION_ALONE, "S5 minus S2, which has masks for its map only"),
     (S5, UNET, "S5 minus a U-Net, which has the masks too"),
 )
 """Pairs and their words."""
@@ -109,14 +109,14 @@ def worth_text(rows: pd.DataFrame) -> str:
         short, middle = sum(map(math.isinf, needed)), float(np.median(needed))
         many = f"more than {most}" if math.isinf(middle) else f"about {middle:.0f}"
         where = f"all {short}" if short == len(draws) else f"{short}"
-        draw_words = f"median of {len(draws)} draws"
+        draw_words = f"median of {len(draws)} draws, between the numbers that were run"
         if short:
             draw_words += f"; in {where} of them {most} are not enough"
-        texts.append(f"{words} needs **{many}** ({draw_words})")
+        texts.append(f"{words} needs **{many}** defective tiles ({draw_words})")
     if not texts:
         return ""
     return (
-        f"For the AUROC that S5 reaches with {SHOWN} defective tiles and their masks, "
+        f"To reach the AUROC of S5 with {SHOWN} defective tiles and their masks, "
         f"{'; '.join(texts)}."
     )
 
@@ -140,7 +140,7 @@ def gain_text(rows: pd.DataFrame) -> str:
         return ""
     return (
         f"With {SHOWN} defective and {SHOWN} normal tiles, S5 with masks reaches "
-        f"{' and '.join(own)}. Differences in the two:\n\n" + "\n".join(lines) + "\n"
+        f"{' and '.join(own)}. Differences in AUROC and in recall:\n\n" + "\n".join(lines) + "\n"
     )
 
 
