@@ -545,10 +545,13 @@ def predict_folder(
         # Opened to append: only the run that holds the lock may empty it.
         with partial.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
             _lock(file, output)
-            file.truncate(0)
+            head = _lines(rows)
+            if partial.read_bytes().startswith(head):  # nothing is lost if this process is killed
+                file.truncate(len(head))
+            else:
+                file.truncate(0)
+                file.write(head.decode("utf-8"))
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
             for new in written:
                 table.writerows(new)
                 file.flush()
@@ -618,6 +621,15 @@ def _finished_rows(partial: Path, names: list[str]) -> list[dict[str, Any]]:
             break
         rows.append(row)
     return rows
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    """The header and rows as the file of rows has them."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")
 
 
 class _Chunk(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -215,6 +216,27 @@ def test_an_interrupted_run_continues(model_file: Path, folder: Path, tmp_path: 
     assert again.images == 2  # of the six
     assert output.read_bytes() == whole.read_bytes()
     assert not partial.exists()
+
+
+def test_finished_rows_stay_when_the_next_run_is_killed_at_its_first_write(
+    model_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        predict_folder(stop_after(model_file, 4), folder, tmp_path / "v.csv", batch_size=1)
+    (partial,) = tmp_path.glob(".v.csv.*.part")
+    before = read(partial)
+    assert before
+
+    class Killed(csv.DictWriter):  # type: ignore[type-arg]
+        def __init__(self, file: Any, *arguments: Any, **more: Any) -> None:
+            if not isinstance(file, io.StringIO):
+                raise KeyboardInterrupt
+            super().__init__(file, *arguments, **more)
+
+    monkeypatch.setattr(csv, "DictWriter", Killed)
+    with pytest.raises(KeyboardInterrupt):
+        predict_folder(OnnxModel(model_file), folder, tmp_path / "v.csv", batch_size=1)
+    assert read(partial) == before
 
 
 def test_decoding_and_maps_overlap_with_the_model(
