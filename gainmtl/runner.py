@@ -529,28 +529,33 @@ def predict_folder(
     run = f"{model.digest} {folder.resolve()} {maps and Path(maps).resolve()}"
     digest = hashlib.sha256(run.encode("utf-8", "surrogateescape")).hexdigest()
     partial = output.with_name(f".{output.name}.{digest[:16]}.part")
-    rows = _finished_rows(partial, [path.relative_to(folder).as_posix() for path in images])
-    rest = images[len(rows) :]
-    chunks = (rest[i : i + batch_size] for i in range(0, len(rest), batch_size))
+    names = [path.relative_to(folder).as_posix() for path in images]
     shown = time.monotonic()
-    counts = Counter(row["verdict"] for row in rows)
-    with _writing(output), ThreadPoolExecutor(2 * AHEAD) as pool:
+    with _writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        read = _ahead(pool, lambda paths: _read(model, folder, paths), chunks)
-        judged = ((chunk, model(chunk.squares) if chunk.sizes else None) for chunk in read)
-        written = _ahead(
-            pool, lambda one: _finish(model, one[0], one[1], output.parent, maps), judged
-        )
         # As in the report: bytes of names that are not valid UTF-8 are escaped.
-        # Opened to append: only the run that holds the lock may empty it.
-        with partial.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        # Opened to append: only the run that holds the lock may empty it. The threads end before
+        # the lock does.
+        with (
+            partial.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file,
+            ThreadPoolExecutor(2 * AHEAD) as pool,
+        ):
             _lock(file, output)
+            rows = _finished_rows(partial, names)
             head = _lines(rows)
             if partial.read_bytes().startswith(head):  # nothing is lost if this process is killed
                 file.truncate(len(head))
             else:
                 file.truncate(0)
                 file.write(head.decode("utf-8"))
+            counts = Counter(row["verdict"] for row in rows)
+            rest = images[len(rows) :]
+            chunks = (rest[i : i + batch_size] for i in range(0, len(rest), batch_size))
+            read = _ahead(pool, lambda paths: _read(model, folder, paths), chunks)
+            judged = ((chunk, model(chunk.squares) if chunk.sizes else None) for chunk in read)
+            written = _ahead(
+                pool, lambda one: _finish(model, one[0], one[1], output.parent, maps), judged
+            )
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             for new in written:
                 table.writerows(new)
@@ -573,8 +578,9 @@ def _writing(output: Path) -> Iterator[None]:
         if error.errno is None:  # our own
             raise
         raise OSError(
-            f"Expected to write {output}; found that the system reports: {error}. The rows so far "
-            "are kept. Make room, or give a place that can be written to, and start again."
+            f"Expected to write {output} and its maps; found that the system reports: {error}. "
+            "Finished rows are kept. Make room, or give a place that can be written to, and start "
+            "again."
         ) from error
 
 
@@ -696,7 +702,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", default="verdicts.csv", help="default: %(default)s")
     parser.add_argument("--maps", help="folder for the defect maps; without it none is written")
     parser.add_argument("--batch-size", type=int, default=8, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=0, help="0, the default: all processors")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="of the network; 0, the default: all. Up to 4 more decode images and write maps",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

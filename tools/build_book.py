@@ -33,7 +33,7 @@ PROSE = ("_config.yml", "_toc.yml", "book")
 CODE = ("gainbook", "gainbook.egg-info", "pyproject.toml")
 """Folders and files under `book` that are no pages."""
 LOCK_SECONDS = 10.0
-"""How long a build waits for the processes of a killed one to end."""
+"""How long a build waits for another one."""
 
 
 def toc_files(entry: Any) -> Iterator[str]:

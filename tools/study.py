@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -34,6 +33,7 @@ from gainbook.lab.results_file import portable, provenance, write_results
 from gainbook.lab.seed_study import SeedStudy, run_cells, seed_rows
 from gainbook.lab.study import BOARDS, Study, results, write_chapter
 
+from gainmtl.files import read_json, write_json
 from gainmtl.strategies import get_strategy
 
 MACHINE: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
@@ -69,6 +69,7 @@ def run_seeds(study: SeedStudy, words: Sequence[str]) -> None:
     folder, cells, started = options["output_dir"], study.cells(**axes), time.monotonic()
     if options["finished"]:
         cells = [cell for cell in cells if (folder / study.file(cell)).is_file()]
+        axes = {name: [p for p in axes[name] if p in {c[name] for c in cells}] for name in axes}
         if not cells:
             parser.error(f"--finished: expected files of finished runs in {folder}, found none")
 
@@ -141,7 +142,7 @@ def run_study(study: Study, words: Sequence[str]) -> None:
     data = run_system.load_fold(p, p.seeds[0])(0)
     path = write_chapter(p, started, (), data, [found], systems, command=command)
     if results_path is not None:
-        shutil.copy(path, results_path)
+        write_json(results_path, read_json(path))
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -251,7 +251,7 @@ class TrainingRun:
         Raises:
             FloatingPointError: a score is NaN or infinite.
         """
-        # Without gradients several of the training's batches take no more memory than one.
+        # No gradients are kept, so that four of the training's batches fit.
         size = 4 * self.settings.batch_size
         scores, labels = defect_scores(self.average, self.data.val, size)
         if not np.isfinite(scores).all():

@@ -242,7 +242,7 @@ def test_finished_rows_stay_when_the_next_run_is_killed_at_its_first_write(
 def test_decoding_and_maps_overlap_with_the_model(
     model_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of the first three stages waits for one of the next: in turns they would wait forever"""
+    """Fails if a stage waits for the one before to finish."""
     third_read, second_judged = threading.Event(), threading.Event()
     read_pixels, write_map = runner.read_pixels, runner._write_map
 

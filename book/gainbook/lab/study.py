@@ -124,7 +124,8 @@ BOARDS = "boards"
 def on_boards(study: Study, systems: Sequence[AnySystem], **changes: Any) -> Study:
     """The study on tiles of circuit boards, where defects are many, of some of its systems.
 
-    Its results file is `<name>_boards`. Pairs and questions are those among `systems`.
+    Its results file is `<name>_boards`. Pairs are those among `systems`; all else is the study's,
+    unless `changes` has it.
     """
     tags = {system.tag for system in systems}
     name = f"{study.name}_boards"

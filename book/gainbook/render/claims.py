@@ -69,7 +69,8 @@ def claims_table(stored: Mapping[str, ResultsFile], pages: frozenset[str] = froz
     """
     lines = []
     for id, words in CLAIM_WORDS.items():
-        verdicts = judged(id, stored)
+        every = judged(id, stored)
+        verdicts = [one for one in every if one.judgement.verdict != NOT_RUN] or every
         if not verdicts:
             lines.append([id, words, "–", NOT_RUN, ""])
         for place, (study, _, judgement) in enumerate(verdicts):

@@ -23,7 +23,7 @@ GROUPS = (("10", "11"), ("20", "21"))
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """20 pairs of five designs, 256 x 256: each has a defect in one tile of four, on noise."""
+    """12 pairs of each of five designs, 256 x 256: a defect in one tile of four, on noise."""
     monkeypatch.setattr(boards, "GROUPS", GROUPS)
     monkeypatch.setattr(boards, "UNSEEN", "30")
     rng = np.random.default_rng(0)
@@ -152,14 +152,18 @@ def test_the_criterion(own: list[float], word: str) -> None:
     assert judge_boards(rows([0.5, 0.501], own)).verdict == word
 
 
+def test_without_a_loss_there_is_nothing_to_keep() -> None:
+    assert judge_boards(rows([0.92, 0.921], [0.99, 0.991])).verdict == UNDECIDED
+
+
 def test_the_pages_sentences_have_the_figures() -> None:
     cells = BOARDS.cells(agreement=[0.5, 1.0], seed=[0, 1])
     number = {system.tag: place for place, system in enumerate(boards.SYSTEMS)}
     contents = [
         {
             "figures": [
-                figure(metric, start + 0.1 * number[c["system"]] + 0.01 * tests.index(test),
-                       boards=test)
+                figure(metric, start + 0.1 * number[c["system"]] + 0.01 * tests.index(test)
+                       - 0.05 * (c["agreement"] == 1), boards=test)
                 for metric, start in (("auroc", 0.5), ("flip_rate", 0.2), ("false_alarm_rate", 0.1))
                 for tests in [(AS_IN_TRAINING, BALANCED, REVERSED, NEW)]
                 for test in tests
@@ -169,13 +173,16 @@ def test_the_pages_sentences_have_the_figures() -> None:
     ]  # fmt: skip
     table = pd.DataFrame(seed_rows(BOARDS, cells, contents))
     lines = boards_page.opening(table).splitlines()
-    assert lines[4].startswith("| textbook fine-tune | 0.50 [0.50, 0.50] | 0.51 [")
-    assert lines[6].startswith("| S5 | 0.80 [0.80, 0.80] | 0.81 [")
-    assert "0.51 [0.51, 0.51] | 0.51 [0.51, 0.51] |" in lines[6]  # twins
-    assert "0.000 [0.000, 0.000] for S1" in boards_page.lead(table)  # nothing is lost
-    assert "flags 0.23 [" in boards_page.notice(table)
+    assert lines[4].startswith("| textbook fine-tune | 0.45 [0.45, 0.45] | 0.46 [0.46, 0.46] | ")
+    assert lines[6].startswith("| S5 | 0.75 [0.75, 0.75] | 0.76 [")
+    assert lines[6].endswith("0.46 [0.46, 0.46] | 0.51 [0.51, 0.51] |")  # twins
+    assert "0.050 [0.050, 0.050] for S1" in boards_page.lead(table)
+    assert "half of S1's loss, minus S5's, -0.025 [" in boards_page.lead(table)
+    text = boards_page.notice(table)
+    assert "AUROC of 0.55 [0.55, 0.55] (control 0.60 [0.60, 0.60]), on balanced ones 0.56" in text
+    assert "S1 flags 0.18 [" in text
     lines = boards_page.answer(table).splitlines()
-    assert lines[2].startswith("| textbook fine-tune | 0.50 [0.50, 0.50] | 0.51 [")
+    assert lines[2].startswith("| textbook fine-tune | 0.45 [0.45, 0.45] | 0.50 [0.50, 0.50] | ")
     drawn = boards_page.frame(table)
     assert set(drawn["panel"]) == {BALANCED, NEW}
     assert len(drawn) == 2 * len(boards.SYSTEMS) * 2

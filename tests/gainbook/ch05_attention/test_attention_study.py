@@ -213,6 +213,7 @@ def test_claims_are_judged_from_rows() -> None:
     with pytest.raises(LookupError, match="cost of CBAM"):
         refinement(pd.DataFrame(rows))
     assert refinement(pd.DataFrame(rows + plain)).verdict == CONFIRMED
+    assert refinement(pd.DataFrame(rows), pd.DataFrame(plain)).verdict == CONFIRMED
     before = cost_rows(SYSTEM, "attention", 1.2)  # counts before the cost in the plain network
     assert refinement(pd.DataFrame(rows + plain + before)).verdict == REFINED
     history = pd.DataFrame({"epoch": [0, 1], "fold": [0, 0], "temperature": [1.0, 0.8]})

@@ -52,7 +52,7 @@ def test_the_sentence_has_the_median_over_draws() -> None:
     assert "; in all 2 of them" in text
     assert worth_text(rows([0.9], [])) == ""
     text = worth_text(rows([0.9], [{30: 0.95}], PLAIN))
-    assert "S1, with the grid and the recipe of S5 but without masks, needs **about 30** " in text
+    assert "S1, with the grid and the recipe of S5 but without masks, needs **at most 30** " in text
 
 
 def test_table_and_curve_have_the_means_over_draws() -> None:

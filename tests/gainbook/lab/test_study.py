@@ -8,13 +8,24 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from gainbook.chapters import studies
 from gainbook.lab import catalogue
 from gainbook.lab import results_file as runs
 from gainbook.lab.folds import Question, of_each
 from gainbook.lab.judge import CONFIRMED, NOT_RUN, Judgement
 from gainbook.lab.measures import Measure
 from gainbook.lab.parameters import Parameters
-from gainbook.lab.study import Claim, Run, Study, is_fuller, judge, judge_stored, results, stored
+from gainbook.lab.study import (
+    Claim,
+    Run,
+    Study,
+    is_fuller,
+    judge,
+    judge_stored,
+    on_boards,
+    results,
+    stored,
+)
 from gainbook.lab.tables import find
 
 from gainmtl.evaluation.scoring import defect_scores
@@ -180,3 +191,31 @@ def test_a_study_runs_its_systems_by_fold_and_reads_them_again(
     assert again.rows is not None
     pd.testing.assert_frame_equal(first.rows, again.rows)
     assert "the run in front of you" in again.note
+
+
+def test_a_study_on_boards_has_the_pairs_of_its_systems() -> None:
+    s1, s2, s5 = catalogue.PLAIN, catalogue.SUPERVISION_ALONE, catalogue.S5
+    whole = study(systems=(s1, s2, s5), pairs=((s5, s1), (s5, s2)))
+    boards = on_boards(whole, (s1, s5), claims=())
+    assert (boards.systems, boards.pairs) == ((s1, s5), ((s5, s1),))
+    assert boards.name == f"{whole.name}_boards"
+    assert f"tools/study.py {boards.name} --data-root path/to/deep-pcb" in boards.command
+
+
+def test_the_criteria_on_boards_have_their_pairs() -> None:
+    expected = {
+        "05_attention_boards": [("attention-stride4", "attention-bare-stride4")],
+        "06_guided_attention_boards": [
+            ("S2-stride4", "S1-stride4"),
+            ("mining-stride4", "S1-stride4"),
+        ],
+        "07_localization_boards": [("joint-stride4", "S1-stride4")],
+        "10_ablation_boards": [
+            *((f"S{k + 1}-stride4", f"S{k}-stride4") for k in range(1, 6)),
+            ("S4-stride4", "S4-no-consistency-stride4"),
+        ],
+    }  # fmt: skip
+    for name, pairs in expected.items():
+        found = studies()[name]
+        assert isinstance(found, Study)
+        assert set(pairs) <= {(a.tag, b.tag) for a, b in found.pairs}

@@ -102,12 +102,15 @@ def two_studies(monkeypatch: pytest.MonkeyPatch) -> tuple[Study, Study]:
 def test_a_claim_has_a_line_per_study_with_three_figures_at_most(
     two_studies: tuple[Study, Study],
 ) -> None:
-    table = claims.claims_table({"10_here": stored([line("x", 1.0)])}, frozenset({"10_ablation"}))
+    ran = {"10_here": stored([line("x", 1.0)])}
+    table = claims.claims_table(ran, frozenset({"10_ablation"}))
+    words, link = CLAIM_WORDS["A1"], "[10](../notebooks/10_ablation.ipynb)"
     first, second = table.splitlines()[2:4]
-    assert first.startswith(f"| A1 | {CLAIM_WORDS['A1']} | 03 | {NOT_RUN} |")
-    assert second.startswith(f"|  |  | [10](../notebooks/10_ablation.ipynb) | **{REFINED}** |")
-    assert second.count("+0.50 [+0.40, +0.60]") == 3
-    assert second.endswith("; 2 more in the chapter |")
+    assert first.startswith(f"| A1 | {words} | {link} | **{REFINED}** |")
+    assert first.count("+0.50 [+0.40, +0.60]") == 3
+    assert first.endswith("; 2 more in the chapter |")
+    assert second.startswith("| A2 |")  # the study that is not run has no line
+    assert f"| A1 | {words} | 03 | {NOT_RUN} |" in claims.claims_table({})
 
 
 def test_a_page_shows_the_verdicts_of_the_other_pages(

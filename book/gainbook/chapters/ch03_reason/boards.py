@@ -24,6 +24,7 @@ from gainbook.lab.run_system import build, find_weights
 from gainbook.lab.seed_study import Cell, SeedStudy, difference_by_seed, figure
 from gainmtl import datasets, metrics
 from gainmtl.datasets import Data
+from gainmtl.datasets.data import counts_of
 from gainmtl.datasets.subsets import JoinedDataset, SelectedDataset, limit_labels
 from gainmtl.evaluation.scoring import MAP_MEASURES, batches, score
 from gainmtl.evaluation.stats import student_interval
@@ -78,7 +79,7 @@ def _of(data: Data, designs: Sequence[str]) -> Data:
 
 
 def _budget(data: Data, counts: tuple[int, int], draw: int) -> Data:
-    """`limit_labels` to so many normal and defective tiles; 0 is allowed."""
+    """`limit_labels` to so many normal and defective tiles, 0 or at least 2 of each."""
     normal, defective = (max(count, 2) for count in counts)
     limited = limit_labels(data, defective, normal, draw)
 
@@ -108,12 +109,17 @@ def load_confounded(settings: Mapping[str, Any], agreement: float, seed: int) ->
     ]
     tests = [_of(whole, designs).test for designs in groups_of(seed)] + [unseen.test]
     size = settings["test_tiles"]
+    parts: dict[str, Any] = {
+        "train": JoinedDataset(*(half.train for half in halves)),
+        "val": JoinedDataset(*(half.val for half in halves)),
+        "test": JoinedDataset(*(_even(test, size, seed) for test in tests)),
+    }
+    rule = f"{unseen.fingerprint}, {agreement:g} {settings['tiles']} {size} {seed}"
     return dataclasses.replace(
         whole,
-        train=JoinedDataset(*(half.train for half in halves)),
-        val=JoinedDataset(*(half.val for half in halves)),
-        test=JoinedDataset(*(_even(test, size, seed) for test in tests)),
-        fingerprint=f"{whole.fingerprint}, {agreement:g} {settings['tiles']} {seed}",
+        **parts,
+        fingerprint=f"{whole.fingerprint}, {rule}",
+        counts={name: counts_of(part) for name, part in parts.items()},
     )
 
 

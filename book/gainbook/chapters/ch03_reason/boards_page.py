@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from gainbook.chapters.ch03_reason.boards import (
@@ -9,6 +11,7 @@ from gainbook.chapters.ch03_reason.boards import (
     AS_IN_TRAINING,
     BALANCED,
     CONTROL,
+    KEPT,
     LOSS,
     NEW,
     SYSTEMS,
@@ -28,6 +31,7 @@ def _at(metric: str, test: str, agreement: float = WORST, map: str | None = None
 def _by_test(metric: str) -> dict[str, Column]:
     return {
         AS_IN_TRAINING: _at(metric, AS_IN_TRAINING),
+        f"{AS_IN_TRAINING}, control": _at(metric, AS_IN_TRAINING, CONTROL),
         BALANCED: _at(metric, BALANCED),
         f"{BALANCED}, control": _at(metric, BALANCED, CONTROL),
         NEW: _at(metric, NEW),
@@ -40,7 +44,7 @@ RANKS, REASONS = _by_test("auroc"), _by_test("flip_rate")
 whose twin gets the verdict normal."""
 
 
-def of(rows: pd.DataFrame, system: System, column: Column, digits: int = 2) -> str:
+def figure_text(rows: pd.DataFrame, system: System, column: Column, digits: int = 2) -> str:
     """A figure of a system."""
     metric, map, condition = column
     return find_or_nan(rows, system, metric, map, **condition).text(digits)
@@ -48,7 +52,7 @@ def of(rows: pd.DataFrame, system: System, column: Column, digits: int = 2) -> s
 
 def each(rows: pd.DataFrame, column: Column, digits: int = 2) -> str:
     """A figure of every system, in words."""
-    return "; ".join(f"{of(rows, s, column, digits)} for {s.label}" for s in SYSTEMS)
+    return "; ".join(f"{figure_text(rows, s, column, digits)} for {s.label}" for s in SYSTEMS)
 
 
 def frame(rows: pd.DataFrame) -> pd.DataFrame:
@@ -75,21 +79,24 @@ def opening(rows: pd.DataFrame) -> str:
     chosen = [one for one in SYSTEMS if one.name in {TEXTBOOK.name, PLAIN.name, S5.name}]
     return (
         "On circuit boards, the defects of training came from some designs and the good boards "
-        "from others. A test set that is collected the same way shows nothing; one with all "
-        "designs does, and so does the picture of the same place without the defect: each verdict "
-        "*defective* should then become *normal*.\n\n"
+        "from others. The table compares a test set that is collected the same way with one of all "
+        "designs. Its last columns have the share of found defects that get the verdict *normal* "
+        "when the same place is shown without the defect; higher is better.\n\n"
         f"{tables.system_table(rows, chosen, columns)}\n\n"
-        "S1 has the grid and the recipe of S5, and no masks; more in "
+        "The textbook fine-tune is the backbone's own classifier. S5 is the full system, trained "
+        "with masks; S1 has its grid and recipe without masks. More in "
         "[](../notebooks/03_right_answer_wrong_reason.ipynb)."
     )
 
 
 def lead(rows: pd.DataFrame) -> str:
     """What the study found, for the first screen."""
+    kept = find_or_nan(rows, S5, KEPT, agreement=WORST).text(3, True)
+    lost = each(rows, (LOSS, None, {"agreement": WORST}), 3)
     return (
         "- **Board tiles, with the defects of some designs and the good boards of others**: AUROC "
-        f"lost on tiles of all designs {each(rows, (LOSS, None, {'agreement': WORST}), 3)}. Share "
-        "of found defects that get the verdict *normal* when the defect is gone: "
+        f"lost on tiles of all designs {lost}; half of S1's loss, minus S5's, {kept}. Share of "
+        "found defects that get the verdict *normal* when the defect is gone: "
         f"{each(rows, REASONS[BALANCED])}."
     )
 
@@ -103,16 +110,19 @@ def answer(rows: pd.DataFrame) -> str:
 
 def notice(rows: pd.DataFrame) -> str:
     """What the tables show, in sentences."""
-    alarms = [of(rows, system, _at("false_alarm_rate", NEW)) for system in (PLAIN, S5, TEXTBOOK)]
-    falls = [
-        (of(rows, system, REASONS[BALANCED]), of(rows, system, REASONS[f"{BALANCED}, control"]))
-        for system in (PLAIN, S5)
-    ]
+
+    def beside_control(system: System, columns: Mapping[str, Column], test: str) -> str:
+        control = figure_text(rows, system, columns[f"{test}, control"])
+        return f"{figure_text(rows, system, columns[test])} (control {control})"
+
+    alarms = _at("false_alarm_rate", NEW)
     return (
-        "What to notice: the usual test set, collected as in training, shows no loss. The second "
-        "table has the share of found defects whose twin gets the verdict *normal*; the others "
-        f"stay *defective* without a defect. On balanced tiles it is {falls[0][0]} for S1 (control "
-        f"{falls[0][1]}) and {falls[1][0]} for S5 ({falls[1][1]}). At its own threshold S1 flags "
-        f"{alarms[0]} of the normal tiles of the unseen design, S5 {alarms[1]} and the textbook "
-        f"fine-tune {alarms[2]}."
+        "What to notice: on tiles collected as in training S1 has an AUROC of "
+        f"{beside_control(PLAIN, RANKS, AS_IN_TRAINING)}, on balanced ones "
+        f"{beside_control(PLAIN, RANKS, BALANCED)}. The second table has the share of found "
+        "defects whose twin gets the verdict *normal*; the others stay *defective* without a "
+        f"defect. On balanced tiles it is {beside_control(PLAIN, REASONS, BALANCED)} for S1 and "
+        f"{beside_control(S5, REASONS, BALANCED)} for S5. At its own threshold S1 flags "
+        f"{figure_text(rows, PLAIN, alarms)} of the normal tiles of the unseen design, S5 "
+        f"{figure_text(rows, S5, alarms)}."
     )

@@ -27,6 +27,7 @@ from gainbook.lab.catalogue import PLAIN_DARK, S1_COARSE, S1_FINE, S5_DARK
 from gainbook.lab.judge import (
     INTERESTING,
     RATE_MARGIN,
+    UNDECIDED,
     Judgement,
     all_of,
     falls,
@@ -171,7 +172,8 @@ def judge_boards(rows: pd.DataFrame) -> Judgement:
 
     Criterion, written before the run, at an agreement of 1: S5 keeps at least half of the AUROC on
     balanced tiles that S1 loses against the control, and its AUROC there is above S1's; both
-    intervals beyond 0.
+    intervals beyond 0. Without a loss of S1, interval above 0, the claim stays open; this condition
+    came after the first runs.
     """
     at: dict[str, Any] = {"agreement": 1.0}
     kept = find(rows, boards.S5, boards.KEPT, **at)
@@ -182,6 +184,9 @@ def judge_boards(rows: pd.DataFrame) -> Judgement:
         "AUROC on balanced tiles, S5 minus S1": better,
     }
     least = INTERESTING["auroc"]
+    lost = find(rows, boards.PLAIN, boards.LOSS, **at)
+    if not lost.low > 0:
+        return Judgement(UNDECIDED, figures)
     return Judgement(verdict([gains(kept, least), gains(better, least)]), figures)
 
 
@@ -209,8 +214,12 @@ BOARDS = SeedStudy(
     ),
     headline=Headline(
         {
-            f"AUROC, {test}": ("auroc", None, {"boards": test})
-            for test in (boards.AS_IN_TRAINING, boards.BALANCED, boards.NEW)
+            f"AUROC, {words}": ("auroc", None, {"boards": test})
+            for words, test in (
+                ("agreeing tiles", boards.AS_IN_TRAINING),
+                ("balanced tiles", boards.BALANCED),
+                ("unseen design", boards.NEW),
+            )
         },
         ("agreement",),
         {"agreement": (0.5, 1.0)},

@@ -19,7 +19,7 @@ from gainbook.chapters.ch14_active.head import Classes, Head, fit_head
 from gainbook.chapters.ch14_active.methods import METHODS, Pool, Rows
 from gainbook.chapters.ch14_active.tasks import Encoded, Setting
 from gainmtl import metrics
-from gainmtl.files import claimed, output_folder, read_json, write_json
+from gainmtl.files import claimed, output_folder, read_json, user_path, write_json
 
 DUPLICATES = ("none", "weight", "copies")
 EXCLUDED_SHARE = 7 / 15
@@ -222,8 +222,9 @@ def run(
         ValueError: the file is of another run.
         RuntimeError: another run is writing to the file's folder.
     """
-    with claimed(output_folder(Path(path).parent)):
-        return _run(problem, plan, seed, Path(path), learn or _learn_head(problem))
+    path = user_path(path)
+    with claimed(output_folder(path.parent)):
+        return _run(problem, plan, seed, path, learn or _learn_head(problem))
 
 
 def _run(

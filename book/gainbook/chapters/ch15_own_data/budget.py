@@ -86,10 +86,11 @@ WITHOUT_MASKS = {
     TEXTBOOK: "the textbook fine-tune",
     PLAIN: "S1, with the grid and the recipe of S5 but without masks,",
 }
+"""In words."""
 STEPS = (
     (S5, TEXTBOOK, "S5 minus the textbook fine-tune"),
-    (PLAIN, TEXTBOOK, "due to grid and recipe, without masks (S1 minus the textbook fine-tune)"),
-    (S5, PLAIN, "due to masks and the terms that use them (S5 minus S1)"),
+    (PLAIN, TEXTBOOK, "of it, grid and recipe (S1 minus the textbook fine-tune)"),
+    (S5, PLAIN, "of it, masks and the terms that use them (S5 minus S1)"),
     (S5, SUPERVISION_ALONE, "S5 minus S2, which has masks for its map only"),
     (S5, UNET, "S5 minus a U-Net, which has the masks too"),
 )
@@ -101,13 +102,16 @@ def worth_text(rows: pd.DataFrame) -> str:
     masked, texts = by_draw(rows, S5), []
     for system, words in WITHOUT_MASKS.items():
         plain = by_draw(rows, system)
-        draws = [draw for draw in sorted(masked) if SHOWN in masked[draw] and draw in plain]
+        longest = max(map(len, plain.values()), default=0)
+        draws = [draw for draw in sorted(masked) if SHOWN in masked[draw]]
+        draws = [draw for draw in draws if len(plain.get(draw, ())) == longest > 0]
         if not draws:
             continue
         needed = [first_above(plain[draw], masked[draw][SHOWN]) for draw in draws]
-        most = max(max(plain[draw]) for draw in draws)
+        least, most = min(map(min, plain.values())), max(map(max, plain.values()))
         short, middle = sum(map(math.isinf, needed)), float(np.median(needed))
-        many = f"more than {most}" if math.isinf(middle) else f"about {middle:.0f}"
+        many = f"about {middle:.0f}" if middle > least else f"at most {least}"
+        many = f"more than {most}" if math.isinf(middle) else many
         where = f"all {short}" if short == len(draws) else f"{short}"
         draw_words = f"median of {len(draws)} draws, between the numbers that were run"
         if short:
@@ -136,7 +140,7 @@ def gain_text(rows: pd.DataFrame) -> str:
         ]
         if not any(math.isnan(gap.value) for gap in gaps):
             lines.append(f"- {words}: {' and '.join(gap.text(3, True) for gap in gaps)}")
-    if not lines:
+    if not lines or any("undefined" in words for words in own):
         return ""
     return (
         f"With {SHOWN} defective and {SHOWN} normal tiles, S5 with masks reaches "
@@ -172,16 +176,15 @@ def places_text(rows: pd.DataFrame) -> str:
     if any(math.isnan(value.value) for value in found.values()):
         return ""
     table = system_table(rows, SYSTEMS, PLACES, f"{SHOWN} defective tiles", labels=SHOWN)
-    lows = {
+    by_system = {
         system: [curve[SHOWN] for curve in by_draw(rows, system).values() if SHOWN in curve]
         for system in (PLAIN, S5)
     }
-    (least, most), (own_least, own_most) = ((min(v), max(v)) for v in lows.values())
+    (least, most), (own_least, own_most) = ((min(v), max(v)) for v in by_system.values())
     gaps = "; ".join(f"{words} {value.text(2, True)}" for words, value in found.items())
     return (
-        f"{table}\n\nWhat to notice: without masks the result depends on the draw. S1's AUROC is "
-        f"between {least:.3f} and {most:.3f}, S5's between {own_least:.3f} and {own_most:.3f}. "
-        f"The rest varies with it; S5 minus S1: {gaps}."
+        f"{table}\n\nWhat to notice: over the draws S1's AUROC is between {least:.3f} and "
+        f"{most:.3f}, S5's between {own_least:.3f} and {own_most:.3f}. S5 minus S1: {gaps}."
     )
 
 
