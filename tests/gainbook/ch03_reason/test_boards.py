@@ -177,12 +177,13 @@ def test_the_pages_sentences_have_the_figures() -> None:
     assert lines[6].startswith("| S5 | 0.75 [0.75, 0.75] | 0.76 [")
     assert lines[6].endswith("0.46 [0.46, 0.46] | 0.51 [0.51, 0.51] |")  # twins
     assert "0.050 [0.050, 0.050] for S1" in boards_page.lead(table)
-    assert "half of S1's loss, minus S5's, -0.025 [" in boards_page.lead(table)
+    assert "is gone: 0.26 [0.26, 0.26] for S1, 0.46 [" in boards_page.lead(table)
     text = boards_page.notice(table)
     assert "AUROC of 0.55 [0.55, 0.55] (control 0.60 [0.60, 0.60]), on balanced ones 0.56" in text
     assert "S1 flags 0.18 [" in text
     lines = boards_page.answer(table).splitlines()
-    assert lines[2].startswith("| textbook fine-tune | 0.45 [0.45, 0.45] | 0.50 [0.50, 0.50] | ")
+    assert lines[2].startswith("| textbook fine-tune | 0.45 [0.45, 0.45] | 0.46 [0.46, 0.46] | ")
+    assert lines[-1].startswith("| S5 | 0.46 [0.46, 0.46] | 0.51 [")
     drawn = boards_page.frame(table)
     assert set(drawn["panel"]) == {BALANCED, NEW}
     assert len(drawn) == 2 * len(boards.SYSTEMS) * 2

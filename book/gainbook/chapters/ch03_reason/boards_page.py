@@ -11,7 +11,6 @@ from gainbook.chapters.ch03_reason.boards import (
     AS_IN_TRAINING,
     BALANCED,
     CONTROL,
-    KEPT,
     LOSS,
     NEW,
     SYSTEMS,
@@ -91,21 +90,24 @@ def opening(rows: pd.DataFrame) -> str:
 
 def lead(rows: pd.DataFrame) -> str:
     """What the study found, for the first screen."""
-    kept = find_or_nan(rows, S5, KEPT, agreement=WORST).text(3, True)
     lost = each(rows, (LOSS, None, {"agreement": WORST}), 3)
     return (
         "- **Board tiles, with the defects of some designs and the good boards of others**: AUROC "
-        f"lost on tiles of all designs {lost}; half of S1's loss, minus S5's, {kept}. Share of "
-        "found defects that get the verdict *normal* when the defect is gone: "
-        f"{each(rows, REASONS[BALANCED])}."
+        f"lost on tiles of all designs {lost}. Share of found defects that get the verdict "
+        f"*normal* when the defect is gone: {figure_text(rows, PLAIN, REASONS[BALANCED])} for S1, "
+        f"{figure_text(rows, S5, REASONS[BALANCED])} for S5."
     )
 
 
 def answer(rows: pd.DataFrame) -> str:
     """Both tables."""
-    ranks = tables.system_table(rows, SYSTEMS, RANKS, "AUROC")
-    reasons = tables.system_table(rows, SYSTEMS, REASONS, "*normal* with the twin")
-    return f"{ranks}\n\n{reasons}"
+    usual = {AS_IN_TRAINING, f"{AS_IN_TRAINING}, control"}
+    reasons = {words: column for words, column in REASONS.items() if words not in usual}
+    ranks = {words: RANKS[words] for words in (AS_IN_TRAINING, *reasons)}
+    return "\n\n".join(
+        tables.system_table(rows, SYSTEMS, columns, words)
+        for words, columns in (("AUROC", ranks), ("*normal* with the twin", reasons))
+    )
 
 
 def notice(rows: pd.DataFrame) -> str:
