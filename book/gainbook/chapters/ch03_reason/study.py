@@ -172,8 +172,9 @@ def judge_boards(rows: pd.DataFrame) -> Judgement:
 
     Criterion, written before the run, at an agreement of 1: S5 keeps at least half of the AUROC on
     balanced tiles that S1 loses against the control, and its AUROC there is above S1's; both
-    intervals beyond 0. Without a loss of S1, interval above 0, the claim stays open; this condition
-    came after the first runs.
+    intervals beyond 0. After the runs came: without a loss of S1, interval above 0, the claim is
+    open; and the first part is excluded by an interval below 0, because the smallest interesting
+    difference of AUROC is as large as the whole loss of S1.
     """
     at: dict[str, Any] = {"agreement": 1.0}
     kept = find(rows, boards.S5, boards.KEPT, **at)
@@ -187,7 +188,7 @@ def judge_boards(rows: pd.DataFrame) -> Judgement:
     lost = find(rows, boards.PLAIN, boards.LOSS, **at)
     if not lost.low > 0:
         return Judgement(UNDECIDED, figures)
-    return Judgement(verdict([gains(kept, least), gains(better, least)]), figures)
+    return Judgement(verdict([gains(kept, 0.0), gains(better, least)]), figures)
 
 
 BOARDS = SeedStudy(
