@@ -118,9 +118,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         OSError: nothing can be written there, for example on a full disk; `path` is unchanged.
     """
     path = user_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())

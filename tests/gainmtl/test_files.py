@@ -31,6 +31,12 @@ def test_a_failed_write_leaves_the_file_and_says_what_to_do(
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_a_folder_that_can_t_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(OSError, match=r"expected to write .*b\.json, but the system reports"):
+        write_json(tmp_path / "a" / "b.json", 1)
+
+
 def test_an_error_of_the_caller_is_his_own(tmp_path: Path) -> None:
     with pytest.raises(KeyError), atomic_path(tmp_path / "a"):
         raise KeyError("x")
