@@ -45,7 +45,7 @@ def test_the_sentence_has_the_median_over_draws() -> None:
     found = rows([0.9, 0.9, 0.9], [{10: 0.5, 30: 0.9}, {10: 0.9, 30: 0.9}, {10: 0.5, 30: 0.6}])
     assert by_draw(found, S5) == {0: {30: 0.9}, 1: {30: 0.9}, 2: {30: 0.9}}
     text = worth_text(found)
-    assert "**about 30** defective tiles (median of 3 draws, between" in text
+    assert "**about 30** defective tiles (median of 3 draws, interpolated; in 1" in text
     assert "; in 1 of them 30 are not enough)" in text
     text = worth_text(rows([0.99, 0.99], [{10: 0.5, 30: 0.6}, {10: 0.5, 30: 0.6}]))
     assert "**more than 30** defective tiles (median of 2 draws, " in text

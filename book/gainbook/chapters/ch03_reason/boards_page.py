@@ -77,8 +77,8 @@ def opening(rows: pd.DataFrame) -> str:
     }
     chosen = [one for one in SYSTEMS if one.name in {TEXTBOOK.name, PLAIN.name, S5.name}]
     return (
-        "On circuit boards, the defects of training came from some designs and the good boards "
-        "from others. The table compares a test set that is collected the same way with one of all "
+        "In a study on circuit boards, the defects of training came from some designs and the good "
+        "boards from others. The table compares a test set that is collected the same way with one of all "
         "designs. Its last columns have the share of found defects that get the verdict *normal* "
         "when the same place is shown without the defect; higher is better.\n\n"
         f"{tables.system_table(rows, chosen, columns)}\n\n"

@@ -113,7 +113,7 @@ def worth_text(rows: pd.DataFrame) -> str:
         many = f"about {middle:.0f}" if middle > least else f"at most {least}"
         many = f"more than {most}" if math.isinf(middle) else many
         where = f"all {short}" if short == len(draws) else f"{short}"
-        draw_words = f"median of {len(draws)} draws, between the numbers that were run"
+        draw_words = f"median of {len(draws)} draws, interpolated"
         if short:
             draw_words += f"; in {where} of them {most} are not enough"
         texts.append(f"{words} needs **{many}** defective tiles ({draw_words})")
