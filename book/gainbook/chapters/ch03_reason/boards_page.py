@@ -78,9 +78,9 @@ def opening(rows: pd.DataFrame) -> str:
     chosen = [one for one in SYSTEMS if one.name in {TEXTBOOK.name, PLAIN.name, S5.name}]
     return (
         "In a study on circuit boards, the defects of training came from some designs and the good "
-        "boards from others. The table compares a test set that is collected the same way with one of all "
-        "designs. Its last columns have the share of found defects that get the verdict *normal* "
-        "when the same place is shown without the defect; higher is better.\n\n"
+        "boards from others. The table compares a test set that is collected the same way with one "
+        "of all designs. Its last columns have the share of found defects that get the verdict "
+        "*normal* when the same place is shown without the defect; higher is better.\n\n"
         f"{tables.system_table(rows, chosen, columns)}\n\n"
         "The textbook fine-tune is the backbone's own classifier. S5 is the full system, trained "
         "with masks; S1 has its grid and recipe without masks. More in "
