@@ -571,7 +571,7 @@ def predict_folder(
 
 @contextmanager
 def _writing(output: Path) -> Iterator[None]:
-    """An error of the system within the context becomes one that tells what to do."""
+    """An error of the system within the context becomes one with what to do."""
     try:
         yield
     except OSError as error:

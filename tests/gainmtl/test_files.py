@@ -14,7 +14,7 @@ from gainmtl.files import atomic_path, claimed, write_json
 @pytest.mark.parametrize(
     ("kind", "found"), [(OSError, OSError), (PermissionError, PermissionError)]
 )
-def test_a_failed_write_leaves_the_file_and_says_what_to_do(
+def test_a_failed_write_leaves_the_file_and_names_what_to_do(
     tmp_path: Path, kind: type[OSError], found: type[OSError]
 ) -> None:
     path = tmp_path / "a.json"

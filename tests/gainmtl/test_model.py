@@ -398,7 +398,7 @@ def swapped(batch: Batch, row: int) -> Batch:
         ("S6", 2, 0.0, True),
         ("S6", 2, 0.5, True),
         ("S6", 2, 0.8, False),  # faded to none
-        ("S6", 4, 0.0, False),  # nobody annotated it: its zero mask says nothing
+        ("S6", 4, 0.0, False),  # nobody annotated it: its zero mask has no meaning
         ("S5", 2, 0.0, False),
     ],
 )

@@ -241,7 +241,7 @@ def test_without_onnx_the_run_ends_with_advice(
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_a_second_start_trains_nothing_and_says_the_same(
+def test_a_second_start_trains_nothing_and_has_the_same_figures(
     trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, root, output = trained

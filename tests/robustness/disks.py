@@ -157,7 +157,7 @@ def damaged(before: Path, folder: Path) -> list[str]:
 
 def trial(kind: str, count: int, jobs: Sequence[str], output: Path, chance: random.Random) -> bool:
     """A kind of failure, several times; whether nothing was lost."""
-    stopped, told, kept, same, messages = 0, 0, 0, 0, set()
+    stopped, helped, kept, same, messages = 0, 0, 0, 0, set()
     for k, job in zip(range(count), itertools.cycle(jobs)):
         whole = undisturbed(job, output)
         failure = Failure(kind, chance.randint(1, whole.writes), chance.choice((1, 50, 200)))
@@ -166,13 +166,13 @@ def trial(kind: str, count: int, jobs: Sequence[str], output: Path, chance: rand
         if kind == "read-only":
             subprocess.run(["chattr", "-R", "-i", str(folder)], check=True)
         stopped += found.message != ""
-        told_now = SENTENCE.search(found.message) is not None
-        told += told_now
+        is_whole = SENTENCE.search(found.message) is not None
+        helped += is_whole
         lost = damaged(before, folder)
         kept += not lost
         again = ending(job, folder, before)
         same += again.digest == whole.digest
-        fine = told_now and not lost and again.digest == whole.digest
+        fine = is_whole and not lost and again.digest == whole.digest
         print(
             f"    {job}, write {failure.at} of {whole.writes}: "
             + ("fine" if fine else f"{found.message or 'did not stop'}; damaged {lost}; {again}"),
@@ -180,14 +180,14 @@ def trial(kind: str, count: int, jobs: Sequence[str], output: Path, chance: rand
         )
         messages.add(re.sub(r"\d+", "…", found.message.replace(str(folder), "<run>")))
     print(
-        f"{kind}: {stopped} of {count} runs stopped, {told} with what was expected, found and to "
+        f"{kind}: {stopped} of {count} runs stopped, {helped} with what was expected, found and to "
         f"do; in {kept} the last whole state remained; {same} started again end like the "
         "undisturbed run",
         *sorted(messages),
         sep="\n    ",
         flush=True,
     )
-    return stopped == told == kept == same == count
+    return stopped == helped == kept == same == count
 
 
 def undisturbed(job: str, output: Path, known: dict[str, Ending] = {}) -> Ending:  # noqa: B006

@@ -1,4 +1,4 @@
-"""The label budget: what the page says, against figures worked out by hand."""
+"""The label budget: sentences of the page, against figures worked out by hand."""
 
 from __future__ import annotations
 

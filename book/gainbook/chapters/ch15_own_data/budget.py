@@ -165,6 +165,7 @@ PLACES: dict[str, Column] = {
     "IoU of the defect map": ("iou", "defect_map", {}),
     "PointGame": ("point_game", "defect_map", {}),
 }
+"""Columns of `places_text`."""
 
 
 def places_text(rows: pd.DataFrame) -> str:
