@@ -31,7 +31,8 @@ from gainbook.lab import run_system
 from gainbook.lab.parameters import Parameters
 from gainbook.lab.results_file import portable, provenance, write_results
 from gainbook.lab.seed_study import SeedStudy, run_cells, seed_rows
-from gainbook.lab.study import BOARDS, Study, results, write_chapter
+from gainbook.lab.study import Study, results, write_chapter
+from gainbook.lab.systems import System
 
 from gainmtl.files import read_json, write_json
 from gainmtl.strategies import get_strategy
@@ -138,7 +139,7 @@ def run_study(study: Study, words: Sequence[str]) -> None:
             print(f"{(time.monotonic() - started) / 60:6.1f} min  {tag}, seed {seed}", flush=True)
     found = results(study, p)
     command = shlex.join(["python", "tools/study.py", study.name, *portable(list(words))])
-    systems: Any = study.systems
+    systems = [system for system in study.systems if isinstance(system, System)]
     data = run_system.load_fold(p, p.seeds[0])(0)
     path = write_chapter(p, started, (), data, [found], systems, command=command)
     if results_path is not None:
@@ -150,7 +151,7 @@ def main(words: Sequence[str] | None = None) -> None:
     known = {
         name: one
         for name, one in studies().items()
-        if isinstance(one, SeedStudy) or one.profile == BOARDS
+        if isinstance(one, SeedStudy) or one.made_by.startswith(f"python tools/study.py {name} ")
     }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter, add_help=False

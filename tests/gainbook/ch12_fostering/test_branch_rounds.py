@@ -12,8 +12,10 @@ import pytest
 from gainbook.chapters.ch12_fostering import branch_rounds
 from gainbook.chapters.ch12_fostering.branch_rounds import (
     Rounds,
+    first_round_rows,
     is_level,
     run_rounds,
+    stored_rounds,
     validation_difference,
 )
 from gainbook.chapters.ch12_fostering.systems import branch
@@ -136,3 +138,22 @@ def test_the_difference_is_of_validation_images_of_all_folds_and_seeds(
     assert result.value == metrics.auroc(whole[0], true) - metrics.auroc(whole[1], true)
     assert result.n == 48
     assert result.low < result.value < result.high
+
+
+def test_a_study_that_trains_the_network_once_has_its_first_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def difference(p: Parameters, first: Any, second: Any) -> PairedInterval:
+        asked.append((first, second))
+        return gap(-0.01)
+
+    monkeypatch.setattr(branch_rounds, "validation_difference", difference)
+    run: Any = SimpleNamespace(
+        parameters=parameters(), pooled={branch().tag: "network", PLAIN.tag: "plain"}
+    )
+    rows = pd.DataFrame(first_round_rows(run, PLAIN))
+    assert asked == [("network", "plain")]
+    (one,) = stored_rounds(rows)
+    assert (one.number, one.epochs, one.difference.value) == (1, None, -0.01)

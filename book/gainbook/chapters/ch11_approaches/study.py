@@ -39,7 +39,7 @@ from gainbook.lab.live import LIVE_SMALL
 from gainbook.lab.measures import measure_rows
 from gainbook.lab.results_file import row
 from gainbook.lab.run_system import load_fold
-from gainbook.lab.study import Claim, Headline, Run, Study
+from gainbook.lab.study import Claim, Headline, Run, Study, on_boards
 from gainbook.lab.tables import find
 
 NAME = "11_six_approaches"
@@ -141,4 +141,6 @@ STUDY = Study(
     headline=Headline(varied=("pooling",)),
     claims=(Claim("A6", together), Claim("A14", only_integrated)),
 )
-STUDIES = (STUDY,)
+BOARD_STUDY = on_boards(STUDY, SEVEN, questions=questions()[:1], extra=None)
+"""At the rates that the trials on tiles chose, without calibration and costs."""
+STUDIES = (STUDY, BOARD_STUDY)

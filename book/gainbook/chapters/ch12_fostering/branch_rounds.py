@@ -19,6 +19,7 @@ from gainbook.lab.parameters import Parameters
 from gainbook.lab.protocol import Pooled
 from gainbook.lab.results_file import reference, row
 from gainbook.lab.run_system import is_finished, run
+from gainbook.lab.study import Run
 from gainbook.lab.systems import System
 from gainbook.lab.tables import Value, value_of
 from gainmtl import metrics
@@ -102,15 +103,25 @@ def run_rounds(parameters: Parameters, plain: System, rounds: int, more: bool = 
             break
         gap = validation_difference(p, run(p, system), run(p, plain))
         differences[number] = Value(gap.value, gap.low, gap.high, gap.n)
-        rows.append(
-            row(
-                p.dataset, system.name, METRIC, gap.value, split="val",
-                condition={**system.condition, **plain.as_other, "round": number}, **gap.ends,
-            )
-        )  # fmt: skip
+        rows.append(_round_row(p, system, plain, number, gap))
         if is_level(gap):
             break
     return Rounds(max(differences, default=1), differences, rows, p.epochs)
+
+
+def _round_row(
+    parameters: Parameters, system: System, plain: System, number: int, gap: PairedInterval
+) -> dict[str, Any]:
+    return row(
+        parameters.dataset, system.name, METRIC, gap.value, split="val",
+        condition={**system.condition, **plain.as_other, "round": number}, **gap.ends,
+    )  # fmt: skip
+
+
+def first_round_rows(run: Run, plain: System) -> list[dict[str, Any]]:
+    """The row of the first round, from the runs of a study that trains the network once."""
+    gap = validation_difference(run.parameters, run.pooled[BRANCH.tag], run.pooled[plain.tag])
+    return [_round_row(run.parameters, BRANCH, plain, 1, gap)]
 
 
 def stored_rounds(rows: pd.DataFrame) -> list[Round]:

@@ -10,10 +10,16 @@ import numpy as np
 import pandas as pd
 
 from gainbook.chapters.ch12_fostering import claims
-from gainbook.chapters.ch12_fostering.branch_rounds import Rounds
+from gainbook.chapters.ch12_fostering.branch_rounds import Rounds, first_round_rows
 from gainbook.chapters.ch12_fostering.claims import SWEEP, sweep_beta
 from gainbook.chapters.ch12_fostering.sharpness import MEASURES, score_sharpness, weak_gain_rows
-from gainbook.chapters.ch12_fostering.systems import ALL, extras, paper_sweep
+from gainbook.chapters.ch12_fostering.systems import (
+    ALL,
+    BRANCH,
+    extras,
+    fostered_branch,
+    paper_sweep,
+)
 from gainbook.chapters.ch12_fostering.weak_study import WEAK_STUDY
 from gainbook.lab.comparison import pixel_ap_rows
 from gainbook.lab.folds import Question
@@ -21,7 +27,17 @@ from gainbook.lab.parameters import Parameters
 from gainbook.lab.protocol import Pooled
 from gainbook.lab.results_file import row
 from gainbook.lab.run_system import SMALL, is_finished, run
-from gainbook.lab.study import Claim, Headline, Pair, Results, Run, Study, results, stored
+from gainbook.lab.study import (
+    Claim,
+    Headline,
+    Pair,
+    Results,
+    Run,
+    Study,
+    on_boards,
+    results,
+    stored,
+)
 from gainbook.lab.systems import System
 
 NAME = "12_cam_fostering"
@@ -118,7 +134,27 @@ def study_of(sweep: Mapping[float, System], faithful: int = 4) -> Study:
 
 
 STUDY = study_of(SWEEP)
-STUDIES = (STUDY, WEAK_STUDY)
+FOSTERED_BRANCHES = tuple(fostered_branch(beta) for beta in SWEEP if beta)
+
+
+def _extra_on_boards(run: Run) -> list[dict[str, Any]]:
+    return _extra(run) + first_round_rows(run, SWEEP[0.0])
+
+
+BOARD_STUDY = on_boards(
+    STUDY,
+    (*SWEEP.values(), BRANCH, *FOSTERED_BRANCHES),
+    pairs=(
+        *((system, SWEEP[0.0]) for beta, system in SWEEP.items() if beta),
+        (BRANCH, SWEEP[0.0]),
+        *((system, BRANCH) for system in FOSTERED_BRANCHES),
+    ),
+    extra=_extra_on_boards,
+    claims=tuple(claim for claim in STUDY.claims if not claim.live),
+)
+"""The sweep, and the attention branch network in its first round with every beta, since one command
+trains all of them before validation data choose the beta."""
+STUDIES = (STUDY, WEAK_STUDY, BOARD_STUDY)
 
 
 def pairs_of(parameters: Parameters, rounds: Rounds, more: bool = False) -> list[Pair]:

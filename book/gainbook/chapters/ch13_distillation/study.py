@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from gainbook.chapters.ch13_distillation import swap_rows
+from gainbook.chapters.ch13_distillation import swap_rows, teacher_study
 from gainbook.chapters.ch13_distillation.swap import (
     Family,
     pair_of,
@@ -238,4 +238,4 @@ def swap_study(families: Sequence[Family]) -> Study:
     )
 
 
-STUDIES = (DETECTORS, swap_study(reference_pair()))
+STUDIES = (DETECTORS, swap_study(reference_pair()), teacher_study.STUDY, teacher_study.BOARD_STUDY)
