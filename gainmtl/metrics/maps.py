@@ -111,7 +111,7 @@ def _checked_maps(maps: Tensor) -> Tensor:
     if maps.ndim != 4 or maps.shape[1] != 1:
         raise ValueError(f"maps must be (B, 1, h, w), found {tuple(maps.shape)}")
     pixels = maps.detach().to("cpu", torch.float32)
-    if not bool(torch.isfinite(pixels).all()):
+    if not np.isfinite(pixels.numpy()).all():  # several times faster than torch's
         raise ValueError("maps must be finite, found NaN or infinity; look for a diverged training")
     return pixels
 

@@ -120,7 +120,7 @@ def _pooled_curve(maps: Tensor, masks: Tensor, by_region: bool = False) -> Ranki
     for pixels, inside in chunks(maps, masks):
         scores.append(pixels[inside])
         if by_region:
-            weights += [region_weights(mask) for mask in inside]
+            weights += [region_weights(mask) for mask in inside if mask.any()]
     # The maps are resized a second time, because keeping all negatives takes too much memory.
     negatives = (pixels[~inside] for pixels, inside in chunks(maps, masks))
     return ranking_curve(

@@ -37,7 +37,7 @@ from gainmtl.explanation.gradient import (
 )
 from gainmtl.explanation.perturbation import score_cam
 
-TARGETS = {"Grad-CAM": 3.0, "Grad-CAM++": 3.0, "Score-CAM": 1.0}
+TARGETS = {"Grad-CAM": 5.0, "Grad-CAM++": 5.0, "Score-CAM": 1.5}
 LIBRARY = {"Grad-CAM": GradCAM, "Grad-CAM++": GradCAMPlusPlus, "Score-CAM": ScoreCAM}
 LAYERS = {"test_efficientnet": "bn2", "mobilenetv2_100": "bn2", "resnet18": "layer4"}
 """The module whose output `forward_features` returns."""
