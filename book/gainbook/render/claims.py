@@ -129,6 +129,20 @@ def claim_text(
     return text + (f" Also judged in {'; '.join(others)}." if others else "")
 
 
+def stored_verdicts(study: Study | SeedStudy, where: str, most: int | None = None) -> str:
+    """A paragraph per claim of a study that stands beside a chapter's own, by its stored results.
+
+    Empty where nothing is stored. `where` names its data in words, as "board tiles".
+    """
+    file, lines = stored_results(study.name), []
+    for claim in study.claims:
+        judgement = judge_stored(claim, file)
+        if judgement.verdict != NOT_RUN:
+            figures = figures_text(judgement, most)
+            lines.append(f"On {where} {claim.id} is **{judgement.verdict}**: {figures}.")
+    return "\n\n".join(lines)
+
+
 def _place(one: Study | SeedStudy, shown: Study | SeedStudy) -> str:
     """Where another study judges a claim: a chapter, or a study of the same chapter."""
     if one.notebook == shown.notebook:

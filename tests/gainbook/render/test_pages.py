@@ -141,6 +141,18 @@ def test_a_study_names_parts_that_are_no_magnetic_tiles(
     assert "| 10 (board tiles) | **" in claims.claims_table(ran)
 
 
+def test_a_study_beside_the_chapter_s_own_has_a_paragraph_per_judged_claim(
+    two_studies: tuple[Study, Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = two_studies
+    monkeypatch.setattr(claims, "stored_results", lambda name: None)
+    assert claims.stored_verdicts(here, "board tiles") == ""
+    monkeypatch.setattr(claims, "stored_results", lambda name: stored([line("x", 1.0)]))
+    paragraphs = claims.stored_verdicts(here, "board tiles", 1).split("\n\n")
+    assert paragraphs[0].startswith(f"On board tiles A1 is **{REFINED}**: f0 +0.50 [+0.40, +0.60];")
+    assert all("not run" not in text for text in paragraphs)
+
+
 def test_verdict_words_are_those_of_the_book() -> None:
     assert all(f"*{word}*: {meaning}" in claims.meanings() for word, meaning in MEANING.items())
     cells = [row.split(" | ")[3] for row in claims.claims_table(BOOK.results).splitlines()[2:]]
