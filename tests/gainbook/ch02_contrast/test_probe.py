@@ -69,7 +69,7 @@ def test_the_weight_has_the_highest_auroc_of_all_candidates() -> None:
     assert weight < 0.5
 
 
-def test_the_hybrid_is_the_detector_without_defects_and_halves_with_one() -> None:
+def test_the_hybrid_is_the_detector_without_defects_and_leans_on_it_with_one() -> None:
     x = RNG.normal(0, 0.1, (30, 3))
     x[20:] += 3
     detector = RNG.normal(size=30)
@@ -80,11 +80,12 @@ def test_the_hybrid_is_the_detector_without_defects_and_halves_with_one() -> Non
     one = np.array([20])
     scores, weight = probe.hybrid_scores(x, np.arange(10), one, np.array([0]), val, detector)
     own = probe.standardised(probe.probe_scores(x, np.arange(10), one), val)
-    assert weight == 0.5
-    assert scores == pytest.approx((own + probe.standardised(detector, val)) / 2)
+    assert weight == pytest.approx(2.5 / 3)  # one part at 0.5, and two that count for the detector
+    assert scores == pytest.approx(own / 6 + probe.standardised(detector, val) * 5 / 6)
     # Two images of one part are no inner folds.
     two = np.array([20, 21])
-    assert probe.hybrid_scores(x, np.arange(10), two, np.array([7, 7]), val, detector)[1] == 0.5
+    same = probe.hybrid_scores(x, np.arange(10), two, np.array([7, 7]), val, detector)[1]
+    assert same == weight
 
 
 def test_a_useless_detector_gets_a_small_share() -> None:
