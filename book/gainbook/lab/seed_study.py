@@ -14,6 +14,7 @@ import math
 import multiprocessing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -141,6 +142,8 @@ class SeedStudy:
     """Default output folder."""
     dataset: str = "synthetic"
     """The `dataset` of the result rows."""
+    blocks: int = 0
+    """Of seeds that share their test parts; see `interval_over_seeds`."""
     about: Callable[[Mapping[str, Any]], str] = lambda given: (
         f"{given['train']} training parts, {given['image_size']} px, {given['backbone']}, "
         f"{given['epochs']} epochs"
@@ -313,8 +316,8 @@ def seed_rows(
 ) -> list[dict[str, Any]]:
     """Result rows: each figure of each run, its mean over seeds, and differences seed by seed.
 
-    Pooled rows (no seed) have Student's interval over seeds and the number of seeds as `n`. A
-    figure that is NaN for every seed has none.
+    Pooled rows (no seed) have the interval of `interval_over_seeds` and its `n`. A figure that is
+    NaN for every seed has none.
     """
     values: dict[tuple[Any, ...], dict[int, float]] = {}
     conditions: dict[str, dict[str, Any]] = {}
@@ -339,21 +342,36 @@ def seed_rows(
             add(cell, key, one["metric"], value, seed=cell["seed"], fold=0, n=one.get("n"))
     for key, by_seed in values.items():
         cell, metric = key[0], key[1]
-        mean = _within(student_interval(list(by_seed.values())), metric in study.unbounded)
+        mean = _within(interval_over_seeds(by_seed, study.blocks), metric in study.unbounded)
         if not mean.n:
             continue  # undefined for every seed
         add(cell, key, metric, mean.value, **mean.ends)
         for other, about in () if metric in study.of_parts else study.against(cell):
             subtracted = values.get((other, *key[1:]), {})
-            gap = difference_by_seed(by_seed, subtracted)
+            gap = difference_by_seed(by_seed, subtracted, study.blocks)
             if gap.n:
                 add(cell, key, f"{metric}_difference", gap.value, extra=about, **gap.ends)
     return rows + study.more(study, cells, contents)
 
 
-def difference_by_seed(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
-    """Mean of a - b over the seeds that both have, with Student's interval."""
-    return student_interval([a[seed] - b[seed] for seed in sorted(set(a) & set(b))])
+def interval_over_seeds(values: Mapping[int, float], blocks: int = 0) -> Interval:
+    """Mean over seeds with Student's interval.
+
+    Args:
+        values: by seed.
+        blocks: 0, or the number of blocks of seeds that share their test parts: those that are
+            equal modulo `blocks`. Such seeds are not independent, so the interval is that of the
+            blocks' means, and its `n` is the number of blocks.
+    """
+    each: dict[int, list[float]] = {}
+    for seed in sorted(values):
+        each.setdefault(seed % blocks if blocks else seed, []).append(values[seed])
+    return student_interval([fmean(block) for block in each.values()])
+
+
+def difference_by_seed(a: Mapping[int, float], b: Mapping[int, float], blocks: int = 0) -> Interval:
+    """`interval_over_seeds` of a - b, of the seeds that both have."""
+    return interval_over_seeds({seed: a[seed] - b[seed] for seed in set(a) & set(b)}, blocks)
 
 
 def _within(interval: Interval, unbounded: bool) -> Interval:

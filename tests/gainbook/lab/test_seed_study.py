@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 from gainbook.lab.results_file import check_rows
-from gainbook.lab.seed_study import Cell, SeedStudy, figure, run_cell, run_cells, seed_rows
+from gainbook.lab.seed_study import (
+    Cell,
+    SeedStudy,
+    difference_by_seed,
+    figure,
+    interval_over_seeds,
+    run_cell,
+    run_cells,
+    seed_rows,
+)
 
 from gainmtl.evaluation.stats import student_interval
 from gainmtl.files import read_json
@@ -124,3 +133,14 @@ def test_the_command_names_the_study_and_its_files() -> None:
     assert "python tools/study.py 99_study --output-dir runs/x --workers 2" in block
     assert "cp runs/x/results.json book/results/99_study.json" in block
     assert "cp runs/x/maps.json book/results/99_study_maps.json" in block
+
+
+def test_seeds_that_share_their_test_parts_are_averaged_first() -> None:
+    values = {0: 0.1, 1: 0.4, 2: 0.3, 3: 0.8, 4: 0.5}  # blocks 0, 2, 4 and 1, 3 modulo 2
+    found = interval_over_seeds(values, 2)
+    assert found[:3] == pytest.approx(student_interval([0.3, 0.6])[:3])
+    assert found.n == 2
+    every = student_interval(list(values.values()))
+    assert interval_over_seeds(values) == interval_over_seeds(values, 5) == every
+    gap = difference_by_seed(values, {seed: 0.1 * seed for seed in (1, 2, 3, 9)}, 2)
+    assert gap[:3] == pytest.approx(student_interval([0.1, 0.4])[:3])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from gainbook.chapters.ch02_contrast.draws import FOLDS
 from gainbook.lab.seed_study import difference_by_seed, first_above
 from gainbook.lab.systems import AnySystem
 from gainbook.lab.tables import Value, rows_of
@@ -74,7 +75,7 @@ def paired(
     of_a: Mapping[str, Any],
     of_b: Mapping[str, Any] | None = None,
 ) -> Value:
-    """Mean of a - b over the draws that both have, with Student's interval.
+    """Mean of a - b over the draws that both have, with Student's interval over the folds.
 
     `of_a` and `of_b` are the conditions of the two figures, alike unless `of_b` is given.
 
@@ -82,7 +83,8 @@ def paired(
         LookupError: a figure is missing, or they have no draw in common.
     """
     other = of_a if of_b is None else of_b
-    found = difference_by_seed(by_draw(rows, a, metric, **of_a), by_draw(rows, b, metric, **other))
+    each = by_draw(rows, a, metric, **of_a), by_draw(rows, b, metric, **other)
+    found = difference_by_seed(*each, FOLDS)
     if not found.n:
         raise LookupError(f"{a.name} and {b.name} have no draw in common")
     return Value(found.value, found.low, found.high, found.n)

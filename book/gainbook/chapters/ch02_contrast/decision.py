@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from gainbook.chapters.ch02_contrast.crossing import ARMS, EQUAL, Arm, by_draw
-from gainbook.lab.seed_study import difference_by_seed
+from gainbook.chapters.ch02_contrast.draws import FOLDS
+from gainbook.lab.seed_study import difference_by_seed, interval_over_seeds
 from gainbook.lab.tables import Value
-from gainmtl.evaluation.stats import student_interval
 
 COUNTS = (1, 2, 5, 10, 25)
 """Numbers of defective parts that both sets have."""
@@ -67,9 +67,7 @@ def expected(rows: pd.DataFrame, count: int, unseen: float, arms: Sequence[Arm] 
             continue
     if len(found) < 2:
         raise LookupError(f"fewer than two arms have a recall with {count} defective parts")
-    values = {
-        arm: Value(*student_interval(list(draws.values()))[:4]) for arm, draws in found.items()
-    }
+    values = {arm: Value(*interval_over_seeds(draws, FOLDS)[:4]) for arm, draws in found.items()}
     order = sorted(values, key=lambda arm: -values[arm].value)
-    lead = difference_by_seed(found[order[0]], found[order[1]])
+    lead = difference_by_seed(found[order[0]], found[order[1]], FOLDS)
     return Expected({arm: values[arm] for arm in order}, Value(*lead[:4]))

@@ -12,7 +12,7 @@ from gainbook.chapters.ch02_contrast.criteria import (
     necessary_beside,
 )
 from gainbook.chapters.ch02_contrast.crossing import ARMS, BANK
-from gainbook.chapters.ch02_contrast.draws import BOARDS, TILES
+from gainbook.chapters.ch02_contrast.draws import BOARDS, FOLDS, TILES
 from gainbook.lab.catalogue import TEXTBOOK
 from gainbook.lab.results_file import stored_results
 from gainbook.lab.seed_study import Cell, SeedStudy
@@ -49,6 +49,7 @@ def _study(
         settings=frozen.SETTINGS[dataset],
         unbounded=("pixels",),
         dataset=dataset,
+        blocks=FOLDS,
         folder=f"runs/contrast/{name[3:]}",
         headline=HEADLINE,
         claims=(Claim("B1", necessary), *claims),
@@ -97,6 +98,7 @@ FINE_TUNED = SeedStudy(
     file=lambda cell: f"{cell['system']}/{cell['defects']}/draw{cell['seed']}.json",
     settings=fine_tuned.SETTINGS,
     dataset=BOARDS,
+    blocks=FOLDS,
     systems=fine_tuned.SYSTEMS,
     folder="runs/contrast/fine_tuned",
     headline=HEADLINE,
