@@ -92,8 +92,8 @@ def load_data(cell: Cell, args: argparse.Namespace, fold: int) -> datasets.Data:
     root = None if cell.data == "synthetic" else Path(args.data_root) / cell.data
     sizes = dict(setting.load)
     if cell.data == "deep-pcb":
-        asked = {"defective": args.tiles, "normal": args.tiles, "test_tiles": args.test_tiles}
-        sizes |= {name: size for name, size in asked.items() if size}
+        given = {"defective": args.tiles, "normal": args.tiles, "test_tiles": args.test_tiles}
+        sizes |= {name: size for name, size in given.items() if size}
     return datasets.load(cell.data, root, setting.image_size, fold=fold, seed=cell.seed, **sizes)
 
 

@@ -35,7 +35,7 @@ def test_it_learns_without_a_mask_and_calls_untouched_defects_normal() -> None:
 
 
 def test_its_loss_reaches_the_features() -> None:
-    """All it does to the rest of the network is to ask it to look normal, defect or not."""
+    """Its only gradient for the rest of the network is towards normal, defect or not."""
     features = torch.randn(2, 4, 5, 5, requires_grad=True)
     PrivateCounterfactual(4).loss(features, torch.ones(2, 1, 5, 5)).backward()
     assert features.grad is not None

@@ -143,10 +143,10 @@ def test_the_difference_is_of_validation_images_of_all_folds_and_seeds(
 def test_a_study_that_trains_the_network_once_has_its_first_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = []
+    compared = []
 
     def difference(p: Parameters, first: Any, second: Any) -> PairedInterval:
-        asked.append((first, second))
+        compared.append((first, second))
         return gap(-0.01)
 
     monkeypatch.setattr(branch_rounds, "validation_difference", difference)
@@ -154,6 +154,6 @@ def test_a_study_that_trains_the_network_once_has_its_first_round(
         parameters=parameters(), pooled={branch().tag: "network", PLAIN.tag: "plain"}
     )
     rows = pd.DataFrame(first_round_rows(run, PLAIN))
-    assert asked == [("network", "plain")]
+    assert compared == [("network", "plain")]
     (one,) = stored_rounds(rows)
     assert (one.number, one.epochs, one.difference.value) == (1, None, -0.01)

@@ -82,7 +82,7 @@ def test_mixed_precision_keeps_the_weights_in_single(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
 def test_the_books_teachers_have_learned_something(backbone: str) -> None:
-    """A detector on a teacher at chance says nothing about the teacher's family."""
+    """A detector on a teacher at chance is no evidence about the teacher's family."""
     facts = pretraining_card(TEACHERS / f"{backbone}_formulas.safetensors")
     assert facts["backbone"] == backbone
     assert facts["accuracy"] > 20 / facts["classes"]

@@ -60,23 +60,23 @@ def test_another_fold_or_model_is_computed_anew(
         paths["S5"].write_text("trained on")
     elif what == "threshold":  # bit for bit the same weights
         paths["S5"].with_suffix(".json").write_text('{"threshold": 0.9}')
-    asked = []
+    called = []
 
     def ask() -> dict[str, pd.DataFrame]:
-        asked.append(1)
+        called.append(1)
         return answer()
 
     kept_answers(tmp_path, paths, {"fold": 1 if what == "fold" else 0}, ask)
-    assert asked
+    assert called
     assert len(list((tmp_path / FOLDER).iterdir())) == 2
 
 
-ASKED: list[tuple[list[str], str]] = []
+CALLS: list[tuple[list[str], str]] = []
 
 
 def which(models: Mapping[str, Any], test: Any, suffix: str = "") -> dict[str, pd.DataFrame]:
     """One row per model and test part."""
-    ASKED.append((list(models.values()), test))
+    CALLS.append((list(models.values()), test))
     return {
         name: pd.DataFrame({"name": [test], "group": [test], "model": [model + suffix], "x": 1.0})
         for name, model in models.items()
@@ -106,9 +106,9 @@ def test_every_fold_s_models_meet_their_own_part_once(
     monkeypatch.setattr(folds, "load_fold", lambda p, seed: functools.partial(fold_of, seed))
     monkeypatch.setattr(folds, "load", lambda path: path.read_text())
     p: Any = SimpleNamespace(output_dir=str(tmp_path / "out"), seeds=seeds, folds=2)
-    ASKED.clear()
+    CALLS.clear()
     first = ask_folds(p, pooled, QUESTION)
-    assert len(ASKED) == 2 * len(seeds)
+    assert len(CALLS) == 2 * len(seeds)
     for system, table in first.items():
         places = [(seed, fold) for seed in seeds for fold in range(2)]
         assert list(table["model"]) == [f"{system}-{seed}{fold}" for seed, fold in places]
@@ -116,11 +116,11 @@ def test_every_fold_s_models_meet_their_own_part_once(
         assert list(table["group"]) == [f"part {seed}{fold}" for seed, fold in places]
         assert list(zip(table["seed"], table["fold"], strict=True)) == places
     again = ask_folds(p, pooled, QUESTION)
-    assert len(ASKED) == 2 * len(seeds)
+    assert len(CALLS) == 2 * len(seeds)
     for system, table in first.items():
         pd.testing.assert_frame_equal(table, again[system])
     other = ask_folds(p, pooled, Question(which, (), {"suffix": "!"}))
-    assert len(ASKED) == 4 * len(seeds)
+    assert len(CALLS) == 4 * len(seeds)
     assert other["S1"]["model"].str.endswith("!").all()
     one = Question(which, (), {"suffix": "?"}, systems=(System("S1", "S1", 4, "one"),))
     assert set(ask_folds(p, pooled, one)) == {"S1"}
@@ -176,7 +176,7 @@ def test_a_question_about_validation_images_with_the_run_s_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def score(models: Mapping[str, Any], images: str, seed: int) -> dict[str, pd.DataFrame]:
-        ASKED.append((list(models.values()), images))
+        CALLS.append((list(models.values()), images))
         return {
             name: pd.DataFrame({"name": [images], "group": [images], "drawn": [seed]})
             for name in models
@@ -190,10 +190,10 @@ def test_a_question_about_validation_images_with_the_run_s_seed(
     monkeypatch.setattr(folds, "load_fold", lambda p, seed: functools.partial(fold_of, seed))
     monkeypatch.setattr(folds, "load", lambda path: path.read_text())
     p: Any = SimpleNamespace(output_dir=str(tmp_path / "out"), seeds=(3, 7), folds=1)
-    ASKED.clear()
+    CALLS.clear()
     for _ in range(2):
         table = ask_folds(p, {"S1": runs}, Question(score, (), part="val", seeded=True))["S1"]  # type: ignore[dict-item]
         assert table["drawn"].tolist() == [3, 7]
         assert table["group"].tolist() == ["val 3", "val 7"]
-    assert len(ASKED) == 2  # kept by seed, although model and data are the same
+    assert len(CALLS) == 2  # kept by seed, although model and data are the same
     assert Question(which, ()).identity != Question(which, (), part="val").identity

@@ -197,7 +197,7 @@ def test_a_system_against_itself(pooled: Pooled) -> None:
 
 
 def test_differences_have_a_sign_and_a_pairing(pooled: Pooled) -> None:
-    """A copy that knows the truth is better, by exactly what the other lacks of it."""
+    """A copy that has the truth is better, by exactly what the other lacks of it."""
     images = pooled.scores.images.sample(frac=1, random_state=0, ignore_index=True)
     images["defect_probability"] = images["is_defective"].astype(float)
     best = pooled._replace(system="truth", scores=pooled.scores._replace(images=images))

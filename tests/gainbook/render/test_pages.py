@@ -85,14 +85,14 @@ def test_methods_go_by_the_names_that_readers_know() -> None:
 
 
 FIGURES = {f"f{k}": Value(0.5, 0.4, 0.6, 3) for k in range(5)}
-TOLD = Claim("A1", lambda rows: Judgement(REFINED, FIGURES))
+JUDGED = Claim("A1", lambda rows: Judgement(REFINED, FIGURES))
 SILENT = Claim("A1", lambda rows: find(rows, catalogue.S5, "no such metric"))  # type: ignore[arg-type,return-value]
 
 
 @pytest.fixture
 def two_studies(monkeypatch: pytest.MonkeyPatch) -> tuple[Study, Study]:
     """Two studies that judge A1: the first finds its figures, the second does not."""
-    here = Study("10_here", "10_ablation", "Here", claims=(TOLD,))
+    here = Study("10_here", "10_ablation", "Here", claims=(JUDGED,))
     there = Study("03_there", "03_right_answer_wrong_reason", "There", claims=(SILENT,))
     given = {study.name: study for study in (there, here)}
     monkeypatch.setattr(claims, "studies", lambda: given)
@@ -177,9 +177,9 @@ def test_the_files_of_one_notebook_each_have_their_command() -> None:
 @pytest.mark.parametrize("name", [name for name, one in studies().items() if one.fuller[0]])
 def test_a_fuller_run_names_parameters_that_exist(name: str) -> None:
     words = studies()[name].fuller[0].split()
-    asked = {after for word, after in itertools.pairwise(words) if word == "-p"}
-    assert asked
-    assert asked <= parameters_of(name)
+    given = {after for word, after in itertools.pairwise(words) if word == "-p"}
+    assert given
+    assert given <= parameters_of(name)
 
 
 @pytest.mark.parametrize("name", sorted(BOOK.results))
@@ -192,12 +192,12 @@ def test_every_stored_run_has_headline_figures(name: str) -> None:
 @pytest.mark.parametrize("name", ["10_ablation", "11_six_approaches"])
 def test_every_system_of_the_tiles_has_a_line(name: str) -> None:
     rows = BOOK.results[name].rows
-    told = rows[(rows["metric"] == "auroc") & rows["fold"].isna() & rows["seed"].isna()]
-    told = told[told["dataset"] == "magnetic-tile"]
+    whole = rows[(rows["metric"] == "auroc") & rows["fold"].isna() & rows["seed"].isna()]
+    whole = whole[whole["dataset"] == "magnetic-tile"]
     other = ("defect_type", "size", "verdict", "test_masks", "parts")
-    told = told[told["condition"].map(lambda c: not any(key in c for key in other))]
+    whole = whole[whole["condition"].map(lambda c: not any(key in c for key in other))]
     table = headlines.headline_table(BOOK.results[name], studies()[name].headline)
-    assert len(table.splitlines()) == 2 + len(told)
+    assert len(table.splitlines()) == 2 + len(whole)
 
 
 def test_systems_with_a_label_get_a_line_under_it() -> None:
@@ -279,8 +279,8 @@ def test_commands_name_notebooks_profiles_and_parameters_that_exist(
     assert named
     assert [word for word in named if not (ROOT / word).is_file()] == []
     for notebook in (word for word in named if word.endswith(".ipynb")):
-        asked = {after for word, after in itertools.pairwise(words) if word == "-p"}
-        assert asked - parameters_of(Path(notebook).stem) == set()
+        given = {after for word, after in itertools.pairwise(words) if word == "-p"}
+        assert given - parameters_of(Path(notebook).stem) == set()
 
 
 def test_the_grid_of_the_page_is_a_grid() -> None:
@@ -325,9 +325,9 @@ def test_the_card_has_the_figures_of_the_reference_run() -> None:
 
 
 def test_the_card_says_what_another_light_did() -> None:
-    told = model_card.light(BOOK.results)
+    text = model_card.light(BOOK.results)
     rows = own_rows(BOOK.results[EXPOSURE.name])
     change = find(rows, catalogue.S5_DARK, "auroc_shift").text(3, True)
-    assert f"a change of {change}; the false alarms" in told
-    assert told.startswith("- Another camera")
+    assert f"a change of {change}; the false alarms" in text
+    assert text.startswith("- Another camera")
     assert "has not been made yet" in model_card.light({})

@@ -112,9 +112,9 @@ def test_the_nearest_surface_is_similar_in_brightness_and_texture() -> None:
     normal = torch.stack([flat, across, down, light])
     masks = torch.zeros(4, 1, 16, 16)
     masks[..., 2:5, 2:5] = 1
-    asked = torch.where(masks > 0.5, 1.0, normal * 0.98)  # the defect itself doesn't count
-    assert torch.equal(nearest_surfaces(asked, masks, normal), normal)
-    assert torch.equal(nearest_surfaces(asked, masks, normal[:1]), normal[:1].expand_as(normal))
+    images = torch.where(masks > 0.5, 1.0, normal * 0.98)  # the defect itself doesn't count
+    assert torch.equal(nearest_surfaces(images, masks, normal), normal)
+    assert torch.equal(nearest_surfaces(images, masks, normal[:1]), normal[:1].expand_as(normal))
 
 
 def test_one_row_per_marked_defective_part(
@@ -160,8 +160,8 @@ def test_flips_count_only_verdicts_that_were_defective(
         for name in INTERVENTIONS:
             for _, one in got.iterrows():
                 flip, after = one[f"flip.{level}.{name}"], one[f"{level}.{name}"]
-                asked = one["is_flagged"] and not math.isnan(after)
-                assert math.isnan(flip) if not asked else flip == float(after < threshold)
+                is_known = one["is_flagged"] and not math.isnan(after)
+                assert math.isnan(flip) if not is_known else flip == float(after < threshold)
     assert 0 < got["is_flagged"].sum() < len(got)
 
 

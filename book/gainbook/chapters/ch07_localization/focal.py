@@ -1,4 +1,4 @@
-"""What the focal loss does to one sample: its loss, its gradient, and what probabilities it wants.
+"""The focal loss of one sample, its gradient, and the probabilities that minimise it.
 
 `FL(p) = -(1 - p)^gamma log p` for the probability p of the true class; gamma 0 is cross-entropy.
 Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; the derivations are ours.
@@ -39,7 +39,7 @@ def focal_optimum(share: ArrayLike, gamma: float, steps: int = 60) -> Array:
     """The probability that minimises the expected focal loss where a share of samples is defective.
 
     `argmin_q s FL(q) + (1 - s) FL(1 - q)` for shares s in (0, 1), found by bisection of its slope;
-    `s` itself for gamma 0, and nearer to 1/2 for any other: the focal loss wants timid answers.
+    `s` itself for gamma 0, and nearer to 1/2 for any other.
     """
     wanted = _probability(share)
     low, high = np.zeros_like(wanted), np.ones_like(wanted)

@@ -27,7 +27,7 @@ from gainmtl.files import claimed
 
 PARAMETERS = """
 output_dir: str = "runs"  # results.json
-letter: str = "a"  # what is told apart
+letter: str = "a"  # distinguishes the runs
 number: int = 0  # what is squared
 fails: int = -1  # the number that ends in an error
 wait_s: float = 0.0  # before anything is written
@@ -109,7 +109,7 @@ def test_parameters_override_the_profile_and_may_not_be_varied_too(folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"notebooks": "x"}, "expected the keys"),
         ({"notebook": None}, "expected a notebook"),
@@ -120,8 +120,8 @@ def test_parameters_override_the_profile_and_may_not_be_varied_too(folder: Path)
         ({"parameters": {"output_dir": "x"}}, "output_dir is set twice"),
     ],
 )
-def test_a_wrong_grid_says_what_is_wrong(folder: Path, changes: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_an_error_names_the_fault_of_a_grid(folder: Path, changes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         expand(grid(**changes))
 
 
@@ -173,9 +173,9 @@ def test_a_sweep_keeps_what_it_has_reports_what_failed_and_does_what_is_missing(
 ) -> None:
     path = write(folder, parameters={"fails": 2}, grid={"number": [1, 2, 3]})
     assert sweep.main([str(path), "--workers", "2", "--collect", "all.csv"]) == 1
-    told = capsys.readouterr()
-    assert "ArithmeticError: 2 is not wanted" in told.err
-    assert "2 rows of 2 runs in all.csv" in told.out
+    printed = capsys.readouterr()
+    assert "ArithmeticError: 2 is not wanted" in printed.err
+    assert "2 rows of 2 runs in all.csv" in printed.out
     runs = read_grid(path)
     assert [sweep.state(run) for run in runs] == ["done", "failed", "done"]
     assert "2 is not wanted" in (Path(runs[1].folder) / ERROR).read_text("utf-8")
@@ -189,7 +189,7 @@ def test_a_sweep_keeps_what_it_has_reports_what_failed_and_does_what_is_missing(
     table = sweep.collect(runs)
     assert dict(zip(table["parameter.number"], table["value"], strict=True)) == {1: 1.0, 3: 9.0}
 
-    # another version of the notebook: said, and left alone
+    # another version of the notebook: named, and left alone
     (folder / "square.ipynb").write_text(
         (folder / "square.ipynb").read_text("utf-8").replace("2", "2 "), "utf-8"
     )
