@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -62,6 +63,9 @@ COLUMNS = (
 UNREADABLE = "unreadable"
 """The verdict of a file that can't be decoded; its other columns are empty."""
 
+MAX_NAME = 240
+"""Bytes of a file's name that leave room for `.map.png` and a temporary name in 255."""
+
 AHEAD = 2
 """Batches that are decoded before the model needs them, and that may wait for their maps."""
 
@@ -106,8 +110,8 @@ class Walk(NamedTuple):
     images: list[Path]
     """Files with an image suffix."""
     left_out: list[Path]
-    """Other files; hidden files and folders, those that begin with `__`, and system folders; links
-    to a folder that contains them."""
+    """Other files; pipes and devices; hidden files and folders, those that begin with `__`, and
+    system folders; links to a folder that contains them."""
 
 
 def walk(folder: str | Path) -> Walk:
@@ -133,6 +137,8 @@ def walk(folder: str | Path) -> Walk:
                     left_out.append(path)
                 elif entry.is_dir():
                     visit(path, above | {here})
+                elif not entry.is_file() and path.exists():  # a pipe would never end
+                    left_out.append(path)
                 elif not is_image and not path.exists():
                     raise FileNotFoundError(
                         f"Expected a file or folder at {path}; it is a link to {os.readlink(path)},"
@@ -310,15 +316,12 @@ def resize_pixels(pixels: Pixels, size: int, mode: str = "squash") -> Pixels:
     place = placement((height, width), size, mode)
     small = pixels
     if place.width != width:
-        weights = _binary_weights(width, place.width)
         # In blocks, because the contiguous copy of a large picture would take its memory again.
         blocks = np.array_split(pixels, min(height, 1 + pixels.size // 2**24))
-        columns = [
-            _weighted_rows(np.ascontiguousarray(block.swapaxes(0, 1)), *weights) for block in blocks
-        ]
+        columns = [_resized_rows(block.swapaxes(0, 1), place.width) for block in blocks]
         small = np.concatenate(columns, 1).swapaxes(0, 1)
     if place.height != height:
-        small = _weighted_rows(small, *_binary_weights(height, place.height))
+        small = _resized_rows(small, place.height)
     if small.shape[:2] == (size, size):
         return small
     square = np.empty((size, size, 3), np.uint8)
@@ -327,33 +330,51 @@ def resize_pixels(pixels: Pixels, size: int, mode: str = "squash") -> Pixels:
     return square
 
 
-def _binary_weights(source: int, target: int) -> tuple[NDArray[np.float64], int]:
-    """`_weights` as integers, and the number of binary digits by which they are scaled."""
+class _Taps(NamedTuple):
+    """The rows that each resized row is a weighted sum of."""
+
+    first: NDArray[np.int64]
+    """(count,) the first of them; the others follow it."""
+    weights: NDArray[np.int32]
+    """(taps, count), scaled by 2 to the power of `digits`."""
+    digits: int
+
+
+@functools.lru_cache(maxsize=64)
+def _taps(source: int, target: int) -> _Taps:
     weights = _weights(source, target)
     highest = float(weights.max())
     digits = next(n for n in range(23) if n == 22 or int(0.5 + highest * 2 ** (n + 1)) >= 2**15)
-    return np.floor(0.5 + weights * 2**digits), digits
+    whole = np.floor(0.5 + weights * 2**digits).astype(np.int32)
+    taps = int((whole > 0).sum(1).max())
+    first = np.minimum((whole > 0).argmax(1), source - taps)
+    return _Taps(
+        first, np.stack([whole[np.arange(target), first + k] for k in range(taps)]), digits
+    )
 
 
-def _weighted_rows(pixels: Pixels, weights: NDArray[np.float64], digits: int) -> Pixels:
-    """(N, …) to (count, …) along the first axis, by weights (count, N)."""
-    rows = np.empty((len(weights), *pixels.shape[1:]), np.uint8)
-    for row, weight in zip(rows, weights, strict=True):
-        used = np.flatnonzero(weight)  # consecutive
-        span = slice(used[0], used[-1] + 1)
-        # In float64 all products and sums of these integers are exact.
-        total = np.tensordot(weight[span], pixels[span].astype(np.float64), 1)
-        row[:] = np.clip(np.floor(total / 2**digits + 0.5), 0, 255)
-    return rows
+def _resized_rows(pixels: Pixels, count: int) -> Pixels:
+    """(N, …) to (count, …) along the first axis."""
+    taps = _taps(len(pixels), count)
+    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    total = np.full((count, rows.shape[1]), 2**taps.digits // 2, np.int32)
+    part = np.empty_like(total)
+    for offset, weights in enumerate(taps.weights):
+        total += np.multiply(rows[taps.first + offset], weights[:, None], out=part)
+    total >>= taps.digits
+    return np.minimum(total, 255).astype(np.uint8).reshape(count, *pixels.shape[1:])
 
 
+@functools.lru_cache(maxsize=64)
 def _weights(source: int, target: int) -> NDArray[np.float64]:
     """(target, source): a triangle as wide as two source or two target pixels, the wider; Σ = 1."""
     scale = source / target
     centre = scale * (np.arange(target)[:, None] + 0.5)
     distance = np.abs(np.arange(source) + 0.5 - centre) / max(scale, 1.0)
     weights = np.clip(1 - distance, 0, None)
-    return weights / weights.sum(1, keepdims=True)
+    weights /= weights.sum(1, keepdims=True)
+    weights.flags.writeable = False  # it is shared by all calls
+    return weights
 
 
 def restore_map(
@@ -393,7 +414,8 @@ class OnnxModel:
     Raises:
         FileNotFoundError: no such file.
         ImportError: onnxruntime is not installed.
-        ValueError: not an ONNX file, or one without a description.
+        ValueError: not an ONNX file, one without a whole description, or a negative number of
+            threads.
     """
 
     def __init__(
@@ -408,13 +430,16 @@ class OnnxModel:
             raise ImportError(
                 "an exported model needs onnxruntime: pip install onnxruntime"
             ) from error
-        if not Path(path).is_file():
+        if threads < 0:
+            raise ValueError(f"threads: expected 0 or more, got {threads}")
+        self.path = Path(path).expanduser()
+        if not self.path.is_file():
             raise FileNotFoundError(
                 f"Expected a model at {path}; there is no such file. gainmtl.export writes one."
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        content = Path(path).read_bytes()
+        content = self.path.read_bytes()
         self.digest = hashlib.sha256(content).hexdigest()
         """SHA-256 of the file."""
         try:
@@ -432,10 +457,16 @@ class OnnxModel:
             )
         self.description: dict[str, Any] = json.loads(stored)
         """Classes, threshold, image size, resize rule, normalisation, origin of the weights."""
-        self.threshold = float(self.description["threshold"])
-        """Of the defect probability."""
-        self.image_size = int(self.description["image_size"])
-        self.resize = str(self.description["resize"])
+        try:
+            self.threshold = float(self.description["threshold"])
+            """Of the defect probability."""
+            self.image_size = int(self.description["image_size"])
+            self.resize = str(self.description["resize"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Expected threshold, image_size and resize in the description of {path}; found "
+                f"another content ({error!r}). Write the file with gainmtl.export."
+            ) from error
 
     def __call__(self, images: Pixels) -> OnnxOutputs:
         """Outputs for images (B, 3, S, S) uint8 of the exported size S, in RGB.
@@ -458,6 +489,12 @@ class OnnxModel:
             raise ValueError(
                 "Expected finite probabilities; the model computed NaN or infinity. Export it "
                 "again from intact weights."
+            )
+        clear = np.abs(out.probability - self.threshold) > 1e-4
+        if (out.verdict != (out.probability > self.threshold))[clear].any():
+            raise ValueError(
+                f"Expected verdicts by the threshold {self.threshold:g} of the description; the "
+                "graph has another one, so the description was edited. Export the model again."
             )
         return out
 
@@ -506,27 +543,26 @@ def predict_folder(
     names.
 
     Rows are collected in a hidden file beside `output`, which replaces `output` at the end. Called
-    again with the same model, folder and maps, an interrupted run continues there. While the model
-    computes, threads decode the next images and write the maps of those before.
+    again with the same model, folder and maps, an interrupted run continues there, from the first
+    image that has changed since or whose map is gone. While the model computes, threads decode the
+    next images and write the maps of those before.
 
     Raises:
         FileNotFoundError: no such folder, or no image in it.
         OSError: another run is writing the same file, or nothing can be written, as on a full disk.
-        ValueError: a batch size below 1, or `maps` inside `folder`, where maps would be read as
-            images.
+        ValueError: a batch size below 1; `maps` inside `folder`, where maps would be read as
+            images, or no folder; an `output` that exists and is no table of verdicts.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    folder, output = Path(folder), Path(output)
+    folder, output = Path(folder).expanduser(), Path(output).expanduser().resolve()
     images, left_out = find_images(folder)
     if left_out:
         print(left_out, file=sys.stderr)
-    if maps is not None and Path(maps).resolve().is_relative_to(folder.resolve()):
-        raise ValueError(
-            f"Expected maps outside the folder of the images; found {maps} inside {folder}. "
-            "Choose another folder."
-        )
-    run = f"{model.digest} {folder.resolve()} {maps and Path(maps).resolve()}"
+    _check_output(output)
+    if maps is not None:
+        maps = _maps_folder(maps, folder)
+    run = f"{model.digest} {folder.resolve()} {maps}"
     digest = hashlib.sha256(run.encode("utf-8", "surrogateescape")).hexdigest()
     partial = output.with_name(f".{output.name}.{digest[:16]}.part")
     names = [path.relative_to(folder).as_posix() for path in images]
@@ -541,7 +577,7 @@ def predict_folder(
             ThreadPoolExecutor(2 * AHEAD) as pool,
         ):
             _lock(file, output)
-            rows = _finished_rows(partial, names)
+            rows = _finished_rows(partial, images, names, maps)
             head = _lines(rows)
             if partial.read_bytes().startswith(head):  # nothing is lost if this process is killed
                 file.truncate(len(head))
@@ -567,6 +603,35 @@ def predict_folder(
             os.fsync(file.fileno())
         os.replace(partial, output)
     return Summary(counts.total(), counts["defective"], counts[UNREADABLE])
+
+
+def _check_output(output: Path) -> None:
+    """Raise a ValueError unless a table of verdicts can stand at a path without loss."""
+    found = ""
+    if output.is_file():
+        with output.open("rb") as file:
+            line = file.readline(1000)
+        if line and not line.startswith(f"{COLUMNS[0]},{COLUMNS[1]},".encode()):
+            found = "a file that is no table of verdicts"
+    elif output.exists():
+        found = "a folder" if output.is_dir() else "a pipe or a device"
+    if found:
+        raise ValueError(
+            f"Expected a new file, or a table of verdicts to replace; found {found} at {output}. "
+            "Choose another name."
+        )
+
+
+def _maps_folder(maps: str | Path, folder: Path) -> Path:
+    place = Path(maps).expanduser().resolve()
+    if not str(maps) or (place.exists() and not place.is_dir()):
+        raise ValueError(f"Expected a folder for the maps; found {str(maps)!r}, which is none.")
+    if place.is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"Expected maps outside the folder of the images; found {maps} inside {folder}. "
+            "Choose another folder."
+        )
+    return place
 
 
 @contextmanager
@@ -614,16 +679,24 @@ def _lock(file: Any, output: Path) -> None:
         ) from error
 
 
-def _finished_rows(partial: Path, names: list[str]) -> list[dict[str, Any]]:
-    """The rows of an interrupted run as far as they belong to the first of `names`."""
+def _finished_rows(
+    partial: Path, images: list[Path], names: list[str], maps: Path | None
+) -> list[dict[str, Any]]:
+    """The rows of an interrupted run as far as they belong to the first images as they are now."""
     if not partial.is_file():
         return []
     text = partial.read_text("utf-8", "replace")
     whole = io.StringIO(text[: text.rfind("\n") + 1])  # without a row that was being written
-    rows = []
-    for name, row in zip(names, csv.DictReader(whole), strict=False):
+    written, rows = partial.stat().st_mtime_ns, []
+    for path, name, row in zip(images, names, csv.DictReader(whole), strict=False):
         escaped = name.encode("utf-8", "backslashreplace").decode()
         if tuple(row) != COLUMNS or None in row.values() or row["name"] != escaped:
+            break
+        # The time of the last change, which a copied or moved file has as well.
+        changed = max(path.lstat().st_ctime_ns, path.stat().st_ctime_ns) if path.exists() else 0
+        if changed > written:
+            break
+        if maps and row["verdict"] != UNREADABLE and not (maps / _map_name(name)).is_file():
             break
         rows.append(row)
     return rows
@@ -669,7 +742,7 @@ def _read(model: OnnxModel, folder: Path, paths: list[Path]) -> _Chunk:
 
 
 def _finish(
-    model: OnnxModel, chunk: _Chunk, out: OnnxOutputs | None, beside: Path, maps: str | Path | None
+    model: OnnxModel, chunk: _Chunk, out: OnnxOutputs | None, beside: Path, maps: Path | None
 ) -> list[dict[str, Any]]:
     """The whole rows of a chunk; its maps are written."""
     if out is None:
@@ -681,17 +754,28 @@ def _finish(
         row |= verdict_row(row["name"], probability, is_defective, model.threshold, defect_map)
         row |= {"height": size[0], "width": size[1]}
         if maps is not None:
-            path = Path(maps) / f"{row['name']}.map.png"
+            path = maps / _map_name(row["name"])
             _write_map(defect_map, path)
             row["map_file"] = Path(os.path.relpath(path, beside)).as_posix()
     return chunk.rows
+
+
+def _map_name(name: str) -> str:
+    """The path of an image's map in the folder of maps; a long name is cut and gets a digest."""
+    folder, _, last = name.rpartition("/")
+    given = os.fsencode(last)
+    if len(given) > MAX_NAME:
+        start = given[: MAX_NAME - 20].decode("utf-8", "ignore")
+        last = f"{start}-{hashlib.sha256(given).hexdigest()[:16]}"
+    return f"{folder}/{last}.map.png".removeprefix("/")
 
 
 def _write_map(defect_map: NDArray[np.float32], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     grey = np.rint(255 * np.clip(defect_map, 0, 1)).astype(np.uint8)
-    Image.fromarray(grey).save(temporary, format="PNG")
+    # The default level takes almost three times as long for two thirds of the size.
+    Image.fromarray(grey).save(temporary, format="PNG", compress_level=1)
     os.replace(temporary, path)
 
 

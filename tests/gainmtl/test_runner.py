@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -365,12 +366,99 @@ def test_files_that_are_no_model(
         OnnxModel(model_file)
 
 
+def test_no_output_replaces_what_is_no_table(
+    model_file: Path, folder: Path, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in (model_file, folder / "b.png")}
+    (tmp_path / "place").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for taken in (*before, tmp_path / "place", tmp_path / "pipe", Path()):
+        with pytest.raises(ValueError, match=r"a table of verdicts to replace; found a"):
+            predict_folder(OnnxModel(model_file), folder, taken)
+    assert {path: path.read_bytes() for path in before} == before
+    (tmp_path / "old.csv").write_text("")
+    for _ in range(2):  # an empty file, then a table
+        assert predict_folder(OnnxModel(model_file), folder, tmp_path / "old.csv").images == 6
+
+
+def test_the_target_of_a_link_is_written(model_file: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "share").mkdir()
+    (tmp_path / "v.csv").symlink_to(tmp_path / "share/real.csv")
+    predict_folder(OnnxModel(model_file), folder, tmp_path / "v.csv", tmp_path / "maps")
+    assert (tmp_path / "v.csv").is_symlink()
+    first = read(tmp_path / "share/real.csv")[0]
+    assert (tmp_path / "share" / first["map_file"]).is_file()
+
+
+@pytest.mark.parametrize("change", ["picture", "repaired", "map", "moved here"])
+def test_what_changed_since_an_interruption_is_read_again(
+    change: str, model_file: Path, folder: Path, tmp_path: Path
+) -> None:
+    maps, output = tmp_path / "maps", tmp_path / "v.csv"
+    Image.new("L", (12, 6), 128).save(tmp_path / "new.png")
+    for name in ("g.png", "h.png"):
+        Image.new("L", (12, 6), 30).save(folder / name)
+    with pytest.raises(KeyboardInterrupt):
+        predict_folder(stop_after(model_file, 6), folder, output, maps, batch_size=1)
+    (partial,) = tmp_path.glob(".v.csv.*.part")
+    assert [row["name"] for row in read(partial)][3] == "d.png"
+    time.sleep(0.02)  # a tick of the file system's clock
+    if change == "map":
+        (maps / "b.png.map.png").unlink()
+    elif change == "moved here":  # its own times are older than the interruption
+        os.replace(tmp_path / "new.png", folder / "b.png")
+    else:
+        name = "b.png" if change == "picture" else "d.png"
+        (folder / name).write_bytes((tmp_path / "new.png").read_bytes())
+    counts = predict_folder(OnnxModel(model_file), folder, output, maps)
+    whole = tmp_path / "again/v.csv"
+    assert predict_folder(OnnxModel(model_file), folder, whole, maps) == counts
+    assert [row["defect_probability"] for row in read(output)] == [
+        row["defect_probability"] for row in read(whole)
+    ]
+    assert all((tmp_path / row["map_file"]).is_file() for row in read(output) if row["map_file"])
+
+
+def test_maps_of_long_names(model_file: Path, tmp_path: Path) -> None:
+    names = ["ü" * 120 + "1.png", "ü" * 120 + "2.png", "n" * 240]  # 245 bytes; as long as possible
+    for grey, name in enumerate(names):
+        path = tmp_path / "parts" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (12, 6), 100 * grey).save(path, format="PNG")
+    output = tmp_path / "v.csv"
+    predict_folder(OnnxModel(model_file), tmp_path / "parts", output, tmp_path / "maps")
+    files = [tmp_path / row["map_file"] for row in read(output)]
+    assert len(set(files)) == 2  # the third has no suffix of an image
+    assert [int(np.asarray(Image.open(file)).max()) for file in files] == [0, 100]
+
+
+def test_an_edited_description_is_refused(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "model.onnx")
+    model = onnx.load(path)
+    described = {"threshold": 0.99, "image_size": SIZE, "resize": "squash"}
+    helper.set_model_props(model, {runner.METADATA_KEY: json.dumps(described)})
+    onnx.save(model, path)
+    bright = np.full((1, 3, SIZE, SIZE), 200, np.uint8)
+    with pytest.raises(ValueError, match=r"threshold 0\.99 of the description; the graph has"):
+        OnnxModel(path)(bright)
+    for broken in ({"threshold": 0.5}, {**described, "image_size": "large"}, []):
+        helper.set_model_props(model, {runner.METADATA_KEY: json.dumps(broken)})
+        onnx.save(model, path)
+        with pytest.raises(ValueError, match="Expected threshold, image_size and resize"):
+            OnnxModel(path)
+
+
 def test_impossible_calls(model_file: Path, folder: Path, tmp_path: Path) -> None:
     model, output = OnnxModel(model_file), tmp_path / "v.csv"
     with pytest.raises(ValueError, match="at least 1, got 0"):
         predict_folder(model, folder, output, batch_size=0)
     with pytest.raises(ValueError, match="maps outside the folder"):
         predict_folder(model, folder, output, maps=folder / "sub" / "maps")
+    for no_folder in ("", model_file):
+        with pytest.raises(ValueError, match="a folder for the maps; found"):
+            predict_folder(model, folder, output, maps=no_folder)
+    with pytest.raises(ValueError, match="threads: expected 0 or more, got -3"):
+        OnnxModel(model_file, threads=-3)
     with pytest.raises(FileNotFoundError, match="not a folder"):
         predict_folder(model, tmp_path / "absent", output)
     (tmp_path / "empty").mkdir()

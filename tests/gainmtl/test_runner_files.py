@@ -43,6 +43,16 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert [path.name for path in left_out] == ["loop", "up"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    save(tmp_path / "1.png")
+    os.mkfifo(tmp_path / "2.png")
+    found = runner.walk(tmp_path)
+    assert ([p.name for p in found.images], [p.name for p in found.left_out]) == (
+        ["1.png"], ["2.png"],
+    )  # fmt: skip
+
+
 def test_links_to_nothing_are_named(tmp_path: Path) -> None:
     save(tmp_path / "1.png")
     (tmp_path / "2.png").symlink_to(tmp_path / "gone.png")
