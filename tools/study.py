@@ -18,17 +18,16 @@ import argparse
 import shlex
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from gainbook import ROOT
 from gainbook.chapters import studies
 from gainbook.lab import run_system
 from gainbook.lab.parameters import Parameters
+from gainbook.lab.processes import worker_pool
 from gainbook.lab.results_file import portable, provenance, write_results
 from gainbook.lab.seed_study import SeedStudy, run_cells, seed_rows
 from gainbook.lab.study import Study, results, write_chapter
@@ -106,7 +105,6 @@ def run_seeds(study: SeedStudy, words: Sequence[str]) -> None:
 
 
 def _train(run: Any, parameters: Parameters, system: Any) -> tuple[str, int]:
-    torch.set_num_threads(1)
     run(parameters, system)
     return system.tag, parameters.seeds[0]
 
@@ -128,7 +126,7 @@ def run_study(study: Study, words: Sequence[str]) -> None:
     workers, results_path = options.pop("workers"), options.pop("results")
     p = Parameters(notebook=study.notebook, **MACHINE, **options)
     started = time.monotonic()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         jobs = [
             pool.submit(_train, study.run, p.with_values(seeds=(seed,)), system)
             for seed in p.seeds

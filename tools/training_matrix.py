@@ -21,17 +21,16 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
 from gainbook.chapters.ch08_counterfactual.twins import score_twins, twin_rows
 from gainbook.lab import comparison, run_system
 from gainbook.lab.catalogue import TEXTBOOK
 from gainbook.lab.comparison import compare
+from gainbook.lab.processes import worker_pool
 from gainbook.lab.protocol import REFERENCE, Pooled, cross_validate
 from gainbook.lab.results_file import portable, provenance, row, write_results
 from gainbook.lab.systems import System
@@ -128,7 +127,6 @@ def run(cell: Cell, args: argparse.Namespace) -> Pooled:
 
 
 def _work(cell: Cell, args: argparse.Namespace) -> Cell:
-    torch.set_num_threads(1)
     run(cell, args)
     return cell
 
@@ -263,7 +261,7 @@ def main() -> None:
     cells = [
         Cell(*names) for names in itertools.product(args.data, args.backbones, systems, args.seeds)
     ]
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+    with worker_pool(args.jobs) as pool:
         for future in as_completed([pool.submit(_work, cell, args) for cell in cells]):
             print("finished", *future.result(), flush=True)
     read = functools.cache(lambda cell: run(cell, args))

@@ -73,9 +73,7 @@ def test_a_chapters_study_on_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (root / f"group1/{number}.txt").write_text("38,38,72,72,1")
     monkeypatch.setattr(run_system, "BOARD_TILES", {"defective": 8, "normal": 8, "test_tiles": 8})
     # In this process, which has the small sizes.
-    monkeypatch.setattr(
-        tool, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers)
-    )
+    monkeypatch.setattr(tool, "worker_pool", ThreadPoolExecutor)
     name, out = "06_guided_attention_boards", tmp_path / "out"
     words = [
         name, "--data-root", str(root), "--output-dir", str(out), "--seeds", "0",

@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gainbook import ROOT
+from gainbook.lab.processes import end_with_parent
 
 PRELOAD = (
     "ipykernel.kernelapp",  # before tqdm.auto, which chooses the progress bar of notebooks by it
@@ -100,7 +100,7 @@ def call_in_process(function: Callable[..., Any], *arguments: Any) -> int:
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     function(*arguments)
 
 
@@ -132,7 +132,7 @@ def _papermill(arguments: list[str], variables: Mapping[str, str], folder: Path)
         os.dup2(handle.fileno(), 2)
     os.chdir(ROOT)
     kernel = _Kernel()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
     from jupyter_client.provisioning import local_provisioner
     from papermill.cli import papermill
@@ -140,14 +140,6 @@ def _papermill(arguments: list[str], variables: Mapping[str, str], folder: Path)
     local_provisioner.launch_kernel = kernel.launch  # type: ignore[assignment]
     papermill(arguments, standalone_mode=False)
     (folder / DONE).touch()
-
-
-def _end_with_parent() -> None:
-    """End this process, and with it the kernel of a run, when the process that started it ends."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 class _Kernel:

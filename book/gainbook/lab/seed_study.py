@@ -11,16 +11,15 @@ import concurrent.futures
 import dataclasses
 import itertools
 import math
-import multiprocessing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
-import torch
 
 from gainbook.lab import results_file
+from gainbook.lab.processes import worker_pool
 from gainbook.lab.run_system import WEIGHTS
 from gainbook.lab.study import Claim, Headline, Results
 from gainbook.lab.systems import System
@@ -249,7 +248,6 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _work(measure: Any, path: Path, settings: Mapping[str, Any], cell: Cell) -> Cell:
-    torch.set_num_threads(1)
     write_json(path, measure(settings, cell))
     return cell
 
@@ -296,9 +294,7 @@ def run_cells(
             missing.append(cell)
     left = len(missing)
     if left:
-        # Fresh interpreters: a forked one would share torch's threads with its parent.
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        with worker_pool(workers) as pool:
             jobs = [
                 pool.submit(_work, study.train_and_measure, folder / study.file(c), settings, c)
                 for c in missing
