@@ -52,6 +52,8 @@ DARK = (
 )
 MAX_PIXELS = 10**9
 """Largest picture that is read. A file of a few KiB can declare any size, so there is a limit."""
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339
+"""Tags of TIFF files: 0 in the first means white is 0, 2 in the second signed values."""
 RESIZE_MODES = ("squash", "pad")
 METADATA_KEY = "gainmtl"
 """Of the model's description, a JSON object, in the metadata of the ONNX file."""
@@ -240,12 +242,23 @@ def frame_count(image: Image.Image) -> int:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The decoded image, turned by its EXIF orientation."""
+    """The decoded image, turned by its EXIF orientation, with black as 0."""
     image.load()
     # Pillow's TIFF reader turns the image when it decodes, and some releases then keep the tag.
     if image.format != "TIFF":
         ImageOps.exif_transpose(image, in_place=True)
+    return black_is_zero(image)
+
+
+def black_is_zero(image: Image.Image) -> Image.Image:
+    """The image, inverted if it is a TIFF of 16 bits with white as 0; Pillow inverts 8 bits."""
+    if image.mode.startswith("I;16") and _tiff_tag(image, PHOTOMETRIC) == 0:
+        return Image.fromarray(65535 - np.asarray(image))
     return image
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> Any:
+    return getattr(image, "tag_v2", {}).get(tag)
 
 
 def eight_bits(values: NDArray[Any]) -> Pixels:
@@ -267,6 +280,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         # scrambles TIFF files with an orientation of 5 to 8.
         with _large_pictures(), open(path, "rb") as file, Image.open(file) as image:
             width, height = image.size
+            if image.mode == "L" and 2 in np.atleast_1d(_tiff_tag(image, SAMPLE_FORMAT)):
+                raise ValueError("signed values of 8 bits; save it with unsigned ones")
             if width * height > MAX_PIXELS:
                 raise ValueError(
                     f"{width} x {height} pixels, more than the limit of {MAX_PIXELS}; cut it into "

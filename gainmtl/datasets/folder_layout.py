@@ -8,7 +8,7 @@ from gainmtl.datasets.mask_names import match_masks
 from gainmtl.datasets.records import (
     Reading,
     Record,
-    apply_groups_file,
+    check_types,
     no_category,
     walk,
     walk_if_there,
@@ -31,8 +31,8 @@ def read_folder(root: Path, category: str | None = None) -> Reading:
     Raises:
         FileNotFoundError: no folder `images/`.
         OSError: a folder that can't be read.
-        ValueError: a file outside the layout, an ambiguous mask, masks of which none matches, or
-            a split for some images only.
+        ValueError: a file outside the layout, a split or masks below a label, an ambiguous mask,
+            masks of which none matches, or a split for some images only.
     """
     no_category(category, "folder")
     images, masks = root / "images", root / "masks"
@@ -47,6 +47,7 @@ def read_folder(root: Path, category: str | None = None) -> Reading:
         label, *kinds = parts[1:-1] if split else parts[:-1] or ("",)
         if label not in (NORMAL, "defective") or (label == NORMAL and kinds):
             raise ValueError(f"{path} is outside the layout. Expected:{FOLDER_TREE}")
+        check_types(path, kinds, FOLDER_TREE)
         is_defective = label == "defective"
         defect_type = ("/".join(kinds) or "defective") if is_defective else NORMAL
         name = path.relative_to(root).as_posix()
@@ -56,5 +57,4 @@ def read_folder(root: Path, category: str | None = None) -> Reading:
             f"Expected a split for all images in {images} or for none; some have one, some do not. "
             f"Expected:{FOLDER_TREE}"
         )
-    grouped = apply_groups_file(records, root, images) or apply_groups_file(records, root, root)
-    return match_masks(grouped or records, images, mask_files, masks, [*left_out, *other])
+    return match_masks(records, images, mask_files, masks, [*left_out, *other])

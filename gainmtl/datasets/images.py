@@ -107,7 +107,7 @@ def largest_value(image: Stamp) -> int:
     Pillow reads RGB with 16 bits as 8 bits.
     """
     with open_image(image[0]) as opened:
-        pixels = np.asarray(opened)
+        pixels = np.asarray(upright(opened))
         return int(pixels.max(initial=0)) * (257 if pixels.dtype == np.uint8 else 1)
 
 

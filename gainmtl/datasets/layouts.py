@@ -1,15 +1,15 @@
 """Readers of the known layouts on disk: each turns a root folder into records.
 
 A reader uses file names only and decodes nothing. Normal images have no mask path, because their
-mask is empty. A `groups.csv` in the images' folder defines the groups. Without it every image is
-its own group, except in `read_magnetic_tile`.
+mask is empty. A `groups.csv` in the folder of the set, or in `images/` of the layout "folder",
+defines the groups. Without it every image is its own group, except in `read_magnetic_tile`.
 """
 
 from __future__ import annotations
 
-import csv
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,10 @@ from gainmtl.datasets.records import (
     Reading,
     Record,
     apply_groups_file,
+    check_types,
     no_category,
+    plain_path,
+    read_table,
     walk,
     walk_if_there,
 )
@@ -42,6 +45,7 @@ TILE_TREE = """
 
 TILE_GAP = 100
 """Largest step of `num` within one magnetic tile."""
+_GROUPS_LIKE = re.compile(r"groups?\.(csv|tsv|txt|xlsx?|ods)(\.txt)?", re.IGNORECASE)
 
 
 MVTEC_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
@@ -64,11 +68,11 @@ def read_mvtec(root: Path, category: str | None = None) -> Reading:
             kinds = path.relative_to(base / folder).parts[:-1]
             if not kinds:
                 raise ValueError(f"{path} is outside the layout. Expected:{MVTEC_TREE}")
+            check_types(path, kinds, MVTEC_TREE)
             normal = kinds[0].lower() in ("good", "ok")
             name = path.relative_to(base).as_posix()
             defect_type = NORMAL if normal else "/".join(kinds)
             records.append(Record(path, None, not normal, defect_type, split, name, name))
-    records = apply_groups_file(records, base, base) or records
     masks, other = walk_if_there(base / "ground_truth")
     tested = [record for record in records if record.split == "test"]
     matched = match_masks(tested, base / "test", masks, base / "ground_truth", [*left_out, *other])
@@ -87,24 +91,28 @@ def read_visa(root: Path, category: str | None = None) -> Reading:
     splits: dict[str, str] = {}
     table = base.parent / "split_csv" / "1cls.csv"
     if table.is_file():
-        with table.open(newline="", encoding="utf-8-sig") as handle:
-            splits = {row["image"]: row["split"] for row in csv.DictReader(handle)}
+        splits = {plain_path(image): split for image, split in read_table(table, "image", "split")}
+        if not splits:
+            raise ValueError(
+                f"Expected a row for every image in {table}; found none. Restore the file, or "
+                "remove it: then folds are made."
+            )
     files, left_out = walk(base / "Data/Images")
     records = []
     for path in files:
-        label = path.relative_to(base / "Data/Images").parts[0]
+        label, *kinds = path.relative_to(base / "Data/Images").parts[:-1] or ("",)
         if label not in ("Normal", "Anomaly"):
             raise ValueError(f"{path} is outside the layout. Expected:{VISA_TREE}")
+        check_types(path, kinds, VISA_TREE)
         bad = label == "Anomaly"
         name = path.relative_to(base).as_posix()
-        split = splits.get(f"{base.name}/{name}")
+        split = splits.get(plain_path(f"{base.name}/{name}"))
         if splits and split not in ("train", "test"):
             raise ValueError(
                 f"Expected the split train or test for {path} in {table}; found {split}."
             )
         defect_type = "anomaly" if bad else NORMAL
         records.append(Record(path, None, bad, defect_type, split, name, name))
-    records = apply_groups_file(records, base, base) or records
     folder = base / "Data/Masks"
     masks, other = walk_if_there(folder)
     return match_masks(records, base / "Data/Images", masks, folder, [*left_out, *other])
@@ -148,14 +156,12 @@ def read_magnetic_tile(root: Path, category: str | None = None) -> Reading:
         numbered.append((int(number[1]), record))
     if not numbered:
         raise FileNotFoundError(f"No magnetic tiles in {root}. Expected:{TILE_TREE}")
-    records = apply_groups_file([record for _, record in numbered], root, root)
-    if records is None:
-        numbered.sort(key=lambda item: (item[0], item[1].name))
-        records, previous, run = [], numbered[0][0], 0
-        for num, record in numbered:
-            run += num - previous > TILE_GAP
-            previous = num
-            records.append(record._replace(group=f"run{run:04d}"))
+    numbered.sort(key=lambda item: (item[0], item[1].name))
+    records, previous, run = [], numbered[0][0], 0
+    for num, record in numbered:
+        run += num - previous > TILE_GAP
+        previous = num
+        records.append(record._replace(group=f"run{run:04d}"))
     return match_masks(records, root, masks, root, left_out)
 
 
@@ -187,7 +193,8 @@ def read_layout(layout: str, root: str | Path, category: str | None = None) -> R
     Raises:
         FileNotFoundError: `root` or a required folder is missing, or there is no image.
         OSError: a folder that can't be read; names it.
-        ValueError: a file outside the layout, or an ambiguous one.
+        ValueError: a file outside the layout, an ambiguous one, or two groups files that
+            contradict.
     """
     root = Path(root)
     tree = LAYOUTS[layout].tree
@@ -203,10 +210,41 @@ def read_layout(layout: str, root: str | Path, category: str | None = None) -> R
             f"Expected a defect type other than 'normal' for the defective {wrong[0]}. "
             "Rename its folder."
         )
+    records, unused = _grouped(records, root, reading.left_out, layout)
     return reading._replace(
         records=sorted(records, key=lambda record: record.name),
-        left_out=[path for path in reading.left_out if path.name != GROUPS_FILE],
+        left_out=[path for path in reading.left_out if not _GROUPS_LIKE.fullmatch(path.name)],
+        groups_files=unused,
     )
+
+
+def _grouped(
+    records: list[Record], root: Path, left_out: Sequence[Path], layout: str
+) -> tuple[list[Record], list[Path]]:
+    """The records with the groups of a groups file, and the groups files that are not used."""
+    assert records[0].image is not None
+    base = records[0].image.parents[records[0].name.count("/")]
+    used: list[Path] = []
+    for place in (base, base / "images") if layout == "folder" else (base,):
+        grouped = apply_groups_file(records, base, place)
+        if grouped is None:
+            continue
+        if used and grouped != records:
+            name = next(a.name for a, b in zip(records, grouped, strict=True) if a != b)
+            raise ValueError(
+                f"Expected one group per image; {used[0]} and {place / GROUPS_FILE} have different "
+                f"groups, first for {name}. Remove one of the files."
+            )
+        records = grouped
+        used.append(place / GROUPS_FILE)
+    folders = {record.image.parent for record in records if record.image is not None}
+    folders |= {above for folder in folders for above in folder.parents}
+    folders = {root, *(folder for folder in folders if folder.is_relative_to(base))}
+    found = {folder / name for folder in folders for name in os.listdir(folder)
+             if _GROUPS_LIKE.fullmatch(name)}  # fmt: skip
+    found |= {path for path in left_out if _GROUPS_LIKE.fullmatch(path.name)}
+    # `samefile`: where upper and lower case are equal, Groups.csv is used.
+    return records, sorted(p for p in found if not any(p.samefile(file) for file in used))
 
 
 def _category_folder(root: Path, category: str | None, marker: str, tree: str) -> Path:

@@ -112,7 +112,7 @@ def load(
     if cache == "auto":
         cache = fits_in_memory(len(records), image_size)
     masks = rule_for(records)
-    found = findings(reading, masks, root)
+    found = findings(reading, masks, root, parts)
     if found:
         warnings.warn(f"{name} in {root}: {' '.join(found)}", stacklevel=2)
     pieces = {

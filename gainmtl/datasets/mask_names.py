@@ -56,10 +56,15 @@ def match_masks(
 
 
 def named_like_masks(images: Sequence[Path]) -> list[Path]:
-    """Images such as `7_mask.png` beside an image `7.jpg`."""
+    """Images such as `7_mask.png` beside an image `7.jpg`, and those of a folder of which all have
+    the name, with or without such an ending, of an image in the folder above."""
     stems = {path.with_suffix("") for path in images}
-    names = ((path, path.with_name(_ENDING.sub("", path.stem))) for path in images)
-    return [path for path, name in names if name.name != path.stem and name in stems]
+    plain = {path: _ENDING.sub("", path.stem) for path in images}
+    others = {p.parent for p, name in plain.items() if p.parent.parent / name not in stems}
+    return [
+        path for path, name in plain.items()
+        if path.parent not in others or (name != path.stem and path.parent / name in stems)
+    ]  # fmt: skip
 
 
 def _assign(

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
+import re
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from gainmtl.datasets.images import file_stamp
 from gainmtl.runner import Walk, find_images, walk
 
 GROUPS_FILE = "groups.csv"
-
+_NO_TYPE = re.compile(
+    r"masks?|gts?|ground[_\- ]?truths?|labels?|annotations?|segmentations?"
+    r"|train(ing)?|val(id(ation)?)?|test(ing)?",
+    re.IGNORECASE,
+)
+"""Folders of masks, and splits."""
 
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right in pixels of the file; bottom and right are exclusive."""
@@ -54,6 +62,8 @@ class Reading(NamedTuple):
     """Mask files that match no image."""
     normal_masks: Sequence[Path] = ()
     """Mask files that match a normal image. They are not used."""
+    groups_files: Sequence[Path] = ()
+    """Files named like `groups.csv` that are not used, because of their name or folder."""
 
 
 def fingerprint(records: Sequence[Record], parameters: dict[str, Any]) -> str:
@@ -67,15 +77,16 @@ def fingerprint(records: Sequence[Record], parameters: dict[str, Any]) -> str:
         digest.update(
             json.dumps(
                 [record.name, record.is_defective, record.defect_type, record.split, record.group,
-                 _content_hash(record.image), _content_hash(record.mask),
+                 content_hash(record.image), content_hash(record.mask),
                  *([] if record.boxes is None else [record.boxes]),
-                 *([] if record.twin is None else [_content_hash(record.twin)])]
+                 *([] if record.twin is None else [content_hash(record.twin)])]
             ).encode()
         )  # fmt: skip
     return digest.hexdigest()
 
 
-def _content_hash(path: Path | None) -> str | None:
+def content_hash(path: Path | None) -> str | None:
+    """SHA-256 (hex) of the file; reads it once per version."""
     return None if path is None else _hash_of_version(file_stamp(path))
 
 
@@ -119,38 +130,87 @@ def apply_groups_file(records: list[Record], root: Path, folder: Path) -> list[R
     """The records with the groups of `folder/groups.csv`, or `None` without that file.
 
     The file has the columns `image` (path relative to `folder`) and `group`. Other columns and
-    rows of unknown images are ignored.
+    rows of unknown images are ignored. Names are compared by `plain_path`.
 
     Raises:
-        ValueError: a missing column, an image without a row, or two rows that contradict.
+        ValueError: a file that `read_table` can't read, an image without a row, or two rows that
+            contradict.
     """
     path = folder / GROUPS_FILE
     if not path.is_file():
         return None
     prefix = folder.relative_to(root).as_posix()
     groups: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle)
-        columns = reader.fieldnames or []
-        if "image" not in columns or "group" not in columns:
+    for image, group in read_table(path, "image", "group"):
+        name = plain_path(f"{prefix}/{image}")
+        if not group or groups.setdefault(name, group) != group:
             raise ValueError(
-                f"Expected the columns image and group in {path}; found {', '.join(columns)}."
+                f"Expected one group per image in {path}; {image!r} has "
+                f"{'none' if not group else f'{groups[name]!r} and {group!r}'}."
             )
-        for row in reader:
-            image, group = (row["image"] or "").strip(), (row["group"] or "").strip()
-            name = image if prefix == "." else f"{prefix}/{image}"
-            if not group or groups.setdefault(name, group) != group:
-                raise ValueError(
-                    f"Expected one group per image in {path}; {image!r} has "
-                    f"{'none' if not group else f'{groups[name]!r} and {group!r}'}."
-                )
-    missing = [record.name for record in records if record.name not in groups]
+    names = [plain_path(record.name) for record in records]
+    missing = [r.name for r, name in zip(records, names, strict=True) if name not in groups]
     if missing:
         raise ValueError(
             f"Expected a row for every image in {path}; {len(missing)} of {len(records)} have "
             f"none, the first is {missing[0]}. Add rows, or remove the file for default groups."
         )
-    return [record._replace(group=groups[record.name]) for record in records]
+    return [r._replace(group=groups[name]) for r, name in zip(records, names, strict=True)]
+
+
+def read_table(path: Path, *columns: str) -> list[list[str]]:
+    """The values of these columns in each row of a CSV file in UTF-8, without spaces around them.
+
+    The separator is the comma, semicolon or tab, whichever the header line has most of. Empty rows
+    are left out.
+
+    Raises:
+        ValueError: another encoding, a missing column, or a field without end; names the file.
+    """
+    try:
+        text = path.read_text("utf-8-sig").lstrip()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # UTF-16 without its mark is valid UTF-8
+        raise ValueError(
+            f"Expected text in UTF-8 in {path}; found another encoding. Save it as CSV in UTF-8."
+        )
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    try:
+        header, *rows = [[value.strip() for value in row] for row in reader] or [[]]
+    except csv.Error as error:
+        raise ValueError(
+            f"Expected a table in {path}; line {reader.line_num} can't be read ({error}). Look for "
+            "a quotation mark without its pair."
+        ) from error
+    if not set(columns) <= set(header):
+        raise ValueError(
+            f"Expected the columns {' and '.join(columns)} in {path}; "
+            f"found {', '.join(header) or 'none'}."
+        )
+    cells = [dict(zip(header, row, strict=False)) for row in rows if any(row)]
+    return [[cell.get(column, "") for column in columns] for cell in cells]
+
+
+def plain_path(name: str) -> str:
+    """A path in one form: slashes forward, no leading `./`, letters composed."""
+    return unicodedata.normalize("NFC", PurePosixPath(name.replace("\\", "/")).as_posix())
+
+
+def check_types(path: Path, folders: Sequence[str], tree: str) -> None:
+    """Raise `ValueError` if a folder that names a defect type is named like masks or a split.
+
+    Args:
+        folders: the folders of `path` below its label.
+    """
+    for name in folders:
+        if _NO_TYPE.fullmatch(name):
+            raise ValueError(
+                f"Expected a type of defect as the folder of {path}; found {name!r}, the name of "
+                "a split or of a folder of masks. Move its files to the place shown below, or "
+                f"rename the folder if it is a type. Expected:{tree}"
+            )
 
 
 def check_both_kinds(records: Sequence[Record], root: str | Path, tree: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from gainmtl.datasets.records import Box, Reading, Record, apply_groups_file
+from gainmtl.datasets.records import Box, Reading, Record
 from gainmtl.types import NORMAL
 
 VOC_TREE = """
@@ -63,7 +63,7 @@ def read_voc(root: Path, category: str | None = None) -> Reading:
                     boxes or None,
                 )
             )  # fmt: skip
-    return Reading(apply_groups_file(records, base, base) or records)
+    return Reading(records)
 
 
 def read_boxes(path: Path, category: str) -> tuple[Box, ...]:

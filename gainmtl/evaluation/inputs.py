@@ -17,7 +17,7 @@ from gainmtl.datasets import list_images
 from gainmtl.datasets.images import read_image
 from gainmtl.datasets.transforms import resize_pair
 from gainmtl.files import user_path
-from gainmtl.runner import DARK, rgb_pixels
+from gainmtl.runner import DARK, black_is_zero, rgb_pixels
 
 Picture: TypeAlias = str | Path | Image.Image | NDArray[Any] | Tensor
 """A file, a PIL picture, an array (H, W), (H, W, 1) or (H, W, 3), or a tensor (3, H, W); numbers
@@ -144,7 +144,7 @@ def _checked(pixels: Tensor) -> Tensor:
 
 def _from_pil(picture: Image.Image) -> Tensor:
     """The pixels that the same picture has in a file: depth, palette and transparency alike."""
-    upright = ImageOps.exif_transpose(picture)
+    upright = ImageOps.exif_transpose(black_is_zero(picture))
     if upright.mode == "F":
         raise ValueError("predict: expected a picture of 8 or 16 bits, got floating-point pixels")
     pixels, is_dark = rgb_pixels(upright)

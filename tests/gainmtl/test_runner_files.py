@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import warnings
 from pathlib import Path
@@ -16,7 +17,9 @@ from PIL import Image, features
 
 from gainmtl import runner
 from gainmtl.datasets.images import read_image, read_size
+from gainmtl.datasets.masks import read_mask
 from gainmtl.datasets.records import list_images, walk_images
+from gainmtl.evaluation.inputs import _from_pil
 from gainmtl.evaluation.prediction import Maps
 
 RAMP = np.random.default_rng(0).integers(0, 256, (20, 28), dtype=np.uint8)
@@ -201,6 +204,36 @@ def test_depth(tmp_path: Path) -> None:
     Image.fromarray(values.astype(np.int32) * 2).save(tmp_path / "c.tif")
     with pytest.raises(ValueError, match=r"c\.tif .*grey values from 0 to 131068, expected 0 to"):
         runner.read_pixels(tmp_path / "c.tif")
+
+
+def save_tagged(path: Path, values: NDArray[Any], tag: int, value: int, **options: Any) -> Path:
+    """A TIFF with another value of a tag that is stored as one short number, 1 by default."""
+    Image.fromarray(values).save(path, tiffinfo={339: 1, 274: 6}, **options)
+    one, other = (struct.pack("<HHII", tag, 3, 1, number) for number in (1, value))
+    assert path.read_bytes().count(one) == 1
+    path.write_bytes(path.read_bytes().replace(one, other))
+    return path
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_white_is_zero(tmp_path: Path, bits: int, compression: str | None) -> None:
+    """A picture or mask is inverted in any depth, and turned by its orientation."""
+    values = {1: RAMP > 99, 8: RAMP, 16: RAMP.astype(np.uint16) * 257}[bits]
+    wanted = 255 - (RAMP > 99) * np.uint8(255) if bits == 1 else 255 - RAMP
+    path = save_tagged(tmp_path / "a.tif", values, 262, 0, compression=compression)
+    wanted = turned(wanted, 6)
+    assert (runner.read_pixels(path)[..., 0] == wanted).all()
+    assert (read_mask(path)[0].numpy() == (wanted > 127)).all()
+    with path.open("rb") as file, Image.open(file) as picture:
+        assert (_from_pil(picture)[0].numpy() == wanted).all()
+
+
+def test_signed_values(tmp_path: Path) -> None:
+    path = save_tagged(tmp_path / "a.tif", RAMP, 339, 2)
+    for read in (runner.read_pixels, read_mask, read_size):
+        with pytest.raises(ValueError, match=r"a\.tif can't be decoded \(signed values of 8 bits"):
+            read(path)
 
 
 def test_the_first_of_several_frames_is_read(tmp_path: Path) -> None:

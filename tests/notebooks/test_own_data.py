@@ -490,11 +490,11 @@ def test_data_that_is_not_there(tmp_path: Path, given: dict[str, Any], words: An
 
 def test_validation_without_a_normal_image(tmp_path: Path) -> None:
     root = tmp_path / "parts"
-    for split, normal in (("train", 3), ("val", 0), ("test", 2)):
+    for seed, (split, normal) in enumerate((("train", 3), ("val", 0), ("test", 2))):
         for k in range(normal):
-            draw(root / "images" / split / "normal" / f"{k}.png", k)
+            draw(root / "images" / split / "normal" / f"{k}.png", 10 * seed + k)
         for k in range(3):
-            draw(root / "images" / split / "defective" / f"{k}.png", k, spot=True)
+            draw(root / "images" / split / "defective" / f"{k}.png", 10 * seed + k, spot=True)
     with pytest.raises(ValueError, match="no normal one"):
         run(tmp_path / "out", last="data.report()", data_root=str(root))
 

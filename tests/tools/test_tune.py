@@ -29,11 +29,11 @@ def tune():
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """20 normal and 12 defective images, each a group."""
-    for kind, count in (("normal", 20), ("defective", 12)):
+    for kind, count, grey in (("normal", 20, 40), ("defective", 12, 80)):
         for i in range(count):
             path = tmp_path / "images" / kind / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.full((16, 16), 40 + i, np.uint8)).save(path)
+            Image.fromarray(np.full((16, 16), grey + i, np.uint8)).save(path)
     return tmp_path
 
 

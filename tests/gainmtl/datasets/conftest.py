@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """`write("a/b.png", array, mode)` saves an array below `tmp_path`; a number fills 8 x 8."""
+    """`write("a/b.png", array)` saves an array below `tmp_path`; a number fills 8 x 8, and without
+    either no two images are alike."""
+    number = itertools.count()
 
-    def _write(name: str, pixels: Any = 100, **options: Any) -> Path:
+    def _write(name: str, pixels: Any = None, **options: Any) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        if pixels is None:  # stripes: the number in binary digits
+            pixels = np.tile(next(number) >> np.arange(8) & 1, (8, 1)).astype(np.uint8) * 200
         array = np.full((8, 8), pixels, np.uint8) if np.isscalar(pixels) else np.asarray(pixels)
         Image.fromarray(array).save(path, **options)
         return path

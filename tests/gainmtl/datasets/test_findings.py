@@ -75,6 +75,63 @@ def test_masks_among_the_images(tmp_path: Path, write, spot) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["{}.png", "{}_gt.bmp"])
+def test_masks_in_a_folder_among_the_images(tmp_path: Path, write, spot, name: str) -> None:
+    for i in range(6):
+        write(f"images/normal/{i}.png")
+        write(f"images/defective/{i}.png")
+        write(f"images/defective/drawn/{name.format(i)}", spot + np.uint8(i))
+    with pytest.warns(UserWarning, match=r"like masks of other images: 6 \(images/defective/drawn"):
+        load(tmp_path)
+    write("images/defective/drawn/8.png")  # so "drawn" is a type
+    assert load(tmp_path).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("copies", "across", "contrary"),
+    [
+        (("train/normal/0", "test/normal/0"), 2, 0),
+        (("train/normal/1", "train/normal/2"), 0, 0),
+        (("test/normal/3", "test/defective/3"), 0, 2),
+        (("train/defective/4", "test/normal/4", "test/normal/5"), 3, 3),
+    ],
+)
+def test_copies(tmp_path: Path, write, copies: Any, across: int, contrary: int) -> None:
+    for place in ("train/normal", "train/defective", "test/normal", "test/defective"):
+        for i in range(6):
+            write(f"images/{place}/{i}.png")
+    assert load(tmp_path, validation=0).findings == ()
+    paths = [tmp_path / f"images/{name}.png" for name in copies]
+    for path in paths[1:]:
+        path.write_bytes(paths[0].read_bytes())
+    with pytest.warns(UserWarning, match="same content as another image"):
+        data = load(tmp_path, validation=0)
+    names = ", ".join(sorted(path.relative_to(tmp_path).as_posix() for path in paths))
+    assert data.findings == (
+        f"Images with the same content as another image: {len(paths)}, of them {across} across "
+        f"training, validation and test, and {contrary} with different labels ({names}). Remove "
+        "the copies, or give them one label and, in groups.csv, one group.",
+    )
+
+
+def test_copies_within_a_group_do_no_harm(folder_set: Path, write) -> None:
+    write("images/normal/0.png", 91)
+    with pytest.warns(UserWarning, match="same content as another image: 2"):
+        load(folder_set)
+    names = [path.relative_to(folder_set) for path in folder_set.glob("images/**/*.png")]
+    rows = [f"{name},{'one' if name.stem in '01' else name}" for name in names]
+    (folder_set / "groups.csv").write_text("\n".join(["image,group", *rows]))
+    assert load(folder_set).findings == ()
+
+
+def test_files_are_read_once(folder_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path), whole(path))[1])
+    load(folder_set)
+    assert len(read) == len(set(read)) == 18 + 5
+
+
 def test_names_that_differ_in_case_only(tmp_path: Path, write, spot) -> None:
     for i in range(6):
         write(f"images/normal/{i}.png")
@@ -152,6 +209,36 @@ def test_inverted_masks(tmp_path: Path, write, spot) -> None:
     write_set(write, 255 - spot, "folder", lambda i: f"{i}.png")
     with pytest.warns(UserWarning, match="mark 94% of the pixels on average"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("usual", [1, 20])
+def test_one_inverted_mask(tmp_path: Path, write, usual: int) -> None:
+    """A mask that marks most is doubtful only where the others mark little."""
+    marks = np.arange(64).reshape(8, 8)
+    write_set(write, np.uint8(255) * (marks < usual), "folder", lambda i: f"{i}.png")
+    write("masks/21.png", np.uint8(255) * (marks >= usual))
+    if usual == 20:
+        assert load(tmp_path).findings == ()
+        return
+    with pytest.warns(UserWarning, match="may be inverted"):
+        data = load(tmp_path)
+    assert data.findings == (
+        "Masks that mark more than half of the image, the usual one 1.6%; they may be inverted: 1 "
+        "(masks/21.png).",
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["Groups.csv", "groups.txt", "images/normal/groups.csv", "masks/groups.csv",
+             "images/Group.CSV", "groups.csv.txt", "images/groups.xlsx"],
+)  # fmt: skip
+def test_groups_files_that_are_not_used(tmp_path: Path, write, spot, name: str) -> None:
+    write_set(write, spot, "folder", lambda i: f"{i}.png")
+    (tmp_path / name).write_text("image,group\n")
+    with pytest.warns(UserWarning, match="not used; expected groups.csv in the folder of the set"):
+        data = load(tmp_path)
+    assert len(data.findings) == 1
+    assert data.findings[0].endswith(f"of the set: 1 ({name}).")
 
 
 def test_files_that_are_not_read(tmp_path: Path, write, spot) -> None:
@@ -247,9 +334,9 @@ def test_frames_and_pages(tmp_path: Path, write, spot) -> None:
 )
 def test_depth(tmp_path: Path, write, top: int, kind: type, levels: int | None) -> None:
     for i in range(6):
-        for label in ("normal", "defective"):
-            values = np.linspace(0, top, 64).astype(kind).reshape(8, 8)
-            write(f"images/{label}/{i}.tif", values)
+        for j, label in enumerate(("normal", "defective")):
+            values = np.roll(np.linspace(0, top, 64).astype(kind), 2 * i + j)
+            write(f"images/{label}/{i}.tif", values.reshape(8, 8))
     if levels is None:
         assert load(tmp_path).findings == ()
         return

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gainmtl.datasets import list_images
-from gainmtl.datasets.layouts import LAYOUTS, read_records
+from gainmtl.datasets.layouts import LAYOUTS, read_layout, read_records
 
 
 def test_folder_without_split_reads_types_and_masks(folder_set: Path) -> None:
@@ -125,6 +127,112 @@ def test_groups_file_decides(folder_set: Path) -> None:
         read_records("folder", folder_set)
 
 
+@pytest.mark.parametrize(
+    "name", ["masks", "Mask", "gt", "ground_truth", "Ground Truth", "labels", "annotations",
+             "segmentation", "train", "Training", "test", "val", "validation"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("layout", "folder"),
+    [("folder", "images/defective"), ("folder", "images/train/defective/hole"),
+     ("mvtec", "test/hole"), ("mvtec", "train/good"), ("visa", "Data/Images/Anomaly")],
+)  # fmt: skip
+def test_masks_and_splits_are_no_defect_types(
+    tmp_path: Path, write, layout: str, folder: str, name: str
+) -> None:
+    if layout == "mvtec":
+        write("train/good/0.png")
+    write(f"{folder}/1.png")
+    stray = write(f"{folder}/{name}/1.png")
+    with pytest.raises(ValueError, match=rf"as the folder of .*{name}/1.png; found '{name}'.*Move"):
+        read_records(layout, tmp_path)
+    stray.parent.rename(stray.parent.with_name(f"{name} torn"))
+    assert read_records(layout, tmp_path)
+
+
+WRITINGS: dict[str, Callable[[str], str]] = {
+    "commas": lambda text: text,
+    "semicolons": lambda text: text.replace(",", ";"),
+    "tabs": lambda text: text.replace(",", "\t"),
+    "spaces": lambda text: text.replace(",", " ; ").replace("\n", " \n"),
+    "quoted": lambda text: '"' + text.replace(",", '", "').replace("\n", '"\n"') + '"',
+    "byte order mark": lambda text: "\ufeff" + text,
+    "empty rows": lambda text: text.replace("\n", "\n,\n\n") + "\n,,,\n",
+    "backslashes": lambda text: text.replace("/", "\\"),
+    "from here": lambda text: text.replace("\n", "\n./"),
+    "decomposed": lambda text: unicodedata.normalize("NFD", text),
+    "composed": lambda text: unicodedata.normalize("NFC", text),
+}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_writings_of_a_groups_file(tmp_path: Path, write, writing: str, form: str) -> None:
+    names = [unicodedata.normalize(form, f"normal/Gehäuse 결함 {i}.png") for i in range(4)]
+    for name in names:
+        write(f"images/{name}")
+    text = "\n".join(["image,group", *(f"{name},g{i // 2}" for i, name in enumerate(names))])
+    (tmp_path / "images/groups.csv").write_text(WRITINGS[writing](text), "utf-8")
+    assert [r.group for r in read_records("folder", tmp_path)] == ["g0", "g0", "g1", "g1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "message"),
+    [
+        ("Gehäuse", "latin-1", "UTF-8 in"),
+        ("결함", "cp949", "UTF-8 in"),
+        ("1", "utf-16", "UTF-8 in"),
+        ("1", "utf-16-le", "UTF-8 in"),
+        ('"' + 200_000 * "a", "utf-8", "line 2 can't be read"),
+        (None, "utf-8", "found none"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["folder", "visa"])
+def test_tables_that_can_not_be_read(
+    tmp_path: Path, write, layout: str, text: str | None, encoding: str, message: str
+) -> None:
+    write({"folder": "images/normal/1.png", "visa": "candle/Data/Images/Normal/1.JPG"}[layout])
+    table = tmp_path / {"folder": "groups.csv", "visa": "split_csv/1cls.csv"}[layout]
+    table.parent.mkdir(exist_ok=True)
+    table.write_text("" if text is None else f"image,group,split\n{text},x,train\n", encoding)
+    with pytest.raises(ValueError, match=message) as error:
+        read_records(layout, tmp_path)
+    assert str(table) in str(error.value)
+
+
+def test_two_groups_files(folder_set: Path) -> None:
+    names = [r.name for r in read_records("folder", folder_set)]
+    for table, prefix in (("groups.csv", ""), ("images/groups.csv", "images/")):
+        rows = (f"{name.removeprefix(prefix)},g{i // 2}" for i, name in enumerate(names))
+        (folder_set / table).write_text("\n".join(["image,group", *rows]))
+    reading = read_layout("folder", folder_set)
+    assert (reading.groups_files, reading.left_out) == ([], [])
+    assert reading.records[3].group == "g1"
+    other = folder_set / "groups.csv"
+    other.write_text(other.read_text().replace("g8", "g9"))
+    with pytest.raises(ValueError, match=rf"{other} and .*different groups, first for {names[16]}"):
+        read_layout("folder", folder_set)
+
+
+@pytest.mark.parametrize(
+    ("layout", "image", "table"),
+    [
+        ("mvtec", "bottle/test/hole/1.png", "groups.csv"),
+        ("mvtec", "bottle/test/hole/1.png", "bottle/test/groups.csv"),
+        ("mvtec", "bottle/test/hole/1.png", "bottle/GROUPS.CSV"),
+        ("visa", "candle/Data/Images/Normal/1.JPG", "candle/Data/groups.csv"),
+        ("magnetic-tile", "MT_Free/Imgs/exp1_num_1.jpg", "MT_Free/groups.csv"),
+    ],
+)
+def test_groups_files_in_another_place(
+    tmp_path: Path, write, layout: str, image: str, table: str
+) -> None:
+    if layout == "mvtec":
+        write("bottle/train/good/1.png")
+    write(image)
+    (tmp_path / table).write_text("image,group\n")
+    assert read_layout(layout, tmp_path).groups_files == [tmp_path / table]
+
+
 def _mvtec(write, spot, category: str) -> None:
     write(f"{category}/train/good/000.png")
     write(f"{category}/test/good/000.png")
@@ -179,6 +287,12 @@ def test_visa_raw_with_and_without_its_split(tmp_path: Path, write, spot) -> Non
     table.write_text("\n".join(rows[:-1]))
     with pytest.raises(ValueError, match=r"train or test for .*000\.JPG .*found None"):
         read_records("visa", tmp_path)
+    table.write_text("\n".join(rows).replace(",", "; "))
+    assert [r.split for r in read_records("visa", tmp_path)] == ["test", "train", "test"]
+    for text in (rows[0], rows[0] + "\n\n,,,,\n"):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=r"row for every image in .*1cls\.csv; found none"):
+            read_records("visa", tmp_path)
 
 
 def test_visa_in_mvtec_form(tmp_path: Path, write, spot) -> None:

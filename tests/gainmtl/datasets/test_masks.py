@@ -107,7 +107,7 @@ def test_every_layout_has_the_same_rule(tmp_path: Path, layout: str, name: str) 
     for i in range(12):
         path = tmp_path / (bad if i % 2 else good).format(200 * i)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (24, 24), 90).save(path)
+        Image.new("L", (24, 24), 90 + i).save(path)
         if i % 2:
             path = tmp_path / mask.format(200 * i)
             path.parent.mkdir(parents=True, exist_ok=True)

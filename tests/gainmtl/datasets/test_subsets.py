@@ -43,7 +43,7 @@ def tiles(tmp_path: Path) -> Path:
                 stem = tmp_path / f"MT_{kind}/Imgs/exp{exposure}_num_{number}"
                 stem.parent.mkdir(parents=True, exist_ok=True)
                 pixels = np.full((16, 16), 10 * exposure, np.uint8)
-                Image.fromarray(pixels).save(stem.with_suffix(".jpg"))
+                Image.fromarray(pixels).save(stem.with_suffix(".jpg"), comment=str(number))
                 mask = np.zeros((16, 16), np.uint8)
                 mask[4:8, 4:8] = 255 * (kind == "Crack")
                 Image.fromarray(mask).save(stem.with_suffix(".png"))

@@ -33,11 +33,11 @@ def voc(tmp_path: Path, write: Any) -> Path:
     """12 training and 6 validation pictures of 8 x 12; every third shows a dog, one a hard one."""
     for folder in ("Annotations", "ImageSets/Main"):
         (tmp_path / folder).mkdir(parents=True)
-    for listed, count in (("train", 12), ("val", 6)):
+    for listed, count, grey in (("train", 12, 60), ("val", 6, 80)):
         lines = []
         for i in range(count):
             stem = f"{listed}_{i:03d}"
-            write(f"JPEGImages/{stem}.jpg", np.full((8, 12, 3), 60 + i, np.uint8))
+            write(f"JPEGImages/{stem}.jpg", np.full((8, 12, 3), grey + i, np.uint8))
             objects: list[Any] = [("cat", (1, 1, 4, 2), 0)]
             label = -1
             if i % 3 == 0:

@@ -62,11 +62,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve parts of several sizes and kinds of pixels; one mask is missing, one is empty."""
     root = tmp_path_factory.mktemp("Teile ä 불량")
     kinds = ["RGB", "L", "RGBA", "I;16", "P", "RGB"]
-    for split in ("train", "test"):
+    for seed, split in ((0, "train"), (10, "test")):
         for k, mode in enumerate(kinds):
             label = "normal" if k < 3 else "defective"
             size = (40 + 7 * k, 60 - 4 * k)
-            draw(root / "images" / split / label / f"Teil {k} ü.png", size, k, mode)
+            draw(root / "images" / split / label / f"Teil {k} ü.png", size, seed + k, mode)
             if k in (3, 4):
                 box = (0, 0, 0, 0) if (split, k) == ("train", 4) else (4, 5, 20, 25)
                 mark(root / "masks" / split / label / f"Teil {k} ü.png", size, box)
