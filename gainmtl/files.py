@@ -114,10 +114,14 @@ def _umask() -> int:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed over `path`.
 
+    Where `path` is a symbolic link, the file that it points to is replaced.
+
     Raises:
         OSError: nothing can be written there, for example on a full disk; `path` is unchanged.
     """
     path = user_path(path)
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
@@ -16,8 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from gainmtl.backbone import Backbone
+from gainmtl.datasets.checks import whole
+from gainmtl.runner import RESIZE_MODES
 from gainmtl.strategies import Strategy
 from gainmtl.types import Batch, Located, Outputs
+
+HIGHEST_THRESHOLD = 1 + 2**-23
+"""The next float32 after 1, which `fit` sets where a normal image has the probability 1."""
 
 
 class DefectModel(nn.Module):
@@ -72,6 +78,55 @@ class DefectModel(nn.Module):
 def encoder_of(model: Any) -> Any:
     """What holds the normalisation: the backbone, or the teacher of an anomaly detector."""
     return model.backbone if isinstance(model, DefectModel) else model.teacher
+
+
+def check_model(function: str, model: Any, kinds: tuple[type, ...], advice: str) -> None:
+    """Raise a `TypeError` with `advice` for a model of another kind than `function` takes.
+
+    Raises:
+        ValueError: of a model of these kinds, as `check_settings`.
+    """
+    if not isinstance(model, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(
+            f"{function}: expected a model of class {names}, got {type(model).__name__}; {advice}"
+        )
+    check_settings(model)
+
+
+def check_settings(model: Any) -> None:
+    """Raise a `ValueError` for a threshold, an image size or a resizing that no training sets."""
+    size, resize, threshold = model.image_size, model.resize, model.threshold
+    if size is not None:
+        whole("image_size", size, 1, 100_000)
+    if resize not in RESIZE_MODES:
+        raise ValueError(f"resize: expected one of {', '.join(RESIZE_MODES)}, got {resize!r}")
+    expected, fits = "a number in [0, 1]", isinstance(threshold, numbers.Real)
+    if isinstance(model, DefectModel):
+        fits = fits and 0 <= threshold <= HIGHEST_THRESHOLD
+    else:  # of a score; NaN before the fit
+        expected, fits = "a finite number", fits and not math.isinf(threshold)
+    if not fits or isinstance(threshold, bool):
+        raise ValueError(
+            f"threshold: expected {expected}, got {threshold!r}; set model.threshold to one, or "
+            "fit the model"
+        )
+
+
+def check_part(dataset: Any) -> None:
+    """Raise an error for what is no part of a data set, or for one without images.
+
+    Raises:
+        TypeError: no part, for example a whole `Data` or the path of a folder.
+        ValueError: a part without images.
+    """
+    if not hasattr(dataset, "__getitem__") or isinstance(dataset, str | Tensor):
+        raise TypeError(
+            f"dataset: expected one part of the data, got {type(dataset).__name__}; give data.test "
+            "of data = gainmtl.datasets.load(...), or images without labels to gainmtl.predict"
+        )
+    if len(dataset) == 0:
+        raise ValueError("dataset: expected a part with images, got none; give another part")
 
 
 @contextlib.contextmanager

@@ -23,10 +23,9 @@ from gainmtl.files import (
     user_path,
     write_json,
 )
-from gainmtl.interface import DefectModel, encoder_of
+from gainmtl.interface import DefectModel, check_settings, encoder_of
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
-from gainmtl.runner import RESIZE_MODES
 from gainmtl.strategies import Strategy, Window
 
 FORMAT = 3
@@ -128,6 +127,9 @@ def save(model: nn.Module, path: str | Path, **facts: Any) -> Path:
     normalisation and the digest of the tensors' file, so that `load` refuses two files of different
     saves; each file is written atomically. `facts`, such as the data that a detector was
     fitted to, are stored in the JSON of an anomaly detector.
+
+    Raises:
+        ValueError: an impossible threshold or image size.
     """
     path = _tensor_path(path)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
@@ -142,6 +144,7 @@ def save(model: nn.Module, path: str | Path, **facts: Any) -> Path:
 
 
 def _describe(model: Any) -> dict[str, Any]:
+    check_settings(model)  # else `load` would refuse the file
     encoder = encoder_of(model)
     common = {
         "create_kwargs": encoder.create_kwargs,
@@ -218,12 +221,9 @@ def _build(stored: dict[str, Any]) -> Any:
     encoder.initial_weights = stored["initial_weights"]
     model.threshold = _number(stored["threshold"])
     model.image_size, model.resize = stored["image_size"], stored["resize"]
-    if model.resize not in RESIZE_MODES or not (
-        model.image_size is None or (isinstance(model.image_size, int) and model.image_size > 0)
-    ):
-        raise ValueError(f"image_size {model.image_size!r}, resize {model.resize!r}")
+    check_settings(model)
     if strategy is None:
-        model.spread = _number(stored["spread"])
+        model.spread = float(_number(stored["spread"]))
     return model
 
 
@@ -248,11 +248,14 @@ def _read_description(path: Path) -> dict[str, Any]:
     return stored
 
 
-def _number(value: float | None) -> float:
+def _number(value: Any) -> Any:
     """JSON has no NaN; it is stored as null."""
-    return math.nan if value is None else float(value)
+    return math.nan if value is None else value
 
 
 def _tensor_path(path: str | Path) -> Path:
+    """The .safetensors file of a saved model, which may be named by its .json or by their stem."""
     path = user_path(path)
+    if path.suffix == ".json":
+        return path.with_suffix(".safetensors")
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")

@@ -14,12 +14,13 @@ from gainmtl.attention import REFINEMENTS, GuidedAttention
 from gainmtl.backbone import Backbone
 from gainmtl.cam import check_pooling, pool_evidence, resize_map
 from gainmtl.counterfactual import NormalFeatures
+from gainmtl.datasets.checks import number, whole
 from gainmtl.fostering import Tally
 from gainmtl.heads import FeaturePyramid, HeadOutput, LinearHead, LocalizationHead
 from gainmtl.interface import DefectModel
 from gainmtl.precision import to_float32
 from gainmtl.strategies import TERMS, Strategy, get_strategy
-from gainmtl.types import Outputs
+from gainmtl.types import NORMAL, Outputs
 
 FINE_STRIDE = 4
 """Default stride of the evidence grid for strategies that train a map."""
@@ -81,20 +82,26 @@ class Network(DefectModel):
         create_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(
-                f"num_classes: expected at least 2 (normal, defective), got {num_classes}"
-            )
+        num_classes = whole("num_classes", num_classes, 2, 10_000)
+        width = whole("width", width, 1, 10_000)
+        dropout = number("dropout", dropout, 0, 1)
         if classes is None:
             if num_classes > 2:
                 raise ValueError("classes: num_classes > 2 needs the names of the classes")
-            classes = ("normal", "defective")
+            classes = (NORMAL, "defective")
         if refinement not in (None, *REFINEMENTS):
             raise ValueError(
                 f"refinement: expected one of {', '.join(REFINEMENTS)}, got {refinement!r}"
             )
         if len(classes) != num_classes:
             raise ValueError(f"classes: expected {num_classes} names, got {len(classes)}")
+        # Class 0 is trained on normal images, whatever its name is.
+        named = all(isinstance(name, str) and name.strip() for name in classes)
+        if not named or classes[0] != NORMAL or len(set(classes)) < num_classes:
+            raise ValueError(
+                f"classes: expected {NORMAL!r} first, then a different name for each defect type, "
+                f"got {list(classes)}; data.types() returns them in this order"
+            )
         self.strategy = get_strategy(strategy)
         if unknown := sorted(set(self.strategy.weights.active()) - self.terms):
             raise ValueError(
@@ -255,7 +262,8 @@ class Network(DefectModel):
         if defects.shape[1] == 1:
             return defects - normal
         best = output.logits[:, 1:].argmax(1)
-        return defects[torch.arange(len(best), device=best.device), best][:, None] - normal
+        # `defects[torch.arange(B), best]` would fix B in an exported graph.
+        return defects.gather(1, best[:, None, None, None].expand_as(normal)) - normal
 
     def calibrate(self, cam: Tensor, logits: Tensor) -> Tensor:
         """Logits of the map, `a cam + t` with a > 0: (B, 1, h, w) to the same shape.

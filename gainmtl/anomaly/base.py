@@ -19,6 +19,9 @@ of 256, as published with reverse distillation."""
 KNEE = 4.0
 """Value at which `squash` changes from linear to logarithmic."""
 
+DETECTOR_THRESHOLD = 0.5
+"""Of a detector's defect probability, which is 0.5 at the threshold of its score."""
+
 
 class AnomalyOutputs(NamedTuple):
     """The outputs of a detector for B images."""

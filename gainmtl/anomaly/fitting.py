@@ -29,10 +29,10 @@ from gainmtl.anomaly.scores import anomaly_scores
 from gainmtl.datasets import Data, normal_only
 from gainmtl.datasets.checks import check_values
 from gainmtl.files import claimed, output_folder, read_json, user_path
-from gainmtl.interface import check_image_size
+from gainmtl.interface import check_image_size, check_model
 from gainmtl.io import load, save
 from gainmtl.precision import check_precision
-from gainmtl.training.fitting import complete, start_fabric
+from gainmtl.training.fitting import check_data, complete, start_fabric
 from gainmtl.training.identity import check_identity, run_identity
 from gainmtl.training.optimization import parameter_groups
 from gainmtl.training.recipe import Recipe
@@ -240,11 +240,14 @@ def fit_detector(
         One row per epoch (a single row for a memory bank) with `epoch` and `seconds`.
 
     Raises:
+        TypeError: a model that is no `Detector`, or one part of the data instead of all.
         ValueError: an impossible recipe, no normal image, or an `output_dir` with a run of other
             settings.
         FloatingPointError: the loss became NaN or infinite.
         RuntimeError: another run is writing to `output_dir`.
     """
+    check_model("fit_detector", detector, (Detector,), "a classifier is trained by gainmtl.fit")
+    check_data("fit_detector", data)
     normal = normal_only(data)
     names = {field.name for field in dataclasses.fields(DistillationRecipe)}
     if unknown := sorted(set(recipe) - names):

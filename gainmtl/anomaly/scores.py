@@ -9,21 +9,30 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from gainmtl import metrics
 from gainmtl.anomaly.base import AnomalyOutputs, Detector
-from gainmtl.evaluation.scoring import LOGIT_RANGE, MAP_MEASURES, Scores, sample_columns
-from gainmtl.interface import check_reading, evaluating
-from gainmtl.types import Sample, collate
+from gainmtl.evaluation.scoring import (
+    LOGIT_RANGE,
+    MAP_MEASURES,
+    Scores,
+    batches,
+    sample_columns,
+)
+from gainmtl.interface import check_model, check_reading, evaluating
+from gainmtl.types import Sample
 
 
 def detector_outputs(detector: Detector, images: Tensor, dataset: Any = None) -> AnomalyOutputs:
     """The outputs of a detector for images (B, 3, H, W) in [0, 1], on the CPU in float32.
 
     Raises:
+        TypeError: a model that is no detector.
         ValueError: images of another size, or a `dataset` with another `resize`, than in its fit.
     """
+    advice = "a classifier is scored by gainmtl.score and applied by gainmtl.predict"
+    check_model("detector_outputs", detector, (Detector,), advice)
     check_reading(detector, images, dataset)
     device = next(detector.parameters()).device
     images = images.to(device).contiguous(memory_format=torch.channels_last)
@@ -42,7 +51,7 @@ def anomaly_scores(
     detector: Detector, dataset: Dataset[Sample], batch_size: int = 32
 ) -> NDArray[np.float64]:
     """The anomaly scores (N,) of a dataset's images."""
-    loader: Any = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
+    loader = batches(dataset, batch_size)
     with evaluating(detector):
         scores = [detector_outputs(detector, b.image, dataset).anomaly_score for b in loader]
     return np.asarray(torch.cat(scores).double().numpy())
@@ -58,9 +67,8 @@ def score_detector(detector: Detector, dataset: Dataset[Sample], batch_size: int
     """
     rows: list[dict[str, NDArray[Any]]] = []
     histogram: metrics.PixelHistogram | None = None
-    loader: Any = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
     with evaluating(detector):
-        for batch in loader:
+        for batch in batches(dataset, batch_size):
             out = detector_outputs(detector, batch.image, dataset)
             score = out.anomaly_score.double().numpy()
             bad, has_mask = batch.is_defective.numpy(), batch.has_mask.numpy()
@@ -90,6 +98,6 @@ def score_detector(detector: Detector, dataset: Dataset[Sample], batch_size: int
                 counts[~has_mask] = 0
             histogram = of_batch if histogram is None else histogram + of_batch
             rows.append(row)
-    assert histogram is not None, "an empty dataset"
+    assert histogram is not None
     table = pd.DataFrame({key: np.concatenate([row[key] for row in rows]) for key in rows[0]})
     return Scores(table, {"defect_map": histogram})

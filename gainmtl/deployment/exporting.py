@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from gainmtl.anomaly.base import Detector
-from gainmtl.files import atomic_path, plain
-from gainmtl.interface import DefectModel, encoder_of
+from gainmtl.anomaly.base import DETECTOR_THRESHOLD, Detector
+from gainmtl.files import atomic_path, plain, user_path
+from gainmtl.interface import DefectModel, check_model, encoder_of
 from gainmtl.packaged_weights import PACKAGES
 from gainmtl.runner import METADATA_KEY, OnnxModel
 
 FORMAT = 1
 """Of the description."""
 OPSET = 20
-DETECTOR_THRESHOLD = 0.5
-"""Of an anomaly detector's defect probability, which is 0.5 at the threshold of its score."""
 TOLERANCE = 1e-3
 """Largest difference between the file and the model on the images that check an export."""
 
@@ -36,7 +34,7 @@ def export(model: DefectModel | Detector, path: str | Path, licence: str | None 
         evidence_map    (B, 1, S, S) float32: the evidence of a GAINMTL, the anomaly map of a
                         detector; a U-Net and a BoxDetector have none
 
-    as `gainmtl.predict` and `gainmtl.anomaly.detector_outputs` compute them. The metadata hold
+    as `gainmtl.predict` computes them. The metadata hold
     `describe(model)`. Before the file gets its name, its outputs are compared with the model's for
     one and for three images. `gainmtl.runner` applies it to image files, without torch.
 
@@ -48,7 +46,7 @@ def export(model: DefectModel | Detector, path: str | Path, licence: str | None 
         ValueError: a path that does not end in .onnx, a model that was never trained, or one that
             torch can't export.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"export: expected a path that ends in .onnx, got {path.name}")
     description = describe(model, licence)
@@ -108,8 +106,10 @@ def describe(model: DefectModel | Detector, licence: str | None = None) -> dict[
     and `spread`, see `AnomalyOutputs`.
 
     Raises:
-        ValueError: a model that was never trained.
+        TypeError: no model.
+        ValueError: a model that was never trained, or one with an impossible threshold or size.
     """
+    check_model("export", model, (DefectModel, Detector), "read a saved one with gainmtl.load")
     if model.image_size is None or not np.isfinite(model.threshold):
         raise ValueError(
             "export: expected a trained model, got one without image_size or finite threshold; "

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from gainmtl.files import atomic_path
+from gainmtl.files import atomic_path, user_path
 from gainmtl.runner import METADATA_KEY, OnnxModel
 from gainmtl.types import Sample
 
@@ -43,6 +43,7 @@ def quantize(
     Raises:
         FileNotFoundError, ImportError, ValueError: as `OnnxModel`; images of another size, or none.
     """
+    path, output = user_path(path), user_path(output)
     model = OnnxModel(path)
     # On demand: the extra `onnx` is for those who export.
     import onnx
@@ -74,7 +75,7 @@ def quantize(
         }
         onnx.helper.set_model_props(quantized, {METADATA_KEY: json.dumps(description)})
         temporary.write_bytes(quantized.SerializeToString(deterministic=True))
-    return Path(output)
+    return output
 
 
 class _Reader:

@@ -57,8 +57,8 @@ def load_images(model: Any, images: Images) -> Iterator[Loaded]:
         size, found = model.image_size, (pixels.shape[1], pixels.shape[2])
         if size is None and not isinstance(picture, Tensor):
             raise ValueError(
-                "predict: expected a trained model, got one without image_size; call gainmtl.fit, "
-                "or set model.image_size"
+                "predict: expected a trained model, got one without image_size; fit it, or "
+                "set model.image_size"
             )
         original = None
         if size is not None and found != (size, size):
@@ -72,6 +72,11 @@ def _pictures(images: Images) -> Iterator[tuple[str | None, Picture]]:
     """Single pictures with their names; `None` for those without."""
     if isinstance(images, str | Path):
         path = user_path(images)
+        if not path.exists():
+            raise FileNotFoundError(
+                f"predict: expected an image file or a folder of images at {path}; there is no "
+                "such file or folder. Correct the path"
+            )
         files = [path] if path.is_file() else list_images(path)
         base = path.parent if path.is_file() else path
         yield from ((file.relative_to(base).as_posix(), file) for file in files)

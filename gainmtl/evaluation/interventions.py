@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from gainmtl import metrics
 from gainmtl.counterfactual import cell_mask
 from gainmtl.evaluation.inpainting import dilate, free_shift, inpaint, own_surface, shift
-from gainmtl.interface import check_reading, evaluating
+from gainmtl.interface import check_model, check_part, check_reading, evaluating
 from gainmtl.model import GAINMTL
 from gainmtl.types import Batch, Sample, collate
 
@@ -140,8 +140,13 @@ def score_interventions(
         normal, 0 if not, NaN if the verdict was not defective before.
 
     Raises:
+        TypeError: a model without features that its heads read, or no part of the data.
         ValueError: no normal part for the surfaces, or no defective part with a mask.
     """
+    for model in models.values():
+        advice = "only its features can be replaced"
+        check_model("score_interventions", model, (GAINMTL,), advice)
+    check_part(dataset)
     normal = normal_images(dataset)
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
     # Separate generators, so that the draws for one model don't depend on the other models.

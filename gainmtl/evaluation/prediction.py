@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,21 @@ from torch import Tensor
 
 from gainmtl import metrics
 from gainmtl.cam import resize_map
+from gainmtl.datasets.checks import whole
 from gainmtl.datasets.transforms import restore_map
 from gainmtl.evaluation.inputs import Images, Loaded, load_images
-from gainmtl.interface import DefectModel, evaluating
+from gainmtl.interface import DefectModel, check_model, evaluating
 from gainmtl.runner import verdict_row
 from gainmtl.types import Outputs
+
+if TYPE_CHECKING:
+    from gainmtl.anomaly.base import Detector
+
+COLUMNS = (
+    "name", "defect_probability", "verdict", "threshold", "peak", "peak_row", "peak_column",
+    "defect_area",
+)  # fmt: skip
+"""Of `Predictions.table`."""
 
 
 class Maps(Sequence[NDArray[np.float32]]):
@@ -56,19 +66,20 @@ class Predictions(NamedTuple):
     """Verdicts and maps, in the order of the images."""
 
     table: pd.DataFrame
-    """Columns `name, defect_probability, verdict, threshold, peak, peak_row, peak_column,
-    defect_area`. The verdict is "defective" if the probability is at least the threshold, else
-    "normal". The peak is the highest value of the defect map, with its pixel. The defect area is
-    the share of pixels whose value in the defect map is at least 0.5."""
+    """Columns `COLUMNS`. The verdict is "defective" if the probability is at least the threshold,
+    else "normal"; the probability of an anomaly detector is 0.5 at the threshold of its score. The
+    peak is the highest value of the defect map, with its pixel. The defect area is the share of
+    pixels whose value in the defect map is at least 0.5."""
     defect_maps: Sequence[NDArray[np.float32]]
     """(H, W) in [0, 1], on the pixels of the original image."""
     cams: Sequence[NDArray[np.float32]]
-    """(H, W) evidence, unbounded, on the same pixels; empty for a model without an evidence map."""
+    """(H, W) evidence, of a detector its anomaly map, unbounded, on the same pixels; empty for a
+    model without either."""
 
 
 @torch.no_grad()
 def predict(
-    model: DefectModel, images: Images, batch_size: int = 32, progress: bool = False
+    model: DefectModel | Detector, images: Images, batch_size: int = 32, progress: bool = False
 ) -> Predictions:
     """Verdicts and maps for a folder, files, PIL pictures, arrays or tensors; see `inputs.Images`.
 
@@ -78,13 +89,16 @@ def predict(
 
     Raises:
         FileNotFoundError: no such file or folder, or no image in it.
-        TypeError: something that is no image.
-        ValueError: a batch size below 1; an array or tensor of another shape, type or range; an
-            unreadable file; an untrained model, whose image size is not set; a probability or a
-            threshold that is not finite.
+        TypeError: something that is no image, or no model.
+        ValueError: a batch size that is no whole number from 1 on; an array or tensor of another
+            shape, type or range; an unreadable file; an untrained model, whose image size is not
+            set; a probability that is not finite, or an impossible threshold.
     """
-    if batch_size < 1:
-        raise ValueError(f"predict: batch_size: expected at least 1, got {batch_size}")
+    # On demand: the package of the detectors imports this one.
+    from gainmtl.anomaly.base import DETECTOR_THRESHOLD, Detector
+
+    check_model("predict", model, (DefectModel, Detector), "read a saved one with gainmtl.load")
+    whole("predict: batch_size", batch_size, 1, 1_000_000)
     device = next(model.parameters()).device
     rows: list[dict[str, object]] = []
     maps, cams = Maps(model.resize), Maps(model.resize)
@@ -94,9 +108,16 @@ def predict(
             batch = _stacked(chunk).to(device)
             out = model(model.preprocess(batch.contiguous(memory_format=torch.channels_last)))
             # In float64, as when the threshold was chosen: rounding could change a verdict.
-            probability = (1 - out.logits.cpu().double().softmax(1)[:, 0]).numpy()
-            verdicts = metrics.is_flagged(probability, model.threshold)
+            logits, threshold = out.logits.cpu().double(), model.threshold
             batch_maps = [out.defect_map]
+            if isinstance(model, Detector):
+                score = out.anomaly_score.cpu().double().numpy()
+                verdicts = metrics.is_flagged(score, threshold)
+                probability, threshold = logits.sigmoid().numpy(), DETECTOR_THRESHOLD
+                batch_maps.append(out.anomaly_map)
+            else:
+                probability = (1 - logits.softmax(1)[:, 0]).numpy()
+                verdicts = metrics.is_flagged(probability, threshold)
             if isinstance(out, Outputs):
                 batch_maps.append(resize_map(out.cam, (batch.shape[2], batch.shape[3])))
             for index, one in enumerate(chunk):
@@ -107,13 +128,13 @@ def predict(
                         one.name,
                         float(probability[index]),
                         bool(verdicts[index]),
-                        model.threshold,
+                        threshold,
                         maps[-1],
                     )
                 )
             if progress:
                 print(f"{len(rows)} images", flush=True)
-    return Predictions(pd.DataFrame(rows), maps, cams)
+    return Predictions(pd.DataFrame(rows, columns=list(COLUMNS)), maps, cams)
 
 
 def _stacked(chunk: list[Loaded]) -> Tensor:

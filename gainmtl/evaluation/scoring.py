@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from gainmtl import metrics
 from gainmtl.cam import resize_map
 from gainmtl.counterfactual import moved_cells
-from gainmtl.interface import DefectModel, check_reading, evaluating
+from gainmtl.interface import DefectModel, check_model, check_part, check_reading, evaluating
 from gainmtl.model import GAINMTL
 from gainmtl.types import Batch, Located, Outputs, Sample, collate
 
@@ -29,6 +29,10 @@ MAP_MEASURES = {
     "positive_energy": metrics.positive_energy,
 }
 """Per-image measures of a map against the mask, NaN without a mask."""
+
+
+DETECTORS = "gainmtl.anomaly.score_detector takes a detector; gainmtl.load reads a saved model"
+"""Advice where a classifier is expected."""
 
 
 class Scores(NamedTuple):
@@ -44,7 +48,8 @@ class Scores(NamedTuple):
 
 
 def batches(dataset: Dataset[Sample], batch_size: int) -> Iterator[Batch]:
-    """The samples of a dataset in order, stacked."""
+    """The samples of a dataset in order, stacked; errors as `check_part`."""
+    check_part(dataset)
     loader: DataLoader[Any] = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
     return iter(loader)
 
@@ -71,7 +76,8 @@ def _images(model: DefectModel, dataset: Any, images: Tensor) -> Tensor:
 def defect_scores(
     model: DefectModel, dataset: Dataset[Sample], batch_size: int = 32
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Defect probabilities and labels, each (N,)."""
+    """Defect probabilities and labels, each (N,); errors as `score`."""
+    check_model("defect_scores", model, (DefectModel,), DETECTORS)
     scores, labels = [], []
     with evaluating(model):
         for batch in batches(dataset, batch_size):
@@ -114,7 +120,13 @@ def score(
     everywhere else, `flip.moved` under the mask moved to another place. Each is 0 or 1, and NaN if
     the verdict was not defective before. They cost two more passes of the heads. A model without an
     evidence map has neither these columns nor those of `cam` and `oracle`.
+
+    Raises:
+        TypeError: no classifier, or no part of the data.
+        ValueError: an empty part, images of another size or resizing than in training, or a
+            threshold or a score that is impossible.
     """
+    check_model("score", model, (DefectModel,), DETECTORS)
     rows: list[dict[str, NDArray[Any]]] = []
     histograms: dict[str, metrics.PixelHistogram] = {}
     generator = torch.Generator().manual_seed(0)

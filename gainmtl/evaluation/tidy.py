@@ -52,7 +52,7 @@ def evaluate(
 
     Columns: `dataset, split, system, condition, map, seed, fold, metric, value, ci_low, ci_high`
     and `n`; see `tidy_rows`. The threshold is the stored `model.threshold`; this dataset does not
-    choose it.
+    choose it. Errors as `score`.
     """
     return tidy_rows(
         score(model, dataset, batch_size),

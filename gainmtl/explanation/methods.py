@@ -21,7 +21,7 @@ from gainmtl.explanation.gradient import (
     hires_cam,
 )
 from gainmtl.explanation.perturbation import score_cam
-from gainmtl.interface import evaluating
+from gainmtl.interface import check_model, evaluating
 from gainmtl.metrics.agreement import rank_correlation
 from gainmtl.model import GAINMTL
 
@@ -68,14 +68,23 @@ def explain(
         create_graph: makes the map differentiable, for a loss on it.
 
     Raises:
-        ValueError: an unknown method.
+        TypeError: a model that is no `GAINMTL`.
+        ValueError: an unknown method, or images of another shape.
     """
+    advice = "other models have no class activation map; gainmtl.predict returns their own maps"
+    check_model("explain", model, (GAINMTL,), advice)
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(
+            "explain: expected a tensor of images (B, 3, H, W), normalised by model.preprocess, "
+            f"got {found}; gainmtl.predict reads files and returns the CAM of each"
+        )
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     with evaluating(model), torch.set_grad_enabled(create_graph):
         features = model.features(images)
         if method == "cam":
-            return Explanation(_evidence(model, features), None)
+            return Explanation(model.evidence(model.classify(features).output), None)
         if target is None:
             target = _default_target(model, features)
         if method == "score_cam":
@@ -89,14 +98,6 @@ def explain(
             )
         function = GRADIENT_METHODS[method]
         return function(features, lambda a: head_logits(model, a), target, create_graph)
-
-
-def _evidence(model: GAINMTL, features: Tensor) -> Tensor:
-    """`A_c - A_0` of the deciding head, (B, 1, h, w); c is the most probable defect class."""
-    output = model.classify(features).output
-    best = output.logits[:, 1:].argmax(1) + 1
-    rows = torch.arange(len(best), device=best.device)
-    return output.class_cam[rows, best][:, None] - output.class_cam[:, :1]
 
 
 def _default_target(model: GAINMTL, features: Tensor) -> Target:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gainmtl.files import atomic_path
+from gainmtl.files import atomic_path, user_path
 from gainmtl.model import GAINMTL
 from gainmtl.report import html, sections
 from gainmtl.report.cases import NEW, Case
@@ -117,7 +117,7 @@ def write_report(
     ]
     with atomic_path(path) as temporary:
         temporary.write_text(html.page(title, body), encoding="utf-8")
-    return Path(path)
+    return user_path(path)
 
 
 class _Gallery:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from gainmtl.datasets.transforms import resize_pair, restore_map
 from gainmtl.evaluation.prediction import predict
-from gainmtl.files import atomic_path
+from gainmtl.files import atomic_path, user_path
 from gainmtl.model import GAINMTL
 from gainmtl.report.cases import Case
 from gainmtl.report.overlays import file_stems, fit_to, map_pixels, overlay
@@ -64,7 +64,7 @@ def verdict_table(
             )
     wanted = 0 if maps_dir is None else len(cases) if map_limit is None else map_limit
     stems = file_stems([case.name for case in cases])
-    folder = None if maps_dir is None else Path(maps_dir)
+    folder = None if maps_dir is None else user_path(maps_dir)
     if folder is not None:
         for old in (path for end in ("map", "overlay") for path in folder.rglob(f"*.{end}.png")):
             old.unlink()

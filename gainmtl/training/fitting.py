@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from gainmtl.datasets import Data
 from gainmtl.files import claimed, output_folder, user_path
-from gainmtl.interface import DefectModel
+from gainmtl.interface import DefectModel, check_model
 from gainmtl.precision import check_precision
 from gainmtl.training.inner_folds import InnerRun, choose
 from gainmtl.training.recipe import Recipe
@@ -64,6 +64,7 @@ def fit(
         `pull.<a>`, where defined.
 
     Raises:
+        TypeError: a model that is no `DefectModel`, or one part of the data instead of all.
         ValueError: an impossible recipe, a training set of one class, a validation set without
             normal images, or an `output_dir` with a run of other settings.
         DeadNetworkError: the network died at every learning rate that was tried.
@@ -72,6 +73,8 @@ def fit(
         NotADirectoryError, PermissionError: `output_dir` can't be written to.
         RuntimeError: another run is writing to `output_dir`.
     """
+    check_model("fit", model, (DefectModel,), "an anomaly detector is fitted by fit_detector")
+    check_data("fit", data)
     names = {field.name for field in dataclasses.fields(Recipe)}
     if unknown := sorted(set(recipe) - names):
         raise ValueError(f"fit: unknown arguments {unknown}; a recipe has {sorted(names)}")
@@ -103,6 +106,15 @@ def fit(
     return history if choice is None else history.assign(inner_auroc=choice.auroc)
 
 
+def check_data(function: str, data: Any) -> None:
+    """Raise a `TypeError` for data that are not in three parts."""
+    if not isinstance(data, Data):
+        raise TypeError(
+            f"{function}: expected a Data with its parts train, val and test, got "
+            f"{type(data).__name__}; give the whole of what gainmtl.datasets.load returns"
+        )
+
+
 def start_fabric(**arguments: Any) -> Any:
     """A launched `Fabric`; `arguments` are its.
 
@@ -114,12 +126,13 @@ def start_fabric(**arguments: Any) -> Any:
     try:
         fabric = Fabric(**arguments)
         fabric.launch()
-    except (RuntimeError, TypeError, ValueError) as error:
+    # An accelerator may need a package of its own.
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:
         named = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise ValueError(
-            f"fit: expected devices that can be used here, got {named}: {error} Several devices "
-            "need a process each, which a script can start, but a notebook or an interactive "
-            "session can't: use devices=1 there"
+            f"fit: expected devices that can be used here, got {named}: {str(error).rstrip('.')}. "
+            "Several devices need a process each, which a script can start, but a notebook or an "
+            "interactive session can't: use devices=1 there"
         ) from error
     return fabric
 

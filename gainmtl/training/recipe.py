@@ -72,6 +72,8 @@ class Recipe:
             "inner_folds": ("0, or at least 2", self.inner_folds == 0 or self.inner_folds >= 2),
             "restarts": ("at least 0", self.restarts >= 0),
             "max_false_alarms": ("a number in [0, 1)", 0 <= self.max_false_alarms < 1),
+            # Seeds of steps and epochs are multiples of it, which must fit into 64 bits.
+            "seed": ("a whole number from 0 to 2**32 - 1", 0 <= self.seed < 2**32),
         }
         check_values("fit", self, rules)
 

@@ -31,6 +31,19 @@ def test_a_failed_write_leaves_the_file_and_names_what_to_do(
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("target", ["there.json", "sub/absent.json"])
+def test_the_target_of_a_link_is_written(target: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "there.json", 1)
+    link, inner = tmp_path / "link.json", tmp_path / "inner.json"
+    inner.symlink_to(target)
+    link.symlink_to(inner.name)
+    write_json(link, 2)
+    assert link.is_symlink()
+    assert inner.is_symlink()
+    assert (tmp_path / target).read_text() == link.read_text() == "2\n"
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 def test_a_folder_that_can_t_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
     with pytest.raises(OSError, match=r"expected to write .*b\.json, but the system reports"):

@@ -81,6 +81,62 @@ def test_judging_by_a_detector_changes_nothing(judge: Judge, bank: MemoryBank, d
     check_state(bank, lambda: judge(bank, data.test))
 
 
+CLASSIFIERS_ONLY: list[Judge] = [
+    *CLASSIFIER,
+    lambda model, part: explain(model, torch.rand(2, 3, SIZE, SIZE)),
+    lambda model, part: gainmtl.fit(model, synthetic(SIZE)),
+]
+DETECTORS_ONLY: list[Judge] = [
+    *DETECTOR,
+    lambda model, part: gainmtl.fit_detector(model, synthetic(SIZE)),
+]
+
+
+@pytest.mark.parametrize("judge", CLASSIFIERS_ONLY)
+@pytest.mark.parametrize("kind", [gainmtl.MemoryBank, gainmtl.ReverseDistillation])
+def test_a_detector_where_a_classifier_is_expected(judge: Judge, kind: Any, data: Data) -> None:
+    detector = kind("test_efficientnet")
+    wanted = rf"expected a model of class (DefectModel|GAINMTL), got {kind.__name__}; "
+    with pytest.raises(TypeError, match=wanted):
+        judge(detector, data.test)
+
+
+@pytest.mark.parametrize("judge", DETECTORS_ONLY)
+def test_a_classifier_where_a_detector_is_expected(
+    judge: Judge, classifier: GAINMTL, data: Data
+) -> None:
+    with pytest.raises(TypeError, match=r"expected a model of class Detector, got GAINMTL; "):
+        judge(classifier, data.test)
+
+
+@pytest.mark.parametrize("given", [lambda data: data, lambda data: "parts", lambda data: None])
+@pytest.mark.parametrize("judge", [*CLASSIFIER, *DETECTOR])
+def test_no_part_of_the_data(
+    judge: Judge, given: Any, classifier: GAINMTL, bank: MemoryBank, data: Data
+) -> None:
+    model = bank if judge in DETECTOR else classifier
+    with pytest.raises(TypeError, match=r"expected one part of the data, got .*give data\.test"):
+        judge(model, given(data))
+    with pytest.raises(ValueError, match="expected a part with images, got none"):
+        judge(model, [])
+
+
+@pytest.mark.parametrize("fit", [gainmtl.fit, gainmtl.fit_detector])
+def test_a_part_in_place_of_all_data(
+    fit: Any, classifier: GAINMTL, bank: MemoryBank, data: Data
+) -> None:
+    with pytest.raises(TypeError, match="expected a Data with its parts train, val and test, got"):
+        fit(classifier if fit is gainmtl.fit else bank, data.train)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), True, "0.5", None])
+@pytest.mark.parametrize("judge", CLASSIFIER)
+def test_impossible_thresholds(judge: Judge, value: Any, classifier: GAINMTL, data: Data) -> None:
+    classifier.threshold = value
+    with pytest.raises(ValueError, match=r"threshold: expected a number in \[0, 1\], got"):
+        judge(classifier, data.test)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_explaining_changes_nothing(method: str, classifier: GAINMTL) -> None:
     images = torch.rand(2, 3, SIZE, SIZE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from gainmtl.anomaly.memory_bank import MemoryBank
 from gainmtl.anomaly.reverse_distillation import ReverseDistillation
 from gainmtl.io import load, save, strategy_from_dict, strategy_to_dict
+from gainmtl.metrics import threshold_at_fpr
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import STRATEGIES, get_strategy
 
@@ -180,6 +182,12 @@ def test_a_damaged_file(suffix: str, cut: int, tmp_path: Path) -> None:
     [
         {"threshold": "high"},
         {"threshold": [1]},
+        {"threshold": True},
+        {"threshold": -0.01},
+        {"threshold": 1.01},
+        {"threshold": None},
+        {"image_size": True},
+        {"model": {"backbone": BACKBONE, "num_classes": 3, "classes": ["a", "normal", "b"]}},
         {"image_size": "64"},
         {"image_size": 0},
         {"resize": "crop"},
@@ -207,6 +215,44 @@ def test_an_entry_that_is_wrong_or_of_a_later_version(
         ValueError, match=r"m\.json is missing or wrong: .+ this version of gainmtl"
     ):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("threshold", 1.01), ("threshold", math.nan), ("threshold", True), ("image_size", True)],
+)
+def test_a_model_that_could_not_be_loaded_is_not_saved(
+    name: str, value: Any, tmp_path: Path
+) -> None:
+    model = used()
+    setattr(model, name, value)
+    with pytest.raises(ValueError, match=f"{name}: expected .*, got {value}"):
+        save(model, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_threshold_where_a_normal_image_has_the_probability_one(tmp_path: Path) -> None:
+    model = used()
+    model.threshold = threshold_at_fpr([1.0, 0.5], [False, True])
+    assert model.threshold > 1
+    assert load(save(model, tmp_path / "m")).threshold == model.threshold
+
+
+def test_a_saved_model_named_by_its_json(tmp_path: Path) -> None:
+    path = save(used(), tmp_path / "m.json")
+    assert path == tmp_path / "m.safetensors"
+    assert load(tmp_path / "m.json").image_size == 96
+    with pytest.raises(FileNotFoundError, match=r"no file .*absent\.safetensors;"):
+        load(tmp_path / "absent.json")
+
+
+def test_saving_through_links_keeps_them(tmp_path: Path) -> None:
+    real = save(used("S1", output_stride=4), tmp_path / "runs" / "m")
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / f"link{suffix}").symlink_to(real.with_suffix(suffix))
+    save(used("S2"), tmp_path / "link")
+    assert (tmp_path / "link.safetensors").is_symlink()
+    assert load(real).strategy.name == load(tmp_path / "link").strategy.name == "S2"
 
 
 def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

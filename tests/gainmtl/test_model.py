@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -244,7 +245,12 @@ def test_an_unknown_defect_type(make_batch: MakeBatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 1}, "num_classes: expected at least 2"),
+        ({"num_classes": 1}, "num_classes: expected a whole number from 2 .*, got 1"),
+        ({"num_classes": 2.0}, "num_classes: expected a whole number .*, got 2.0"),
+        ({"width": 0}, "width: expected a whole number from 1 .*, got 0"),
+        ({"width": -1}, "width: expected a whole number"),
+        ({"width": True}, "width: expected a whole number .*, got True"),
+        ({"dropout": "0.1"}, "dropout: expected a number from 0 to 1, got '0.1'"),
         ({"num_classes": 3}, "needs the names of the classes"),
         ({"num_classes": 3, "classes": ("normal", "crack")}, "expected 3 names, got 2"),
         ({"pooling": "max"}, "pooling: expected one of mean, lse, topk, or as .* got 'max'"),
@@ -255,6 +261,24 @@ def test_an_unknown_defect_type(make_batch: MakeBatch) -> None:
 def test_impossible_arguments(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GAINMTL(BACKBONE, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("crack", "normal", "stain"),  # cracks would be trained as normal
+        ("good", "crack", "stain"),
+        ("normal", "crack", "crack"),
+        ("normal", "normal", "crack"),
+        ("normal", "crack", " "),
+        ("normal", "crack", 2),
+        "abc",
+        ("intact", "broken"),
+    ],
+)
+def test_impossible_classes(classes: Any) -> None:
+    with pytest.raises(ValueError, match="classes: expected 'normal' first, then a different name"):
+        GAINMTL(BACKBONE, "S1", num_classes=len(classes), classes=classes)
 
 
 # Training

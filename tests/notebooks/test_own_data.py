@@ -6,6 +6,7 @@ Its cells run in this process, since a kernel for each of so many cases would ta
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import html
@@ -370,6 +371,49 @@ def test_impossible_parameters(tmp_path: Path, given: dict[str, Any], words: Any
         run(tmp_path / "out", last="check_choices", **given)
     assert all(word in str(caught.value) for word in words), caught.value
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "inside", "refused"),
+    [
+        ("folder", "images/runs", True),
+        ("folder", "masks", True),
+        ("folder", "runs", False),
+        ("mvtec", "train/runs", True),
+        ("mvtec", "bottle/val", True),
+        ("mvtec", "bottle/test/runs", True),
+        ("mvtec", "bottle/ground_truth/runs", True),
+        ("mvtec", "bottle/runs", False),
+        ("visa", "candle/Data/Images/runs", True),
+        ("visa", "candle/Data/Masks", True),
+        ("visa", "candle/test", True),
+        ("visa", "runs", False),
+        ("magnetic-tile", "runs", True),
+        ("deep-pcb", "runs", True),
+        ("folder", "link/runs", True),
+    ],
+)
+def test_an_output_among_the_images(
+    dataset: str, inside: str, refused: bool, tmp_path: Path
+) -> None:
+    root = tmp_path / "parts"
+    (root / inside).parent.mkdir(parents=True)
+    if inside.startswith("link"):
+        (root / "images").symlink_to(root / "link")
+    chosen = {"dataset": dataset, "data_root": str(root), "output_dir": str(root / inside)}
+    chosen["checkpoint"] = "m.safetensors"  # so that nothing is chosen from the images
+    message = "output_dir: lies in the images or masks of data_root"
+    with pytest.raises(ValueError, match=message) if refused else contextlib.nullcontext():
+        run(tmp_path / "out", last="check_choices", **chosen)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_checkpoint_of_a_detector(labelled: bool, tmp_path: Path) -> None:
+    path = str(gainmtl.save(gainmtl.MemoryBank("test_efficientnet"), tmp_path / "bank"))
+    root = str(make_folder(tmp_path / "parts"))
+    given = {"data_root": root} if labelled else {"dataset": "synthetic", "predict_root": root}
+    with pytest.raises(TypeError, match="checkpoint: expected .*, got MemoryBank; .* no anomaly"):
+        run(tmp_path / "out", last=".to(own_data.device_of", checkpoint=path, **given)
 
 
 NO_ROOT = {"data_root": None, "predict_root": "new", "checkpoint": "m.safetensors"}

@@ -226,9 +226,19 @@ CASES |= {
     "a number": lambda p: p.predict(3),
     "None": lambda p: p.predict(None),
     "batch size 0": lambda p: p.predict(p.parts / "images", batch_size=0),
+    "batch size 2.5": lambda p: p.predict(p.parts / "images", batch_size=2.5),
+    "a path as model": lambda p: gainmtl.predict("m.safetensors", p.parts),  # type: ignore[arg-type]
+    "a path to explain": lambda p: gainmtl.explain(p.model, "x.png"),  # type: ignore[arg-type]
+    # data
+    "all data to evaluate": lambda p: gainmtl.evaluate(p.model, p.data),  # type: ignore[arg-type]
+    "a part to fit": lambda p: gainmtl.fit(p.model, p.data.train),  # type: ignore[arg-type]
     # models
     "unknown backbone": lambda p: gainmtl.GAINMTL("resnet_18"),
     "unknown strategy": lambda p: gainmtl.GAINMTL("test_efficientnet", "S9"),
+    "no name for normal": lambda p: gainmtl.GAINMTL(
+        "test_efficientnet", "S1", num_classes=3, classes=("a", "b", "c")
+    ),
+    "no channels": lambda p: gainmtl.GAINMTL("test_efficientnet", "S5", width=0),
     "missing weights": lambda p: gainmtl.GAINMTL("test_efficientnet", "S1", "absent.safetensors"),
     "pickled weights": lambda p: gainmtl.GAINMTL("test_efficientnet", "S1", str(p.write("w.pth"))),
     "empty weights": lambda p: gainmtl.GAINMTL(
@@ -251,6 +261,9 @@ CASES |= {
     "negative rate": lambda p: p.fit(learning_rate=-1.0),
     "rate that is NaN": lambda p: p.fit(learning_rate=nan),
     "rate as text": lambda p: p.fit(learning_rate="1e-3"),
+    "negative seed": lambda p: p.fit(seed=-1),
+    "seed beyond 64 bits": lambda p: p.fit(seed=2**70),
+    "accelerator without its package": lambda p: p.fit(accelerator="tpu"),
     "no epochs": lambda p: p.fit(epochs=0),
     "batch of 0": lambda p: p.fit(batch_size=0),
     "unknown precision": lambda p: p.fit(precision="8-bit"),

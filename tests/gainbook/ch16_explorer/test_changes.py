@@ -135,6 +135,13 @@ def test_parameters_that_exclude_each_other(given: dict[str, Any], words: str) -
         live.check(Parameters(**{**base, **given}))
 
 
+def test_the_checkpoint_of_a_detector(tmp_path: Path) -> None:
+    path = gainmtl.save(gainmtl.MemoryBank("test_efficientnet"), tmp_path / "bank")
+    chosen = Parameters(dataset="folder", data_root=".", seeds=(0,), checkpoints=[str(path)])
+    with pytest.raises(TypeError, match="checkpoints: expected .*, got MemoryBank; "):
+        live.systems_and_test(chosen)
+
+
 def test_own_models_and_parts(tmp_path: Path) -> None:
     torch.manual_seed(0)
     for k in range(12):

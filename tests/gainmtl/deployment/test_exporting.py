@@ -36,8 +36,12 @@ def draw(count: int, seed: int = 0) -> torch.Tensor:
     return images
 
 
-def classifier(strategy: str) -> Any:
-    return gainmtl.GAINMTL(BACKBONE, strategy, width=16)
+def classifier(strategy: str, **options: Any) -> Any:
+    return gainmtl.GAINMTL(BACKBONE, strategy, width=16, **options)
+
+
+def of_types(strategy: str) -> Any:
+    return classifier(strategy, num_classes=3, classes=("normal", "crack", "stain"))
 
 
 def boxes() -> BoxDetector:
@@ -53,6 +57,9 @@ def student() -> Any:
 MODELS: dict[str, Callable[[], Any]] = {
     "S1": lambda: classifier("S1"),
     "S5": lambda: classifier("S5"),
+    "S1, types": lambda: of_types("S1"),
+    "S2, types": lambda: of_types("S2"),
+    "S5, types": lambda: of_types("S5"),
     "attention branch": lambda: gainmtl.AttentionBranchNetwork(BACKBONE, output_stride=8),
     "unet": lambda: UNet(BACKBONE, decoder=(16, 16, 8, 8, 8)),
     "boxes": boxes,
@@ -67,7 +74,7 @@ class Exported(NamedTuple):
     path: Path
 
 
-QUICK = ("S5", "boxes", "memory bank")
+QUICK = ("S5", "S1, types", "boxes", "memory bank")
 """An export takes about ten seconds; the others are tested by `make test-all`."""
 
 
@@ -98,7 +105,9 @@ def exported(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Exported
         model.threshold = between(1 - logits.double().softmax(1)[:, 0])
     model.image_size = SIZE
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    assert gainmtl.export(model, path) == path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(path.parent))
+        assert gainmtl.export(model, "~/model.onnx") == path
     return Exported(model, OnnxModel(path, threads=1), path)
 
 
@@ -110,15 +119,7 @@ def between(scores: torch.Tensor) -> float:
 
 
 def in_torch(model: Any, images: torch.Tensor) -> OnnxOutputs:
-    """By the functions that the training code uses."""
-    if isinstance(model, Detector):
-        out = detector_outputs(model, images.float() / 255)
-        return OnnxOutputs(
-            out.defect_probability.double().numpy(),
-            (out.anomaly_score.double() >= model.threshold).numpy(),
-            out.defect_map.numpy(),
-            out.anomaly_map.numpy(),
-        )
+    """By `predict`, which has other code than the graph."""
     found = gainmtl.predict(model, images.float() / 255)
     return OnnxOutputs(
         found.table["defect_probability"].to_numpy(),
@@ -156,7 +157,7 @@ def test_an_images_outputs_do_not_depend_on_its_batch(exported: Exported) -> Non
 def test_the_description(exported: Exported) -> None:
     model, found = exported.model, exported.file.description
     assert found == describe(model)
-    assert found["classes"] == ["normal", "defective"]
+    assert found["classes"] == list(getattr(model, "classes", ("normal", "defective")))
     assert (found["image_size"], found["resize"], found["precision"]) == (SIZE, "squash", "float32")
     assert (exported.file.image_size, exported.file.resize) == (SIZE, "squash")
     assert len(found["mean"]) == len(found["std"]) == 3
@@ -222,6 +223,11 @@ def test_impossible_exports(trained: Any, tmp_path: Path, monkeypatch: pytest.Mo
             patch.setitem(sys.modules, name, None)
             with pytest.raises(ImportError, match="gainmtl.onnx"):
                 gainmtl.export(trained, tmp_path / "model.onnx")
+    with pytest.raises(TypeError, match=r"expected a model of class .*, got str; .*gainmtl\.load"):
+        gainmtl.export("model.safetensors", tmp_path / "model.onnx")  # type: ignore[arg-type]
+    trained.threshold = 1.5
+    with pytest.raises(ValueError, match=r"threshold: expected a number in \[0, 1\], got 1\.5"):
+        gainmtl.export(trained, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from gainmtl.anomaly import MemoryBank, ReverseDistillation, detector_outputs, fit_detector
+from gainmtl.datasets import load
 from gainmtl.evaluation.prediction import Predictions, predict
 from gainmtl.model import GAINMTL
 
@@ -126,9 +129,40 @@ def test_strategy_without_a_localization_head(folder: Path) -> None:
     assert [m.shape for m in found.defect_maps] == [SIZES[name] for name in sorted(SIZES)]
 
 
-def test_no_such_folder(model: GAINMTL, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="absent"):
-        predict(model, tmp_path / "absent")
+@pytest.mark.parametrize("kind", [MemoryBank, ReverseDistillation])
+def test_a_detector(kind: Any, folder: Path) -> None:
+    torch.manual_seed(0)
+    detector = kind("test_efficientnet")
+    data = load("synthetic", image_size=64, train=8, val=6, test=8)
+    if kind is ReverseDistillation:
+        with pytest.raises(ValueError, match="needs finite threshold.*; fit the model"):
+            predict(detector, image_of(folder / "a.png"))
+    fit_detector(detector, data, epochs=1, accelerator="cpu", progress=False)
+    images = torch.stack([data.test[i].image for i in range(8)])
+    found, out = predict(detector, images, batch_size=8), detector_outputs(detector, images)
+    table = found.table
+    np.testing.assert_array_equal(table["defect_probability"], out.logits.double().sigmoid())
+    flagged = (out.anomaly_score >= detector.threshold).numpy()
+    assert ((table["verdict"] == "defective") == flagged).all()
+    assert (flagged == (table["defect_probability"] >= table["threshold"])).all()
+    assert set(table["threshold"]) == {0.5}
+    for index in range(8):
+        np.testing.assert_array_equal(found.defect_maps[index], out.defect_map[index, 0])
+        np.testing.assert_array_equal(found.cams[index], out.anomaly_map[index, 0])
+    shapes = [one.shape for one in predict(detector, folder).cams]
+    assert shapes == [SIZES[name] for name in sorted(SIZES)]
+
+
+def test_no_image_at_all(model: GAINMTL) -> None:
+    found = predict(model, [])
+    assert found.table.columns.equals(predict(model, torch.rand(1, 3, 64, 64)).table.columns)
+    assert len(found.table) == len(found.defect_maps) == len(found.cams) == 0
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.png"])
+def test_no_such_file_or_folder(model: GAINMTL, name: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"image file or a folder .*{name}; there is no"):
+        predict(model, tmp_path / name)
     with pytest.raises(FileNotFoundError, match=tmp_path.name):
         predict(model, tmp_path)
 
@@ -154,5 +188,5 @@ def test_impossible_tensors(model: GAINMTL, images: torch.Tensor, message: str) 
 
 
 def test_an_untrained_model(folder: Path) -> None:
-    with pytest.raises(ValueError, match="got one without image_size; call gainmtl.fit"):
+    with pytest.raises(ValueError, match="got one without image_size; fit it"):
         predict(GAINMTL("test_efficientnet", "S1"), folder)

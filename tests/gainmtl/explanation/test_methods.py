@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -92,6 +95,15 @@ def test_the_deciding_head_is_explained(images: Tensor) -> None:
 def test_unknown_method(model: GAINMTL, images: Tensor) -> None:
     with pytest.raises(ValueError, match="expected one of cam, grad_cam, .* got 'gradcam'"):
         explain(model, images, "gradcam")
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [("x.png", "str"), (np.zeros((8, 8, 3)), "ndarray"), (torch.zeros(3, 8, 8), r"\(3, 8, 8\)")],
+)
+def test_what_is_no_batch_of_images(model: GAINMTL, given: Any, found: str) -> None:
+    with pytest.raises(ValueError, match=rf"images \(B, 3, H, W\), normalised .*, got {found}; "):
+        explain(model, given)
 
 
 def test_correlations_start_at_one_and_the_model_is_unchanged(

@@ -397,6 +397,8 @@ def test_unknown_arguments(data: Data) -> None:
         {"average_decay": 1.0},
         {"clip_norm": 0.0},
         {"max_false_alarms": 1.0},
+        {"seed": -1},
+        {"seed": 2**70},
     ],
 )
 def test_impossible_values(wrong: dict[str, Any]) -> None:
@@ -444,6 +446,15 @@ def test_several_devices_in_a_notebook(data: Data, monkeypatch: pytest.MonkeyPat
     detector = gainmtl.ReverseDistillation("test_efficientnet")
     with pytest.raises(ValueError, match=r"devices=2.*: use devices=1 there"):
         gainmtl.fit_detector(detector, data, **arguments)
+
+
+@pytest.mark.parametrize(
+    "given", [{"accelerator": "tpu"}, {"accelerator": "abacus"}, {"devices": 0}, {"devices": "x"},
+              {"num_nodes": 0}, {"fabric_strategy": "deepspeed"}],
+)  # fmt: skip
+def test_devices_that_are_not_there(given: dict[str, Any], data: Data) -> None:
+    with pytest.raises(ValueError, match="fit: expected devices that can be used here, got"):
+        fit(build("S1"), data, **{"accelerator": "cpu", "progress": False, **given})
 
 
 def test_unknown_augmentation(data: Data) -> None:

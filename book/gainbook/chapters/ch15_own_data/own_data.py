@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,8 @@ from gainmtl.datasets.layouts import LAYOUTS, read_records
 from gainmtl.deployment import export
 from gainmtl.evaluation.prediction import predict
 from gainmtl.evaluation.scoring import Scores, defect_scores
+from gainmtl.files import user_path
+from gainmtl.interface import DefectModel, check_model
 from gainmtl.io import load as load_model
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import get_strategy
@@ -44,6 +46,13 @@ On 60 board tiles of 160 px, that is 25 epochs."""
 EPOCHS = (8, 40)
 BUILT_IN_EPOCHS = 4
 """Enough for the built-in parts, and the page is made in less than a minute."""
+_MVTEC = ("train", "val", "validation", "test", "ground_truth")
+READ_FOLDERS: dict[str, Sequence[str]] = {
+    "folder": ("images", "masks"), "mvtec": _MVTEC, "visa": (*_MVTEC, "Data/Images", "Data/Masks"),
+    "magnetic-tile": ("",), "deep-pcb": ("",),
+}  # fmt: skip
+"""Folders below `data_root` in which a layout reads every image; `""` is `data_root` itself. The
+images of "voc2012" are listed by name."""
 LOOKED_AT = 50
 """Images whose size is looked at."""
 
@@ -103,14 +112,36 @@ def check_choices(chosen: Parameters) -> None:
             "code. Save a model with gainmtl.save."
         )
     output = Path(chosen.output_dir).resolve()
-    images = None if chosen.data_root is None else Path(chosen.data_root) / "images"
-    for name, folder in (("predict_root", chosen.predict_root), ("data_root", images)):
-        if folder is not None and output.is_relative_to(Path(folder).resolve()):
+    read = {"predict_root": [user_path(chosen.predict_root)] if chosen.predict_root else []}
+    if chosen.data_root is not None:
+        read["data_root"] = read_folders(chosen.dataset, chosen.data_root)
+    for name, folders in read.items():
+        if any(output.is_relative_to(folder.resolve()) for folder in folders):
             problems.append(
-                f"output_dir: lies in the images of {name}, where the next run would read the maps "
-                "as images; choose a folder outside"
+                f"output_dir: lies in the images or masks of {name}, where the next run would read "
+                "the maps as images; choose a folder outside"
             )
     refuse_together(chosen, problems)
+
+
+def read_folders(layout: str, root: str | Path) -> list[Path]:
+    """The folders below which a layout reads all images: of the set at `root`, or of a category."""
+    top = user_path(root)
+    places = [top, *top.glob("*/")]
+    return [place / name for place in places for name in READ_FOLDERS.get(layout, ())]
+
+
+def load_checkpoint(path: str) -> DefectModel:
+    """The classifier or baseline of a checkpoint.
+
+    Raises:
+        TypeError: the checkpoint of an anomaly detector.
+        ValueError, FileNotFoundError: as `gainmtl.load`.
+    """
+    model = load_model(path)
+    advice = "this notebook takes no anomaly detector; gainmtl.predict and gainmtl.export do"
+    check_model("checkpoint", model, (DefectModel,), advice)
+    return cast(DefectModel, model)
 
 
 class Facts(NamedTuple):

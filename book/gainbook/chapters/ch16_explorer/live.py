@@ -32,6 +32,7 @@ from gainmtl import export
 from gainmtl.datasets import load
 from gainmtl.datasets.loading import NAMES
 from gainmtl.evaluation.stats import bootstrap_interval
+from gainmtl.interface import DefectModel, check_model
 from gainmtl.io import load as load_model
 from gainmtl.types import NORMAL
 
@@ -74,6 +75,7 @@ def systems_and_test(p: Parameters) -> tuple[dict[str, Any], Any]:
     """Trained systems by name, and the test set: of the live part, or of one's own models.
 
     Raises:
+        TypeError: an anomaly detector.
         ValueError: models that were trained on images of other sizes or another resizing.
     """
     if p.dataset == "synthetic":
@@ -82,6 +84,7 @@ def systems_and_test(p: Parameters) -> tuple[dict[str, Any], Any]:
     models: dict[str, Any] = {}
     for path in given(p):
         model: Any = load_model(path).eval()
+        check_model("checkpoints", model, (DefectModel,), "this page shows no anomaly detector")
         name = f"{model.strategy.name}, {Path(path).parent.name}"
         models[name if name not in models else f"{name} ({len(models) + 1})"] = model
     read = {(model.image_size, model.resize) for model in models.values()}
