@@ -141,7 +141,7 @@ def run_study(study: Study, words: Sequence[str]) -> None:
     data = run_system.load_fold(p, p.seeds[0])(0)
     path = write_chapter(p, started, (), data, [found], systems, command=command)
     if results_path is not None:
-        write_json(results_path, read_json(path))
+        write_json(results_path, read_json(path), lines="rows")
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -65,7 +65,7 @@ def test_a_probe_has_no_figure_without_defects_and_a_bank_the_same_for_all(bench
     assert value(probe, "recall", defects=6) == 1
     hybrid = by_count(bench, HYBRID.tag, [1, 6])
     assert value(hybrid, "detector_share", defects=0) == 1
-    assert value(hybrid, "detector_share", defects=1) == pytest.approx(2.5 / 3)
+    assert value(hybrid, "detector_share", defects=1) == pytest.approx(2.5 / 3, abs=1e-4)
 
 
 def test_a_new_type_is_missed_by_the_probe_and_found_by_the_bank(bench: Bench) -> None:
@@ -92,7 +92,7 @@ def test_questions_have_a_figure_for_each_condition(
     pixels = [f["value"] for f in sizes if f["metric"] == "pixels"]
     assert pixels == sorted(pixels)
     third = np.sort(sides[bench.draw.test])[-3:]
-    assert pixels[-1] == pytest.approx(128 * third.mean())
+    assert pixels[-1] == pytest.approx(128 * third.mean(), abs=0.005)
 
 
 def test_pooled_features_by_hand() -> None:

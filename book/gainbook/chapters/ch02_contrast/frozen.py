@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gainbook.chapters.ch02_contrast.crossing import BANK, DISTILLATION, HYBRID, PROBE
+from gainbook.chapters.ch02_contrast.crossing import BANK, DISTILLATION, EQUAL, HYBRID, PROBE
 from gainbook.chapters.ch02_contrast.detectors import detector_scores
 from gainbook.chapters.ch02_contrast.draws import BOARDS, TILES, LabelDraw, Rows, load_draw
 from gainbook.chapters.ch02_contrast.features import FrozenFeatures, features_of, made_by
@@ -125,7 +125,7 @@ def by_count(bench: Bench, tag: str, counts: list[int]) -> Figures:
         scores, weight = bench.scores(tag, bench.draw.defective(count))
         found += verdicts(bench, scores, defects=count)
         if tag == HYBRID.tag:
-            found.append(figure("detector_share", weight, defects=count))
+            found.append(figure("detector_share", round(weight, 4), defects=count))
     return found
 
 
@@ -148,7 +148,7 @@ def by_type(bench: Bench, tag: str, counts: list[int]) -> Figures:
                 about: dict[str, Any] = {"defects": count, "left_out": kind, "types": name}
                 for metric, value in values.items():
                     every.setdefault((metric, name), []).append(value)
-                    if count == TAUGHT:
+                    if count == TAUGHT and (metric, name) == (EQUAL, "unseen"):
                         found.append(figure(metric, value, n=int(chosen.sum()), **about))
         for (metric, name), each in every.items():
             found.append(figure(metric, np.mean(each), defects=count, types=name))
@@ -200,7 +200,8 @@ def by_size(
         values = recalls(scores[draw.val], scores[draw.test], chosen, normal)
         for metric, value in values.items():
             found.append(figure(metric, value, n=int(chosen.sum()), **about))
-        found.append(figure("pixels", defect[chosen].mean() * image_size, **about))
+        pixels = round(float(defect[chosen].mean()) * image_size, 2)
+        found.append(figure("pixels", pixels, **about))
     return found
 
 
