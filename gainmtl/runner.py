@@ -380,7 +380,7 @@ def _resized_rows(pixels: Pixels, count: int) -> Pixels:
     return np.minimum(total, 255).astype(np.uint8).reshape(count, *pixels.shape[1:])
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=4)  # few: those of a large picture take megabytes
 def _weights(source: int, target: int) -> NDArray[np.float64]:
     """(target, source): a triangle as wide as two source or two target pixels, the wider; Σ = 1."""
     scale = source / target
@@ -447,14 +447,14 @@ class OnnxModel:
             ) from error
         if threads < 0:
             raise ValueError(f"threads: expected 0 or more, got {threads}")
-        self.path = Path(path).expanduser()
-        if not self.path.is_file():
+        place = Path(path).expanduser()
+        if not place.is_file():
             raise FileNotFoundError(
                 f"Expected a model at {path}; there is no such file. gainmtl.export writes one."
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        content = self.path.read_bytes()
+        content = place.read_bytes()
         self.digest = hashlib.sha256(content).hexdigest()
         """SHA-256 of the file."""
         try:
@@ -506,7 +506,7 @@ class OnnxModel:
                 "again from intact weights."
             )
         clear = np.abs(out.probability - self.threshold) > 1e-4
-        if (out.verdict != (out.probability > self.threshold))[clear].any():
+        if (out.verdict != (out.probability >= self.threshold))[clear].any():
             raise ValueError(
                 f"Expected verdicts by the threshold {self.threshold:g} of the description; the "
                 "graph has another one, so the description was edited. Export the model again."

@@ -31,7 +31,7 @@ def findings(reading: Reading, rule: MaskRule, root: Path, parts: Iterable[str])
     images = [record.image for record in reading.records if record.image is not None]
     masks = [record.mask for record in reading.records if record.mask is not None]
     shares = {path: marked_share(mask_facts(path), rule) for path in masks}
-    # Masks without a mark tell nothing about the usual size of a defect.
+    # Masks without a mark are no evidence of the usual size of a defect.
     usual = median([share for share in shares.values() if share] or [0])
     kinds = (
         ("Files or folders that are not read", reading.left_out),

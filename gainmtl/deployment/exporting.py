@@ -34,9 +34,9 @@ def export(model: DefectModel | Detector, path: str | Path, licence: str | None 
         evidence_map    (B, 1, S, S) float32: the evidence of a GAINMTL, the anomaly map of a
                         detector; a U-Net and a BoxDetector have none
 
-    as `gainmtl.predict` computes them. The metadata hold
-    `describe(model)`. Before the file gets its name, its outputs are compared with the model's for
-    one and for three images. `gainmtl.runner` applies it to image files, without torch.
+    as `gainmtl.predict` computes them. The metadata hold `describe(model)`. Outputs are compared
+    with the model's for one and for three images before the file gets its name. `gainmtl.runner`
+    applies it to image files, without torch.
 
     Args:
         licence: of the initial weights; see `describe`.

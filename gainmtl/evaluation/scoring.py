@@ -31,7 +31,7 @@ MAP_MEASURES = {
 """Per-image measures of a map against the mask, NaN without a mask."""
 
 
-DETECTORS = "gainmtl.anomaly.score_detector takes a detector; gainmtl.load reads a saved model"
+ADVICE = "gainmtl.anomaly.score_detector takes a detector; gainmtl.load reads a saved model"
 """Advice where a classifier is expected."""
 
 
@@ -77,7 +77,7 @@ def defect_scores(
     model: DefectModel, dataset: Dataset[Sample], batch_size: int = 32
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Defect probabilities and labels, each (N,); errors as `score`."""
-    check_model("defect_scores", model, (DefectModel,), DETECTORS)
+    check_model("defect_scores", model, (DefectModel,), ADVICE)
     scores, labels = [], []
     with evaluating(model):
         for batch in batches(dataset, batch_size):
@@ -126,7 +126,7 @@ def score(
         ValueError: an empty part, images of another size or resizing than in training, or a
             threshold or a score that is impossible.
     """
-    check_model("score", model, (DefectModel,), DETECTORS)
+    check_model("score", model, (DefectModel,), ADVICE)
     rows: list[dict[str, NDArray[Any]]] = []
     histograms: dict[str, metrics.PixelHistogram] = {}
     generator = torch.Generator().manual_seed(0)

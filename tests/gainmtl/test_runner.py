@@ -366,6 +366,7 @@ def test_files_that_are_no_model(
         OnnxModel(model_file)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
 def test_no_output_replaces_what_is_no_table(
     model_file: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -129,7 +129,7 @@ def claim_text(
     return text + (f" Also judged in {'; '.join(others)}." if others else "")
 
 
-def stored_verdicts(study: Study | SeedStudy, where: str, most: int | None = None) -> str:
+def stored_verdicts(study: Study | SeedStudy, where: str) -> str:
     """A paragraph per claim of a study that stands beside a chapter's own, by its stored results.
 
     Empty where nothing is stored. `where` names its data in words, as "board tiles".
@@ -138,7 +138,7 @@ def stored_verdicts(study: Study | SeedStudy, where: str, most: int | None = Non
     for claim in study.claims:
         judgement = judge_stored(claim, file)
         if judgement.verdict != NOT_RUN:
-            figures = figures_text(judgement, most)
+            figures = figures_text(judgement)
             lines.append(f"On {where} {claim.id} is **{judgement.verdict}**: {figures}.")
     return "\n\n".join(lines)
 

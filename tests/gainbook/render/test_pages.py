@@ -148,7 +148,7 @@ def test_a_study_beside_the_chapter_s_own_has_a_paragraph_per_judged_claim(
     monkeypatch.setattr(claims, "stored_results", lambda name: None)
     assert claims.stored_verdicts(here, "board tiles") == ""
     monkeypatch.setattr(claims, "stored_results", lambda name: stored([line("x", 1.0)]))
-    paragraphs = claims.stored_verdicts(here, "board tiles", 1).split("\n\n")
+    paragraphs = claims.stored_verdicts(here, "board tiles").split("\n\n")
     assert paragraphs[0].startswith(f"On board tiles A1 is **{REFINED}**: f0 +0.50 [+0.40, +0.60];")
     assert all("not run" not in text for text in paragraphs)
 

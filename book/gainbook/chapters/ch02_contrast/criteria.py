@@ -47,7 +47,7 @@ def necessary(rows: pd.DataFrame) -> Judgement:
 
     The detector is the memory bank, the classifier the linear probe, on the same frozen features;
     recall is at a threshold with 5 % false alarms on normal validation images. Intervals are over
-    draws. Three parts:
+    test folds. Three parts:
 
     - *rare*: with 5 defective training parts, the detector's recall minus the classifier's: shown
       with an interval above 0, excluded with one below 0.05.
