@@ -90,10 +90,7 @@ def _ratio_figure(ratio: Value) -> dict[str, Value]:
 
 
 def necessary_beside(classifier: AnySystem) -> Callable[[pd.DataFrame], Judgement]:
-    """B1's parts *rare* and *cost*, see `necessary`, for a fine-tuned classifier.
-
-    The part *new* was not run with fine-tuned networks.
-    """
+    """B1's parts *rare* and *cost*, see `necessary`, for a fine-tuned classifier."""
 
     def criterion(rows: pd.DataFrame) -> Judgement:
         few = {"defects": RARE}
@@ -110,6 +107,28 @@ def necessary_beside(classifier: AnySystem) -> Callable[[pd.DataFrame], Judgemen
         )
 
     criterion.__doc__ = necessary_beside.__doc__
+    return criterion
+
+
+def necessary_for_new_types(classifier: AnySystem) -> Callable[[pd.DataFrame], Judgement]:
+    """B1's part *new* alone, see `necessary`, for a fine-tuned classifier.
+
+    Written before its runs.
+    """
+
+    def criterion(rows: pd.DataFrame) -> Judgement:
+        unseen = {"defects": TAUGHT, "types": "unseen"}
+        of = {**classifier.condition, **unseen}
+        new = paired(rows, BANK, classifier, "recall", unseen, of)
+        return Judgement(
+            verdict([gains(new, RATE_MARGIN)]),
+            {
+                "recall of the detector minus classifier, types left out of training": new,
+                "at equal false alarms": paired(rows, BANK, classifier, EQUAL, unseen, of),
+            },
+        )
+
+    criterion.__doc__ = necessary_for_new_types.__doc__
     return criterion
 
 

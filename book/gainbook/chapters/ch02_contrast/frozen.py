@@ -9,7 +9,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """`sides`: of the whole picture and of the image that the network reads, a quarter of the board's
 picture with `tile` 160, or all of a magnetic tile's."""
+
+
+class Scorer(Protocol):
+    """A draw, and the arms' scores on it."""
+
+    @property
+    def draw(self) -> LabelDraw: ...
+
+    def scores(self, tag: str, defective: Rows) -> tuple[NDArray[np.float64], float]:
+        """Scores (N,) of an arm that learns from these defective images; the detector's share."""
+        ...
 
 
 class Bench(NamedTuple):
@@ -129,7 +140,7 @@ def by_count(bench: Bench, tag: str, counts: list[int]) -> Figures:
     return found
 
 
-def by_type(bench: Bench, tag: str, counts: list[int]) -> Figures:
+def by_type(bench: Scorer, tag: str, counts: list[int]) -> Figures:
     """Types nobody has seen: recall on the type left out of training and on the others.
 
     Both are means over the types left out. Where fewer parts of other types exist than `counts`
@@ -240,13 +251,3 @@ def measure(dataset: str, settings: Mapping[str, Any], place: Cell) -> dict[str,
         "commit": commit,
         "seconds": time.process_time() - started,
     }
-
-
-def measure_boards(settings: Mapping[str, Any], place: Cell) -> dict[str, Any]:
-    """`measure` of the boards: a function of a module, since other processes call it."""
-    return measure(BOARDS, settings, place)
-
-
-def measure_tiles(settings: Mapping[str, Any], place: Cell) -> dict[str, Any]:
-    """`measure` of the magnetic tiles."""
-    return measure(TILES, settings, place)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gainbook.chapters.ch02_contrast import fine_tuned, frozen
@@ -10,6 +11,7 @@ from gainbook.chapters.ch02_contrast.criteria import (
     fine_anomalies,
     necessary,
     necessary_beside,
+    necessary_for_new_types,
 )
 from gainbook.chapters.ch02_contrast.crossing import ARMS, BANK
 from gainbook.chapters.ch02_contrast.draws import BOARDS, FOLDS, TILES
@@ -34,16 +36,13 @@ def _about(given: Mapping[str, Any]) -> str:
     )
 
 
-def _study(
-    name: str, dataset: str, title: str,
-    measure: Callable[[Mapping[str, Any], Cell], dict[str, Any]], *claims: Claim,
-) -> SeedStudy:  # fmt: skip
+def _study(name: str, dataset: str, title: str, *claims: Claim) -> SeedStudy:
     return SeedStudy(
         name=name,
         notebook=NOTEBOOK,
         title=title,
         axes={"arm": [arm.tag for arm in ARMS], "seed": range(DRAWS)},
-        train_and_measure=measure,
+        train_and_measure=functools.partial(frozen.measure, dataset),
         subject=lambda cell: (cell["arm"], {}),
         file=lambda cell: f"{cell['arm']}/draw{cell['seed']}.json",
         settings=frozen.SETTINGS[dataset],
@@ -58,52 +57,62 @@ def _study(
 
 
 BOARD_STUDY = _study(
-    "02_boards", BOARDS, "Circuit boards, frozen features", frozen.measure_boards,
-    Claim("B4", fine_anomalies),
-)  # fmt: skip
-TILE_STUDY = _study("02_tiles", TILES, "Magnetic tiles, frozen features", frozen.measure_tiles)
+    "02_boards", BOARDS, "Circuit boards, frozen features", Claim("B4", fine_anomalies)
+)
+TILE_STUDY = _study("02_tiles", TILES, "Magnetic tiles, frozen features")
 
 
 def bank_rows(
     study: SeedStudy, cells: Sequence[Cell], contents: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """The memory bank's rows of the same draws, from the stored study with frozen features."""
-    file = stored_results(BOARD_STUDY.name)
+    file = stored_results(FROZEN[study.dataset].name)
     if file is None:
         return []
-    stored = file.rows
-    draws, counts = ({cell[axis] for cell in cells} for axis in ("seed", "defects"))
+    stored, draws = file.rows, {cell["seed"] for cell in cells}
     near = stored[(stored["system"] == BANK.name) & stored["seed"].isin(draws)]
-    return [
-        row
-        for row in near.to_dict("records")
-        if set(row["condition"]) == {"defects"} and row["condition"]["defects"] in counts
-    ]
+    if "defects" in study.axes:
+        wanted: list[dict[str, Any]] = [{"defects": cell["defects"]} for cell in cells]
+    else:
+        wanted = [{"defects": frozen.TAUGHT, "types": "unseen"}]
+    return [row for row in near.to_dict("records") if row["condition"] in wanted]
 
 
-FINE_TUNED = SeedStudy(
-    name="02_fine_tuned",
-    notebook=NOTEBOOK,
-    title="Circuit boards, fine-tuned classifiers",
-    axes={
-        "system": [s.tag for s in fine_tuned.SYSTEMS],
-        "defects": fine_tuned.COUNTS,
-        "seed": range(fine_tuned.DRAWS),
-    },
-    train_and_measure=fine_tuned.train_and_measure,
-    subject=lambda cell: (
-        fine_tuned.BY_TAG[cell["system"]].name,
-        {**fine_tuned.BY_TAG[cell["system"]].condition, "defects": cell["defects"]},
-    ),
-    file=lambda cell: f"{cell['system']}/{cell['defects']}/draw{cell['seed']}.json",
-    settings=fine_tuned.SETTINGS,
-    dataset=BOARDS,
-    blocks=FOLDS,
-    systems=fine_tuned.SYSTEMS,
-    folder="runs/contrast/fine_tuned",
-    headline=HEADLINE,
-    claims=(Claim("B1", necessary_beside(TEXTBOOK)),),
-    more=bank_rows,
-    about=lambda given: f"{_about(given)}, {given['epochs']} epochs",
-)
-STUDIES = (BOARD_STUDY, TILE_STUDY, FINE_TUNED)
+def _tuned(dataset: str, title: str, types: bool) -> SeedStudy:
+    """The study of fine-tuned classifiers on a set: by number of defective parts, or by type."""
+    of_tag, counts = fine_tuned.BY_TAG, {} if types else {"defects": fine_tuned.COUNTS[dataset]}
+    name = "fine_tuned" + ("_tiles" if dataset == TILES else "") + ("_types" if types else "")
+    figures_of = fine_tuned.at_types if types else fine_tuned.at_count
+    criterion = necessary_for_new_types if types else necessary_beside
+    return SeedStudy(
+        name=f"02_{name}",
+        notebook=NOTEBOOK,
+        title=title,
+        axes={"system": list(of_tag), **counts, "seed": range(fine_tuned.DRAWS)},
+        train_and_measure=functools.partial(fine_tuned.measure, dataset, figures_of),
+        subject=lambda cell: (
+            of_tag[cell["system"]].name,
+            {**of_tag[cell["system"]].condition, **{axis: cell[axis] for axis in counts}},
+        ),
+        file=lambda cell: "/".join(
+            [cell["system"], *(str(cell[axis]) for axis in counts), f"draw{cell['seed']}.json"]
+        ),
+        settings=fine_tuned.SETTINGS[dataset],
+        dataset=dataset,
+        blocks=FOLDS,
+        systems=fine_tuned.SYSTEMS,
+        folder=f"runs/contrast/{name}",
+        headline=HEADLINE,
+        claims=(Claim("B1", criterion(TEXTBOOK)),),
+        more=bank_rows,
+        about=lambda given: f"{_about(given)}, {given['epochs']} epochs",
+    )
+
+
+FINE_TUNED = _tuned(BOARDS, "Circuit boards, fine-tuned classifiers", False)
+TILES_TUNED = _tuned(TILES, "Magnetic tiles, fine-tuned classifiers", False)
+TYPES = _tuned(BOARDS, "Circuit boards, fine-tuned without a type", True)
+TILE_TYPES = _tuned(TILES, "Magnetic tiles, fine-tuned without a type", True)
+FROZEN = {BOARDS: BOARD_STUDY, TILES: TILE_STUDY}
+TUNED = (FINE_TUNED, TILES_TUNED, TYPES, TILE_TYPES)
+STUDIES = (*FROZEN.values(), *TUNED)
