@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from gainbook.chapters.ch14_active import finetune, study
 from gainbook.chapters.ch14_active.finetune import FineTuning
-from gainbook.chapters.ch14_active.head import DECAY, fit_head
 from gainbook.chapters.ch14_active.loop import Plan, Problem, figures, first_rows, run
 from gainbook.chapters.ch14_active.summary import PLANS, Summary, read_runs
 from gainbook.chapters.ch14_active.tasks import SETTINGS, encode_split, feature_folder, split_of
+from gainbook.lab.head import DECAY, fit_head
 from gainbook.lab.results_file import provenance, write_results
 
 from gainmtl.backbone import Backbone

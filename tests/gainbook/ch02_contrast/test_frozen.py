@@ -15,7 +15,7 @@ from gainbook.chapters.ch02_contrast.draws import SYNTHETIC, load_draw
 from gainbook.chapters.ch02_contrast.features import features_of, pooled
 from gainbook.chapters.ch02_contrast.figures import recalls, threshold, verdict_figures
 from gainbook.chapters.ch02_contrast.frozen import (
-    COMMON,
+    FROZEN,
     Bench,
     by_contamination,
     by_count,
@@ -29,7 +29,7 @@ from gainmtl.backbone import Backbone
 from gainmtl.types import NORMAL
 
 SMALL_WEIGHTS = find_weights(WEIGHTS)
-SETTINGS = {**COMMON, "backbone": "test_efficientnet", "weights": None, "bank_size": 20,
+SETTINGS = {**FROZEN, "backbone": "test_efficientnet", "weights": None, "bank_size": 20,
             "detector_epochs": 1}  # fmt: skip
 
 

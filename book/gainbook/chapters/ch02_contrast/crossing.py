@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from gainbook.chapters.ch02_contrast.draws import FOLDS
+from gainbook.lab.catalogue import S5, TEXTBOOK
 from gainbook.lab.seed_study import difference_by_seed, first_above
 from gainbook.lab.systems import AnySystem
 from gainbook.lab.tables import Value, rows_of
@@ -48,6 +49,9 @@ BANK = Arm("bank", "memory bank")
 DISTILLATION = Arm("rd", "reverse distillation")
 HYBRID = Arm("hybrid", "hybrid")
 ARMS = (PROBE, BANK, DISTILLATION, HYBRID)
+TUNED = (TEXTBOOK, S5)
+"""The fine-tuned classifiers."""
+EVERY: tuple[AnySystem, ...] = (*ARMS, *TUNED)
 
 
 def by_draw(

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from gainbook.chapters.ch02_contrast.crossing import ARMS, EQUAL, Arm, by_draw
+from gainbook.chapters.ch02_contrast.crossing import EQUAL, EVERY, by_draw
 from gainbook.chapters.ch02_contrast.draws import FOLDS
 from gainbook.lab.seed_study import difference_by_seed, interval_over_seeds
+from gainbook.lab.systems import AnySystem
 from gainbook.lab.tables import Value
 
 COUNTS = (1, 2, 5, 10, 25)
@@ -21,12 +22,12 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 class Expected(NamedTuple):
     """The arms at one place, best first."""
 
-    recalls: dict[Arm, Value]
+    recalls: dict[AnySystem, Value]
     lead: Value
     """The best arm's recall minus the second's, draw by draw."""
 
     @property
-    def best(self) -> Arm:
+    def best(self) -> AnySystem:
         """The arm with the highest mean recall."""
         return next(iter(self.recalls))
 
@@ -39,7 +40,7 @@ class Expected(NamedTuple):
         return f"{first.label} {figure} or {second.label}"
 
 
-def mixed_recall(rows: pd.DataFrame, arm: Arm, count: int, unseen: float) -> dict[int, float]:
+def mixed_recall(rows: pd.DataFrame, arm: AnySystem, count: int, unseen: float) -> dict[int, float]:
     """By draw, (1 - u) · recall on types of training + u · recall on types left out of it.
 
     Both at 5 % false alarms on the test's normal images, alike for all arms.
@@ -53,13 +54,15 @@ def mixed_recall(rows: pd.DataFrame, arm: Arm, count: int, unseen: float) -> dic
     return {draw: (1 - unseen) * seen[draw] + unseen * new[draw] for draw in set(seen) & set(new)}
 
 
-def expected(rows: pd.DataFrame, count: int, unseen: float, arms: Sequence[Arm] = ARMS) -> Expected:
+def expected(
+    rows: pd.DataFrame, count: int, unseen: float, arms: Sequence[AnySystem] = EVERY
+) -> Expected:
     """The arms' expected recall with `count` defective parts if a share `unseen` has new types.
 
     Raises:
         LookupError: the rows have fewer than two of the arms.
     """
-    found: dict[Arm, dict[int, float]] = {}
+    found: dict[AnySystem, dict[int, float]] = {}
     for arm in arms:
         try:
             found[arm] = mixed_recall(rows, arm, count, unseen)

@@ -27,6 +27,14 @@ from gainmtl.types import NORMAL
 Rows = NDArray[np.int64]
 BOARDS, TILES, SYNTHETIC = "deep-pcb", "magnetic-tile", "synthetic"
 FOLDS = 5
+COMMON: dict[str, Any] = {
+    "image_size": 128,
+    "backbone": "tf_efficientnet_lite0",
+    "weights": "package",
+    "normal": 200,
+    "val": 200,
+}
+"""Settings of every study: its arms have the same images, resolution and backbone."""
 MIXED = "mixed"
 """The defect type of a board tile with defects of several types; such tiles are left out."""
 

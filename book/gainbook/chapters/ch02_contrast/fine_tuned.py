@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gainbook.chapters.ch02_contrast.draws import BOARDS, TILES, LabelDraw, Rows, load_draw
+from gainbook.chapters.ch02_contrast.draws import BOARDS, COMMON, TILES, LabelDraw, Rows, load_draw
 from gainbook.chapters.ch02_contrast.figures import verdict_figures
 from gainbook.chapters.ch02_contrast.frozen import TAUGHT, Figures, by_type
 from gainbook.lab.catalogue import S5, TEXTBOOK
@@ -28,20 +28,12 @@ SYSTEMS = (TEXTBOOK, S5)
 BY_TAG = {system.tag: system for system in SYSTEMS}
 COUNTS = {BOARDS: (5, 25, 100), TILES: (5, 25, 40)}
 DRAWS = 3
-COMMON: dict[str, Any] = {
-    "image_size": 128,
-    "backbone": "tf_efficientnet_lite0",
-    "weights": "package",
-    "normal": 200,
-    "val": 200,
-    "epochs": 8,
-    "least": 50,
-}
+TRAINING: dict[str, Any] = {**COMMON, "epochs": 8, "least": 50}
 """`least`: the defective images are repeated until there are so many, or a classifier of one
 defective and 200 normal images would rarely see it."""
 SETTINGS: dict[str, dict[str, Any]] = {
-    BOARDS: {"data_root": BOARDS, **COMMON, "most": 1000, "test_normal": 400, "test_type": 100},
-    TILES: {"data_root": TILES, **COMMON, "most": None, "test_normal": None, "test_type": None},
+    BOARDS: {"data_root": BOARDS, **TRAINING, "most": 1000, "test_normal": 400, "test_type": 100},
+    TILES: {"data_root": TILES, **TRAINING, "most": None, "test_normal": None, "test_type": None},
 }
 
 

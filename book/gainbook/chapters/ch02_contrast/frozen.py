@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gainbook.chapters.ch02_contrast.crossing import BANK, DISTILLATION, EQUAL, HYBRID, PROBE
 from gainbook.chapters.ch02_contrast.detectors import detector_scores
-from gainbook.chapters.ch02_contrast.draws import BOARDS, TILES, LabelDraw, Rows, load_draw
+from gainbook.chapters.ch02_contrast.draws import BOARDS, COMMON, TILES, LabelDraw, Rows, load_draw
 from gainbook.chapters.ch02_contrast.features import FrozenFeatures, features_of, made_by
 from gainbook.chapters.ch02_contrast.figures import recalls, verdict_figures
 from gainbook.chapters.ch02_contrast.probe import hybrid_scores, probe_scores
@@ -34,24 +34,20 @@ SIZES = ("fine", "middle", "large")
 """Thirds of the test's defects by marked area."""
 SCORED = 100
 """Defective training parts that detectors score, for the choice of a hybrid's weight."""
-COMMON: dict[str, Any] = {
-    "image_size": 128,
-    "backbone": "tf_efficientnet_lite0",
-    "weights": "package",
-    "normal": 200,
-    "val": 200,
+FROZEN: dict[str, Any] = {
+    **COMMON,
     "bank_size": 2000,
     "detector_epochs": 20,
     "cache": "runs/contrast/cache",
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     BOARDS: {
-        "data_root": BOARDS, **COMMON, "counts": [1, 2, 5, 10, 25, 100, 400], "most": 400,
+        "data_root": BOARDS, **FROZEN, "counts": [1, 2, 5, 10, 25, 100, 400], "most": 400,
         "test_normal": 400, "test_type": 100, "tile": 160,
         "sides": [[128, 32], [256, 64], [512, 128]],
     },
     TILES: {
-        "data_root": TILES, **COMMON, "counts": [1, 2, 5, 10, 25, 40], "most": None,
+        "data_root": TILES, **FROZEN, "counts": [1, 2, 5, 10, 25, 40], "most": None,
         "test_normal": None, "test_type": None, "tile": 0,
         "sides": [[64, 64], [128, 128], [256, 256]],
     },

@@ -11,13 +11,14 @@ import pandas as pd
 
 from gainbook.chapters.ch02_contrast.criteria import TAUGHT
 from gainbook.chapters.ch02_contrast.crossing import (
-    ARMS,
     BANK,
     DISTILLATION,
     EQUAL,
+    EVERY,
     HYBRID,
     PROBE,
     RATE,
+    TUNED,
     Arm,
     cost_ratio,
     counts_of_rows,
@@ -29,18 +30,15 @@ from gainbook.chapters.ch02_contrast.draws import BOARDS, TILES
 from gainbook.chapters.ch02_contrast.figures import FALSE_ALARMS
 from gainbook.chapters.ch02_contrast.frozen import CONTAMINATION, SIZES
 from gainbook.chapters.ch02_contrast.labels import LABEL_TIMES, labelling_minutes
-from gainbook.lab.catalogue import S5, TEXTBOOK
+from gainbook.lab.catalogue import S5
 from gainbook.lab.judge import NOT_RUN, RATE_MARGIN
 from gainbook.lab.study import Results
 from gainbook.lab.systems import AnySystem
 from gainbook.lab.tables import Value, cell, find, find_or_nan, markdown, short
 
 Rows = Mapping[str, pd.DataFrame]
-"""By data set, the rows of the study with frozen features; of the boards with those of the
-fine-tuned classifiers."""
+"""By data set, the rows of the study with frozen features and of the fine-tuned classifiers."""
 SETS = {BOARDS: "circuit boards", TILES: "magnetic tiles"}
-TUNED = (TEXTBOOK, S5)
-EVERY: tuple[AnySystem, ...] = (*ARMS, *TUNED)
 CLASSIFIERS: tuple[AnySystem, ...] = (PROBE, *TUNED)
 PLACES = (0, 1, 2, 5, 10, 25, 40, 100, 400)
 """Numbers of defective training parts of both sets."""
@@ -116,7 +114,7 @@ def type_table(rows: Rows, count: int = TAUGHT) -> str:
     """Recall on the types of training and on the type left out, and their difference."""
     lines = []
     for dataset, table in rows.items():
-        for arm in ARMS:
+        for arm in EVERY:
             about: dict[str, Any] = {"defects": count}
             seen, unseen = (cell(table, arm, EQUAL, types=t, **about) for t in ("seen", "unseen"))
             if seen == "–":
@@ -137,8 +135,9 @@ def each_type(rows: pd.DataFrame) -> pd.DataFrame:
     lines = [
         (short(kind).replace("_", " "), arm.label, *value[:3])
         for kind in kinds_of(rows)
-        for arm in ARMS
+        for arm in EVERY
         for value in [find_or_nan(rows, arm, EQUAL, defects=TAUGHT, left_out=kind, types="unseen")]
+        if value.n
     ]
     return pd.DataFrame(lines, columns=["category", "series", "value", "ci_low", "ci_high"])
 
@@ -345,7 +344,7 @@ def decision_frames(rows: Rows) -> dict[tuple[str, ...], DecisionFrame]:
         found = {dataset: expected(table, count, unseen) for dataset, table in rows.items()}
         lines = [
             (arm.label, SETS[dataset], *one.recalls[arm][:3])
-            for arm in ARMS
+            for arm in EVERY
             for dataset, one in found.items()
             if arm in one.recalls
         ]
@@ -358,18 +357,18 @@ def decision_frames(rows: Rows) -> dict[tuple[str, ...], DecisionFrame]:
 
 def rows_by_set(results: Mapping[str, Results]) -> dict[str, pd.DataFrame]:
     """`Rows` from the studies' stored results; sets without any are left out."""
-    found = {}
-    for name, dataset in (("02_boards", BOARDS), ("02_tiles", TILES)):
-        own = results[name].rows
-        if own is not None:
-            found[dataset] = own
-    tuned = results["02_fine_tuned"].rows
-    if tuned is not None and BOARDS in found:
-        # Its rows of the bank are copies.
-        names = [system.name for system in TUNED]
-        found[BOARDS] = pd.concat(
-            [found[BOARDS], tuned[tuned["system"].isin(names)]], ignore_index=True
-        )
+    found = {
+        dataset: own.rows
+        for name, dataset in (("02_boards", BOARDS), ("02_tiles", TILES))
+        if (own := results[name]).rows is not None
+    }
+    names = [system.name for system in TUNED]  # the other rows of their studies are copies
+    for name, more in results.items():
+        if name.startswith("02_fine_tuned") and more.rows is not None:
+            tuned = more.rows[more.rows["system"].isin(names)]
+            dataset = tuned["dataset"].iloc[0]
+            if dataset in found:
+                found[dataset] = pd.concat([found[dataset], tuned], ignore_index=True)
     return found
 
 

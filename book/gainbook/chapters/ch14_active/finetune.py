@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gainbook.chapters.ch14_active.features import LEVELS, Levels, encode
-from gainbook.chapters.ch14_active.head import Head
 from gainbook.chapters.ch14_active.loop import Plan, Problem
 from gainbook.chapters.ch14_active.methods import Rows
 from gainbook.chapters.ch14_active.tasks import Encoded, Part, Setting, Split
 from gainbook.lab.catalogue import TEXTBOOK
+from gainbook.lab.head import Head
 from gainmtl.backbone import Backbone
 from gainmtl.training.optimization import EpochSampler, rate_factor
 

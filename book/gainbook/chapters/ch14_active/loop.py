@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from gainbook.chapters.ch14_active.features import VIEWS, Array, pooled
-from gainbook.chapters.ch14_active.head import Classes, Head, fit_head
 from gainbook.chapters.ch14_active.methods import METHODS, Pool, Rows
 from gainbook.chapters.ch14_active.tasks import Encoded, Setting
+from gainbook.lab.head import Classes, Head, fit_head
 from gainmtl import metrics
 from gainmtl.files import claimed, output_folder, read_json, user_path, write_json
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainbook.chapters.ch14_active.features import VIEWS, Levels, weighted_sum
-from gainbook.chapters.ch14_active.head import Array, Classes, Head, fit_ensemble
+from gainbook.lab.head import Array, Classes, Head, fit_ensemble
 from gainmtl import active
 
 Rows = NDArray[np.int64]

@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gainbook.chapters.ch14_active.features import VIEWS, Array, Levels, cached, encode, pooled
-from gainbook.chapters.ch14_active.head import fit_head
 from gainbook.chapters.ch14_active.methods import METHODS, Pool, Rows
 from gainbook.chapters.ch14_active.own_labels import Labels
 from gainbook.chapters.ch14_active.tasks import feature_folder
+from gainbook.lab.head import fit_head
 from gainmtl import active, metrics
 from gainmtl.backbone import Backbone
 from gainmtl.datasets.images import file_stamp, read_image

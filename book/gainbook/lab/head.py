@@ -13,7 +13,8 @@ Array = NDArray[np.float64]
 Classes = NDArray[np.int64]
 
 DECAY = 0.01
-"""Weight decay of every head. Chosen on the validation parts, see `tools/active_learning.py`."""
+"""Weight decay of chapter 14's heads. Chosen on the validation parts, see
+`tools/active_learning.py`."""
 
 
 class Head(NamedTuple):
@@ -36,6 +37,7 @@ def fit_head(
     decay: float = DECAY,
     weights: Array | None = None,
     start: Head | None = None,
+    tolerance: float = 1e-4,
 ) -> Head:
     """The minimum of `sum_i w_i CE_i / sum_i w_i + decay / 2 |W|^2` by L-BFGS.
 
@@ -48,6 +50,7 @@ def fit_head(
         decay: on the weights, not on the biases.
         weights: (N,) of the examples; `None`: all 1.
         start: the first weights; `None`: 0.
+        tolerance: of the gradient at the minimum.
     """
     x = np.asarray(features, dtype=np.float64)
     count, width = x.shape
@@ -67,7 +70,7 @@ def fit_head(
     first = np.zeros(num_classes * (width + 1))
     if start is not None:
         first = np.concatenate([start.weight.ravel(), start.bias])
-    options = {"maxiter": 200, "ftol": 1e-8, "gtol": 1e-4}
+    options = {"maxiter": 200, "ftol": 1e-8, "gtol": tolerance}
     found = minimize(loss, first, jac=True, method="L-BFGS-B", options=options).x
     return Head(found[: num_classes * width].reshape(num_classes, width), found[-num_classes:])
 
