@@ -34,7 +34,7 @@ def check_pooling(pooling: str) -> None:
 
 def _sharpness(pooling: str) -> float | None:
     """The r of log-sum-exp pooling; `None` for another pooling."""
-    name, _, r = pooling.partition(":")
+    name, _, r = str(pooling).partition(":")
     if name != "lse":
         return None
     if pooling == "lse":

@@ -22,7 +22,12 @@ def user_path(path: str | Path) -> Path:
     """`path` with a leading `~` replaced by the home folder.
 
     A shell replaces it only at the beginning of a word: not in Python, in YAML or in `a=~/b`.
+
+    Raises:
+        TypeError: neither text nor a path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"expected a path, as text or a pathlib.Path, got {path!r}")
     return Path(path).expanduser()
 
 

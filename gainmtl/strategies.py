@@ -207,6 +207,8 @@ def get_strategy(name: str | Strategy) -> Strategy:
     """
     if isinstance(name, Strategy):
         return name
+    if not isinstance(name, str):
+        raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {name!r}")
     if name.endswith(_COPY_PASTE):
         return with_copy_paste(name.removesuffix(_COPY_PASTE))
     base, *left_out = name.split("-no-")

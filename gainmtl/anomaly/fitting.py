@@ -256,7 +256,10 @@ def fit_detector(
     folder = None if output_dir is None else user_path(output_dir)
     settings = DistillationRecipe(epochs=epochs, seed=seed, **recipe)
     if isinstance(detector, MemoryBank):
-        return _fill(detector, normal, folder, settings.max_false_alarms, accelerator)
+        if devices not in (1, "1", "auto"):
+            raise ValueError(f"fit_detector: a bank is filled on one device, got {devices=}")
+        device = start_fabric(accelerator=accelerator, devices=1, precision=precision).device
+        return _fill(detector, normal, folder, settings.max_false_alarms, device)
     fabric = start_fabric(accelerator=accelerator, devices=devices, precision=precision)
     run = DistillationRun(cast(Any, detector), normal, settings, fabric, folder, precision)
     run.keep_features = keep_features
@@ -264,7 +267,7 @@ def fit_detector(
 
 
 def _fill(
-    bank: MemoryBank, data: Data, folder: Path | None, max_false_alarms: float, accelerator: str
+    bank: MemoryBank, data: Data, folder: Path | None, max_false_alarms: float, device: torch.device
 ) -> pd.DataFrame:
     start = time.perf_counter()
     identity = run_identity(bank, data, max_false_alarms=max_false_alarms)
@@ -282,20 +285,19 @@ def _fill(
             bank.image_size, bank.resize = filled.image_size, filled.resize
             return pd.DataFrame([{"epoch": 0, "seconds": facts["seconds"]}])
     if stored is None:
-        return _filled(bank, data, max_false_alarms, accelerator, start)
+        return _filled(bank, data, max_false_alarms, device, start)
     with claimed(output_folder(stored.parent)):
-        history = _filled(bank, data, max_false_alarms, accelerator, start)
+        history = _filled(bank, data, max_false_alarms, device, start)
         save(bank, stored, identity=identity, seconds=float(history["seconds"].iloc[0]))
     return history
 
 
 def _filled(
-    bank: MemoryBank, data: Data, max_false_alarms: float, accelerator: str, start: float
+    bank: MemoryBank, data: Data, max_false_alarms: float, device: torch.device, start: float
 ) -> pd.DataFrame:
     bank.image_size, bank.resize = data.image_size, data.resize
     check_image_size(bank)
-    use_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    bank.to("cuda" if use_gpu else "cpu").to(memory_format=torch.channels_last)
+    bank.to(device).to(memory_format=torch.channels_last)
     bank.prepare(_images(data.train, 16))
     bank.fill(_images(data.train, 16), len(cast(Any, data.train)))
     set_threshold(bank, data, max_false_alarms)

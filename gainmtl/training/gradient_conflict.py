@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from gainmtl.datasets.checks import whole
 from gainmtl.interface import DefectModel
 from gainmtl.types import Batch, Sample, collate
 
@@ -124,14 +125,15 @@ def probe_batch(dataset: Dataset[Sample], count: int) -> Batch:
     batch is a function of the set alone.
 
     Raises:
-        ValueError: a count below two, or no image of one of the two kinds.
+        ValueError: no whole count from two, or no image of one of the two kinds.
     """
+    whole("probe", count, 2, 2**31)
     labels, masked = (np.asarray(getattr(dataset, name)) for name in ("labels", "has_mask"))
     kinds = [np.flatnonzero(labels & masked), np.flatnonzero(~labels)]
-    if count < 2 or not all(map(len, kinds)):
+    if not all(map(len, kinds)):
         raise ValueError(
-            f"probe: expected at least 2 images, and a masked defective and a normal one in the "
-            f"training set; got {count}, {len(kinds[0])} and {len(kinds[1])}"
+            "probe: expected a masked defective and a normal image in the training set; got "
+            f"{len(kinds[0])} and {len(kinds[1])}"
         )
     half = min(count // 2, *map(len, kinds))
     chosen = [kind[np.linspace(0, len(kind) - 1, half).round().astype(int)] for kind in kinds]

@@ -457,6 +457,30 @@ def test_devices_that_are_not_there(given: dict[str, Any], data: Data) -> None:
         fit(build("S1"), data, **{"accelerator": "cpu", "progress": False, **given})
 
 
+def test_a_memory_bank_is_filled_where_it_is_told_to(data: Data) -> None:
+    bank = gainmtl.MemoryBank("test_efficientnet")
+    with pytest.raises(ValueError, match="expected devices that can be used here, got"):
+        gainmtl.fit_detector(bank, data, accelerator="abacus")
+    with pytest.raises(ValueError, match="filled on one device, got devices=2"):
+        gainmtl.fit_detector(bank, data, accelerator="cpu", devices=2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda data, model: gainmtl.GAINMTL("test_efficientnet", strategy=7), "strategy: .*got 7"),
+        (lambda data, model: gainmtl.GAINMTL("test_efficientnet", pooling=3), "pooling: .*got 3"),
+        (lambda data, model: fit(model, data, probe="x"), "probe: expected a whole number"),
+        (lambda data, model: fit(model, data, output_dir=3), "expected a path, .*got 3"),
+        (lambda data, model: gainmtl.save(model, 3), "expected a path, .*got 3"),
+        (lambda data, model: gainmtl.load(None), "expected a path, .*got None"),
+    ],
+)
+def test_values_of_another_kind_are_named(call: Any, message: str, data: Data) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(data, build("S1"))
+
+
 def test_unknown_augmentation(data: Data) -> None:
     with pytest.raises(ValueError, match=r"augmentation to be one of .*'wild'"):
         run(build(), data, augmentation="wild")

@@ -101,7 +101,7 @@ def test_the_probe_is_half_defective_and_deterministic() -> None:
     assert batch.name == again.name
     assert len(set(batch.name)) == 8
     assert torch.equal(batch.image, again.image)
-    with pytest.raises(ValueError, match="at least 2 images"):
+    with pytest.raises(ValueError, match="probe: expected a whole number from 2"):
         probe_batch(DATA.train, 1)
 
 
