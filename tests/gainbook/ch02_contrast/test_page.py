@@ -109,6 +109,10 @@ def test_fine_tuned_systems_join_the_first_screen(rows: Rows) -> None:
     conditions = [{**c, **S5.condition} for c in probe["condition"]]
     tuned = probe.assign(system=S5.name, condition=conditions, value=probe["value"] + 0.3)
     both = pd.concat([rows[BOARDS], tuned], ignore_index=True)
+    assert f"| circuit boards | {S5.label} |" in page.type_table({BOARDS: both})
+    assert S5.label in set(page.each_type(both)["series"])
+    found = page.decision_frames({BOARDS: both})
+    assert S5.label in set(found["25", "50%"].table["category"])
     text = page.tuned_text(both)
     assert text.startswith(f"With 25 defective tiles and known types: {S5.label} 0.90 [0.58, 0.62]")
     assert text.index("linear probe") < text.index("memory bank")

@@ -393,6 +393,24 @@ def answer(rows: Rows) -> list[str]:
     return lines or ["There are no stored results yet."]
 
 
+def tuned_lead(rows: Rows) -> str:
+    """Recall of the fine-tuned classifiers by number of defective parts, a sentence per set."""
+    sentences = []
+    for dataset, table in rows.items():
+        counts = counts_of_rows(table, S5)
+        plain, s5 = (
+            ", ".join(find(table, one, EQUAL, defects=count).text() for count in counts)
+            for one in TUNED
+        )
+        if counts:
+            numbers = f"{', '.join(map(str, counts[:-1]))} and {counts[-1]}"
+            sentences.append(
+                f"On the {SETS[dataset]}, with {numbers} defective parts, S5, which also learns "
+                f"from their masks, has {s5}, the textbook fine-tune {plain}."
+            )
+    return " ".join(sentences)
+
+
 def tuned_text(rows: pd.DataFrame, count: int = TAUGHT) -> str:
     """Recall of every system with the same number of defective parts, in a sentence."""
     found = {one.label: find_or_nan(rows, one, EQUAL, defects=count) for one in EVERY}
