@@ -48,7 +48,7 @@ def test_tables_name_what_was_not_run(rows: Rows) -> None:
 def test_crossings_and_costs_are_in_words(rows: Rows) -> None:
     assert "| circuit boards | linear probe | 10 [10, 10]" in page.crossing_table(rows)
     assert "2.5 times the detector's labelling" in page.cost_text(rows)
-    assert page.tuned_text(rows[BOARDS]) == "The fine-tuned classifiers were not run."
+    assert page.tuned_lead(rows) == ""
 
 
 def test_types_and_sizes(rows: Rows) -> None:
@@ -113,10 +113,12 @@ def test_fine_tuned_systems_join_the_first_screen(rows: Rows) -> None:
     assert S5.label in set(page.each_type(both)["series"])
     found = page.decision_frames({BOARDS: both})
     assert S5.label in set(found["25", "50%"].table["category"])
-    text = page.tuned_text(both)
-    assert text.startswith(f"With 25 defective tiles and known types: {S5.label} 0.90 [0.58, 0.62]")
-    assert text.index("linear probe") < text.index("memory bank")
-    assert text in page.answer({BOARDS: both})[1]
+    lead = page.tuned_lead({BOARDS: both, TILES: rows[TILES]})
+    assert lead.startswith(
+        "On the circuit boards, fine-tuned with 1, 2, 5, 10, 25 and 40 defective"
+    )
+    assert " S5 has 0.50 [" in lead
+    assert "magnetic" not in lead
 
 
 def test_label_times_have_a_source() -> None:

@@ -388,8 +388,6 @@ def answer(rows: Rows) -> list[str]:
             f"{TAUGHT} defective parts of other types, probe {new[0].text()}, bank "
             f"{new[1].text()}, hybrid {new[2].text()}."
         )
-        if any(system.name in set(table["system"]) for system in TUNED):
-            lines.append(f"- **{SETS[dataset].capitalize()}, fine-tuned too**: {tuned_text(table)}")
     return lines or ["There are no stored results yet."]
 
 
@@ -399,26 +397,13 @@ def tuned_lead(rows: Rows) -> str:
     for dataset, table in rows.items():
         counts = counts_of_rows(table, S5)
         plain, s5 = (
-            ", ".join(find(table, one, EQUAL, defects=count).text() for count in counts)
+            ", ".join(find_or_nan(table, one, EQUAL, defects=n).text() for n in counts)
             for one in TUNED
         )
         if counts:
             numbers = f"{', '.join(map(str, counts[:-1]))} and {counts[-1]}"
             sentences.append(
-                f"On the {SETS[dataset]}, with {numbers} defective parts, S5, which also learns "
-                f"from their masks, has {s5}, the textbook fine-tune {plain}."
+                f"On the {SETS[dataset]}, fine-tuned with {numbers} defective parts, S5 has {s5} "
+                f"and the textbook classifier {plain}."
             )
     return " ".join(sentences)
-
-
-def tuned_text(rows: pd.DataFrame, count: int = TAUGHT) -> str:
-    """Recall of every system with the same number of defective parts, in a sentence."""
-    found = {one.label: find_or_nan(rows, one, EQUAL, defects=count) for one in EVERY}
-    known = sorted(
-        ((value, name) for name, value in found.items() if not math.isnan(value.value)),
-        reverse=True,
-    )
-    if all(math.isnan(found[one.label].value) for one in TUNED):
-        return "The fine-tuned classifiers were not run."
-    texts = ", ".join(f"{name} {value.text()}" for value, name in known)
-    return f"With {count} defective tiles and known types: {texts}."
