@@ -57,23 +57,3 @@ def remove(features: Tensor, cells: Tensor, normal_mean: Tensor) -> Tensor:
 def keep_only(features: Tensor, cells: Tensor, normal_mean: Tensor) -> Tensor:
     """`F m + mu (1 - m)`: shapes as in `remove`."""
     return remove(features, 1 - cells, normal_mean)
-
-
-def moved_cells(cells: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """The cells at another place: each mask rolled by a random shift, without the true cells.
-
-    The control for `remove`: the same area, minus the remaining overlap, beside the defect.
-    (B, 1, h, w) to the same shape; of 16 random shifts the one with the least overlap is used.
-    """
-    height, width = cells.shape[2:]
-    moved = []
-    for mask in cells:
-        best = torch.zeros_like(mask)
-        for _ in range(16):
-            dy = int(torch.randint(height, (), generator=generator))
-            dx = int(torch.randint(width, (), generator=generator))
-            candidate = mask.roll((dy, dx), dims=(1, 2)) * (1 - mask)
-            if candidate.sum() > best.sum():
-                best = candidate
-        moved.append(best)
-    return torch.stack(moved)

@@ -198,7 +198,7 @@ def load(path: str | Path) -> Any:
         raise ValueError(
             f"load: the tensors of {path.name} don't fit its .json: {error}"
         ) from error
-    if not isinstance(model, DefectModel):
+    if not isinstance(model, DefectModel) or model.image_size is not None:
         # The layout of training: in another one convolutions round differently.
         model = model.to(memory_format=torch.channels_last)
     return model.eval()

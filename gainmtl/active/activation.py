@@ -28,7 +28,16 @@ def _positive(maps: ArrayLike) -> Array:
     x = np.asarray(maps, dtype=np.float64)
     if x.ndim != 3:
         raise ValueError(f"expected maps (N, h, w), got shape {x.shape}")
+    if bad := int((~np.isfinite(x)).any((1, 2)).sum()):
+        raise ValueError(
+            f"expected finite maps, found NaN or infinity in {bad} of {len(x)}; check the model "
+            "and the images"
+        )
     return np.maximum(x, 0)
+
+
+def _flat(maps: Array) -> Array:
+    return maps.reshape(len(maps), maps.shape[1] * maps.shape[2])  # -1 fails without maps
 
 
 def _masks(masks: ArrayLike, maps: Array) -> NDArray[np.bool_]:
@@ -71,7 +80,7 @@ def concentration(maps: ArrayLike) -> Array:
 
     1 if one cell has all of the map, 0 if all cells are equal or none is positive.
     """
-    x = _positive(maps).reshape(len(np.asarray(maps)), -1)
+    x = _flat(_positive(maps))
     total = x.sum(1, keepdims=True)
     shares = np.where(total > 0, x / np.where(total > 0, total, 1), 1 / x.shape[1])
     return np.asarray(1 - entropy(shares) / math.log(x.shape[1]))
@@ -82,10 +91,10 @@ def agreement(maps: ArrayLike, others: ArrayLike) -> Array:
 
     `others` are the maps of flipped or shifted images, moved back. In [0, 1]; 0 for a constant map.
     """
-    first, second = (x.reshape(len(x), -1) for x in (_positive(maps), _positive(others)))
+    first, second = _positive(maps), _positive(others)
     if first.shape != second.shape:
         raise ValueError(f"expected two maps of one shape, got {first.shape} and {second.shape}")
-    a, b = (x - x.mean(1, keepdims=True) for x in (first, second))
+    a, b = (x - x.mean(1, keepdims=True) for x in map(_flat, (first, second)))
     scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
     found = (a * b).sum(1) / np.where(scale > 0, scale, 1)
     return np.clip(np.where(scale > 0, found, 0), 0, 1)

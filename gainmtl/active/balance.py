@@ -138,7 +138,10 @@ def classes_of(values: ArrayLike, num_classes: int) -> NDArray[np.int64]:
     Raises:
         ValueError: another shape, or a number outside 0 … num_classes - 1.
     """
-    classes = np.asarray(values, dtype=np.int64)
+    given = np.asarray(values)
+    classes = given.astype(np.int64)
+    if (classes != given).any():
+        raise ValueError("expected whole class numbers, got fractions")
     if classes.ndim != 1 or (
         len(classes) and not 0 <= classes.min() <= classes.max() < num_classes
     ):

@@ -181,4 +181,6 @@ def _features(features: ArrayLike, labelled: ArrayLike) -> tuple[Array, Array]:
             "expected features (N, D) of the pool and (M, D) of the labelled images, got "
             f"{x.shape} and {known.shape}"
         )
+    if not (np.isfinite(x).all() and np.isfinite(known).all()):
+        raise ValueError("expected finite features, found NaN or infinity")
     return x, known

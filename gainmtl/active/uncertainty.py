@@ -90,7 +90,9 @@ def highest(scores: ArrayLike, budget: int) -> Rows:
 
 
 def check_budget(budget: int, count: int) -> None:
-    """Raise `ValueError` unless 0 <= budget <= count."""
+    """Raise `ValueError` unless 0 <= budget <= count, a whole number."""
+    if isinstance(budget, bool) or not isinstance(budget, int | np.integer):
+        raise ValueError(f"budget: expected a whole number, got {budget!r}")
     if not 0 <= budget <= count:
         raise ValueError(
             f"budget: expected 0 to {count}, the number of images in the pool, got {budget}"

@@ -58,6 +58,9 @@ class AnnotatedDataset(Dataset[Sample]):
         self.has_mask = described.has_mask & (chosen | ~self.labels)
         self.empty_masks = getattr(dataset, "empty_masks", np.zeros_like(self.labels))
         self.resize = getattr(dataset, "resize", "squash")
+        for name in ("designs", "boxes"):
+            if hasattr(dataset, name):
+                setattr(self, name, getattr(dataset, name))
 
     def __len__(self) -> int:
         return len(self.names)

@@ -144,11 +144,12 @@ def official_parts(records: Sequence[Record], root: str | Path, fold: int) -> ND
             f"Expected images for train and test in {root}; found none for "
             f"{' and '.join(sorted(absent))}. Add them, or use split='folds'."
         )
-    tested = {record.group for record in records if record.split == "test"}
-    both = sorted(tested & {record.group for record in records if record.split != "test"})
-    if both:
+    parts_of: dict[str, set[str | None]] = defaultdict(set)
+    for record in records:
+        parts_of[record.group].add(record.split)
+    if both := sorted(group for group, found in parts_of.items() if len(found) > 1):
         raise ValueError(
-            f"{len(both)} groups are on both sides of the official split, the first is "
+            f"{len(both)} groups are in several parts of the official split, the first is "
             f"{both[0]!r}. Use split='folds', or correct groups.csv."
         )
     return parts

@@ -225,8 +225,9 @@ def limit_test(data: Data, images: int | None, draw: int = 0) -> Data:
 
 
 def _share(count: int, part: int, total: int) -> int:
-    """The share part / total of `count`, rounded; at least 1 if `part` is."""
-    return max(min(part, 1), int(count * part / total + 0.5))
+    """The share part / total of `count`, rounded; it and the rest are 0 only where they must be."""
+    share = max(min(part, 1), int(count * part / total + 0.5))
+    return min(share, count - min(total - part, 1))
 
 
 def _spread(dataset: Dataset[Sample], is_defective: bool, draw: int) -> list[int]:

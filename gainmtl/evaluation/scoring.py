@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from gainmtl import metrics
 from gainmtl.cam import resize_map
-from gainmtl.counterfactual import moved_cells
+from gainmtl.counterfactual import cell_mask
+from gainmtl.evaluation.inpainting import free_shift, shift
 from gainmtl.interface import DefectModel, check_model, check_part, check_reading, evaluating
 from gainmtl.model import GAINMTL
 from gainmtl.types import Batch, Located, Outputs, Sample, collate
@@ -117,9 +118,10 @@ def score(
 
     `interventions` adds, for defective images with a mask, whether the verdict becomes normal when
     features are replaced by the mean of normal features: `flip.removed` under the mask, `flip.kept`
-    everywhere else, `flip.moved` under the mask moved to another place. Each is 0 or 1, and NaN if
-    the verdict was not defective before. They cost two more passes of the heads. A model without an
-    evidence map has neither these columns nor those of `cam` and `oracle`.
+    everywhere else, `flip.moved` in as many cells beside it. Each is 0 or 1, and NaN if the verdict
+    was not defective before, or if the cells of the mask have no other place without overlap. They
+    cost two more passes of the heads. A model without an evidence map has neither these columns nor
+    those of `cam` and `oracle`.
 
     Raises:
         TypeError: no classifier, or no part of the data.
@@ -199,11 +201,13 @@ def _flips(
     }
     if flagged.any():
         chosen = torch.from_numpy(flagged)
-        masks = batch.mask[chosen]
-        elsewhere = moved_cells(masks, generator).to(features.device)
         features = features[chosen.to(features.device)]
-        true = model.counterfactual(features, masks.to(features.device))
-        moved = model.counterfactual(features, elsewhere)
+        # The control is moved as cells: on a coarse grid cells beside the mask contain the defect.
+        cells = cell_mask(batch.mask[chosen], (features.shape[2], features.shape[3]))
+        shifts, exists = free_shift(cells, cells, generator)
+        elsewhere = shift(cells, shifts).to(features.device)
+        true = model.counterfactual(features, cells.to(features.device), margin=0)
+        moved = model.counterfactual(features, elsewhere, margin=0)
         for name, value in (
             ("flip.removed", true.removed),
             ("flip.kept", true.kept),
@@ -211,4 +215,5 @@ def _flips(
         ):
             verdicts = metrics.is_flagged(value.cpu().double().numpy(), model.threshold)
             flips[name][flagged] = ~verdicts
+        flips["flip.moved"][np.flatnonzero(flagged)[~exists.numpy()]] = np.nan
     return flips

@@ -87,7 +87,8 @@ def tidy_rows(
     class with the defect type, for models with more than two classes. Map measures are means over
     defective images with a mask. A row with `defect_type` in its condition is of that type, and
     `"mean over types"` is the unweighted mean of the types. A row with `{"oracle": true}` is the
-    measure of the mask itself on the grid of `cam`, an upper bound for maps of that grid.
+    measure of the mask itself on the grid of `cam`, which shows what is lost by the grid alone; see
+    `metrics.oracle_map`.
     """
     images = scores.images
     base = {"dataset": dataset, "split": split, "system": system, "seed": seed, "fold": fold}

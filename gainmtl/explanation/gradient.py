@@ -54,6 +54,12 @@ class Target(NamedTuple):
         if logits.ndim != 2:
             raise ValueError(f"target: expected logits (B, K), got {tuple(logits.shape)}")
         chosen = torch.as_tensor(self.classes, device=logits.device)
+        fits = not chosen.ndim or (rows is not None or len(chosen) == len(logits))
+        if chosen.is_floating_point() or chosen.ndim > 1 or not fits:
+            raise ValueError(
+                f"target: expected a class, or one for each of {len(logits)} images, got "
+                f"{self.classes!r}"
+            )
         if chosen.ndim == 1 and rows is not None:
             chosen = chosen[rows]
         if int(chosen.min()) < 0 or int(chosen.max()) >= logits.shape[1]:

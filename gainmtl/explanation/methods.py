@@ -88,14 +88,13 @@ def explain(
         if target is None:
             target = _default_target(model, features)
         if method == "score_cam":
-            return score_cam(
-                images,
-                features,
-                lambda x: head_logits(model, model.features(x)),
-                target,
-                chunk,
-                create_graph=create_graph,
-            )
+
+            def network(x: Tensor) -> Tensor:
+                # The backward pass runs it again, when the model may be in training mode.
+                with evaluating(model):
+                    return head_logits(model, model.features(x))
+
+            return score_cam(images, features, network, target, chunk, create_graph=create_graph)
         function = GRADIENT_METHODS[method]
         return function(features, lambda a: head_logits(model, a), target, create_graph)
 

@@ -87,10 +87,9 @@ def score_cam(
         cells = features.flatten(2)
         rows, channels = (cells.amax(2) > cells.amin(2)).nonzero(as_tuple=True)
         gains = features.new_zeros(features.shape[:2])
-        all_images = torch.arange(len(images), device=images.device)
         # The logits are the same for every image, but the target's class may differ.
         zero_logits = network(torch.zeros_like(images[:1])).expand(len(images), -1)
-        baseline = score(zero_logits, all_images)
+        baseline = score(zero_logits)
         scores = []
         for start in range(0, len(rows), chunk):
             row, channel = rows[start : start + chunk], channels[start : start + chunk]

@@ -254,4 +254,12 @@ def _checked_classes(predicted: ArrayLike, true: ArrayLike) -> tuple[Array, Arra
             "predicted and true classes must be vectors of one length, found shapes "
             f"{p.shape} and {t.shape}"
         )
+    is_text = [x.dtype.kind in "US" for x in (p, t) if len(x)]
+    if len(set(is_text)) > 1:
+        raise ValueError(
+            f"expected classes of one kind, numbers or names, found {p.dtype} and {t.dtype}; "
+            "convert one"
+        )
+    if any(x.dtype.kind == "f" and np.isnan(x).any() for x in (p, t)):
+        raise ValueError("expected a class for each image, found NaN")
     return p, t

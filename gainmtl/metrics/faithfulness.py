@@ -91,14 +91,17 @@ def insertion_curve(score: ScoreFunction, images: Tensor, maps: Tensor, steps: i
     return _curve(score, images, blurred, maps, steps)
 
 
+def _check_maps(maps: Tensor, images: Tensor) -> None:
+    if len(maps) != len(images):
+        raise ValueError(f"expected a map for each of {len(images)} images, found {len(maps)}")
+
+
 @torch.no_grad()
 def _curve(score: ScoreFunction, new: Tensor, old: Tensor, maps: Tensor, steps: int) -> Curve:
     """Scores of `old` while its pixels are replaced by those of `new`, highest map values first."""
-    if len(maps) != len(old) or steps < 1:
-        raise ValueError(
-            f"expected a map for each of {len(old)} images and at least one step, found "
-            f"{len(maps)} maps and {steps} steps"
-        )
+    _check_maps(maps, old)
+    if steps < 1 or steps != int(steps):
+        raise ValueError(f"steps: expected a whole number from 1, found {steps}")
     size = (old.shape[2], old.shape[3])
     ranks = pixel_ranks(maps, size).to(old.device)
     share = torch.arange(steps + 1, dtype=torch.float64) / steps
@@ -252,6 +255,7 @@ def road(
     """
     if not shares or not all(0 < share < 1 for share in shares):
         raise ValueError(f"shares: expected numbers between 0 and 1, found {shares}")
+    _check_maps(maps, images)
     size = (images.shape[2], images.shape[3])
     pixels = size[0] * size[1]
     ranks = pixel_ranks(maps, size, seed).to(images.device)

@@ -30,6 +30,7 @@ CHUNK_PIXELS = 4_000_000
 
 def pixel_ap(maps: Tensor, masks: Tensor) -> Tensor:
     """(B,) average precision of the pixels of each image; NaN if the mask is empty."""
+    _check_counts(maps, masks)
     values = []
     for index in range(len(maps)):
         pixels, inside = aligned(maps[index : index + 1], masks[index : index + 1])
@@ -68,12 +69,15 @@ def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
 def aupro_per_image(maps: Tensor, masks: Tensor, steps: int = 200, max_fpr: float = 0.3) -> Tensor:
     """(B,) AUPRO as in the published code of reverse distillation; NaN without a defect.
 
+    NaN, too, for a map that separates the defect from the rest, since its rates are all 0.
+
     Only for comparison with papers. Each defective image is measured on its own and normal images
     are not. There are `steps` equidistant thresholds from the lowest to the highest score, with
     `>` instead of `>=`. Points with a false positive rate below max_fpr are kept, the curve is not
     interpolated at max_fpr, and rates are divided by the largest kept rate. `aupro` may be lower
     or higher.
     """
+    _check_counts(maps, masks)
     values = []
     for index in range(len(maps)):
         pixels, inside = aligned(maps[index : index + 1], masks[index : index + 1])
@@ -105,17 +109,21 @@ def region_weights(mask: Array) -> Array:
 
 def chunks(maps: Tensor, masks: Tensor) -> Iterator[tuple[Array, Array]]:
     """Resized maps and boolean masks (b, H, W), at most about `CHUNK_PIXELS` pixels at a time."""
+    _check_counts(maps, masks)
     step = max(1, CHUNK_PIXELS // max(1, masks.shape[-1] * masks.shape[-2]))
     for start in range(0, len(maps), step):
         pixels, inside = aligned(maps[start : start + step], masks[start : start + step])
         yield pixels[:, 0].numpy(), inside[:, 0].numpy()
 
 
-def _pooled_curve(maps: Tensor, masks: Tensor, by_region: bool = False) -> RankingCurve:
+def _check_counts(maps: Tensor, masks: Tensor) -> None:
     if len(maps) != len(masks):
         raise ValueError(
             f"expected one mask for each map, found {len(maps)} maps and {len(masks)} masks"
         )
+
+
+def _pooled_curve(maps: Tensor, masks: Tensor, by_region: bool = False) -> RankingCurve:
     scores, weights = [np.empty(0, np.float32)], [np.empty(0)]
     for pixels, inside in chunks(maps, masks):
         scores.append(pixels[inside])

@@ -139,9 +139,10 @@ def start_fabric(**arguments: Any) -> Any:
 
 def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
     """Resume a run, train it to its end, and return its history."""
-    run.resume()
     epochs = run.settings.epochs
     with contextlib.ExitStack() as stack:
+        stack.callback(lambda: run.watch.close())  # its hooks don't stay on the model
+        run.resume()
         if run.output_dir is not None and run.epoch < epochs:
             output_folder(run.output_dir)  # now, not after the first epoch
             if run.fabric.is_global_zero:  # the other processes of a run share its folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, moved_cells, remove
+from gainmtl.counterfactual import NormalFeatures, cell_mask, keep_only, remove
 
 
 def constant(*values: float) -> torch.Tensor:
@@ -64,18 +64,3 @@ def test_remove_and_keep_only_are_complements() -> None:
     assert removed.flatten().tolist() == [-1, 1, 2, 3, -2, 5, 6, 7]
     assert kept.flatten().tolist() == [0, -1, -1, -1, 4, -2, -2, -2]
     torch.testing.assert_close(removed + kept, features + mean[None, :, None, None])
-
-
-def test_moved_cells_have_the_same_number_and_another_place() -> None:
-    cells = torch.zeros(2, 1, 8, 8)
-    cells[0, 0, 1:3, 1:4] = 1
-    cells[1, 0, 5, 5] = 1
-    moved = moved_cells(cells, torch.Generator().manual_seed(0))
-    assert torch.equal(moved.sum((1, 2, 3)), cells.sum((1, 2, 3)))
-    assert float((moved * cells).sum()) == 0
-    again = moved_cells(cells, torch.Generator().manual_seed(0))
-    assert torch.equal(moved, again)
-
-
-def test_a_mask_of_the_whole_image_has_no_other_place() -> None:
-    assert float(moved_cells(torch.ones(1, 1, 4, 4)).sum()) == 0

@@ -267,3 +267,13 @@ def test_tensors_of_another_model(tmp_path: Path) -> None:
     save_file({k: v for k, v in load_file(path).items() if "head" not in k}, path)
     with pytest.raises(ValueError, match=r"tensors of m\.safetensors don't fit its \.json"):
         load(path)
+
+
+def test_a_loaded_model_computes_in_the_layout_of_training(tmp_path: Path) -> None:
+    model = used().to(memory_format=torch.channels_last)
+    found = load(save(model, tmp_path / "model"))
+    images = torch.randn(2, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert torch.equal(found(images).defect_map, model(images).defect_map)
+    kernels = [p for p in found.parameters() if p.ndim == 4 and p.shape[2] > 1 and p.shape[1] > 1]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)

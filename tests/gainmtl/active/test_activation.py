@@ -88,3 +88,18 @@ def test_impossible_input_is_explained() -> None:
         active.score_without_masks(ONE)
     with pytest.raises(ValueError, match="one shape"):
         agreement(ONE, np.ones((1, 3, 3)))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_map_that_is_not_finite_has_no_score(wrong: float) -> None:
+    maps = np.ones((3, 2, 2))
+    maps[1, 0, 0] = wrong
+    for function in (concentration, lambda x: agreement(x, x)):
+        with pytest.raises(ValueError, match="found NaN or infinity in 1 of 3"):
+            function(maps)
+
+
+def test_maps_of_two_grids_are_not_compared_and_an_empty_pool_has_no_scores() -> None:
+    with pytest.raises(ValueError, match="expected two maps of one shape"):
+        agreement(np.ones((3, 2, 8)), np.ones((3, 4, 4)))
+    assert concentration(np.ones((0, 2, 2))).shape == (0,)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gainmtl import active
-from gainmtl.active.balance import fill_up, share_out
+from gainmtl.active.balance import classes_of, fill_up, share_out
 
 
 def test_fill_up_by_hand() -> None:
@@ -80,3 +80,8 @@ def test_highest_by_class_follows_the_class_means() -> None:
 def test_impossible_input_is_explained(call, words) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_fractions_are_no_classes() -> None:
+    with pytest.raises(ValueError, match="expected whole class numbers"):
+        classes_of([0.2, 0.9, 1.7], 2)

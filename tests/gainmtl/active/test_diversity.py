@@ -135,3 +135,12 @@ def test_impossible_input_is_explained(heaps: np.ndarray, rng: np.random.Generat
         active.badge([[0.5, 0.5]], heaps, 1, rng)
     with pytest.raises(ValueError, match="count: expected 1 to 60"):
         k_means(heaps, 61, rng)
+
+
+def test_numbers_that_mean_nothing_are_refused() -> None:
+    features, nothing = np.ones((4, 2)), np.ones((0, 2))
+    with pytest.raises(ValueError, match="expected a whole number, got 2.5"):
+        active.core_set(features, nothing, 2.5)  # type: ignore[arg-type]
+    features[2, 1] = np.nan
+    with pytest.raises(ValueError, match="expected finite features"):
+        active.core_set(features, nothing, 2)

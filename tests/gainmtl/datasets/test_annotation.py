@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,3 +105,13 @@ def test_dials_know_the_same_qualities() -> None:
     for quality in MASK_QUALITIES:
         train = datasets.load("synthetic", image_size=32, mask_quality=quality, train=2).train
         assert dataclasses.is_dataclass(train.settings)  # type: ignore[attr-defined]
+
+
+def test_designs_are_kept_for_a_later_choice_by_design(data: Data) -> None:
+    train: Any = data.train
+    train.designs = tuple(str(i % 3) for i in range(len(train)))
+    try:
+        limited: Any = limit_masks(data, 0.5).train
+        assert limited.designs == train.designs
+    finally:
+        del train.designs

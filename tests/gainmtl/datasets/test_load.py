@@ -91,10 +91,12 @@ def test_official_split(tmp_path: Path, write, spot) -> None:
     write("images/val/defective/7.png")
     assert _load(tmp_path).val.names == ("images/val/defective/7.png", "images/val/normal/7.png")
     assert len(_load(tmp_path).train) == 12
-    rows = [f"{p.relative_to(tmp_path)},same" for p in tmp_path.rglob("images/**/*.png")]
-    (tmp_path / "groups.csv").write_text("image,group\n" + "\n".join(rows))
-    with pytest.raises(ValueError, match=r"1 groups are on both sides .* 'same'"):
-        _load(tmp_path)
+    names = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("images/**/*.png")]
+    for apart in ("nothing", "/test/"):  # then train and val have the group in common
+        rows = [f"{name},{'other' if apart in name else 'same'}" for name in names]
+        (tmp_path / "groups.csv").write_text("image,group\n" + "\n".join(rows))
+        with pytest.raises(ValueError, match=r"1 groups are in several parts .* 'same'"):
+            _load(tmp_path)
 
 
 def test_official_split_that_lacks_a_part(tmp_path: Path, write) -> None:

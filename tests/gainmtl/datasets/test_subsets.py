@@ -175,3 +175,10 @@ def test_every_first_part_of_an_order_has_all_types_and_designs(draw: int) -> No
         found = Counter(kinds[index] for index in order[:n])
         assert all(abs(found[kind] - n * share) <= 2 for kind, share in shares.items())
     assert order != _spread(part, True, draw + 1)
+
+
+def test_a_part_is_empty_only_where_it_must_be() -> None:
+    data = datasets.load("synthetic", image_size=32, train=4, val=24, test=20, defect_rate=0.9)
+    limited = limit_labels(data, 2, 2)
+    assert limited.counts["train"]["defective"] == 1
+    assert limit_test(data, 3).counts["test"]["normal"] == 1

@@ -200,3 +200,34 @@ def test_predictions_do_not_depend_on_masks(model: GAINMTL, samples: list[Sample
     )
     assert true["defect_probability"].equals(other["defect_probability"])
     assert not np.allclose(true["image.removed"], other["image.removed"], atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [32, 8])
+def test_the_control_of_score_spares_the_defect_on_every_grid(
+    stride: int, samples: list[Sample]
+) -> None:
+    """A grid of 2 x 2 cells has often no other place, and then there is no control."""
+    torch.manual_seed(0)
+    model = GAINMTL("test_efficientnet", "S1", output_stride=stride, width=16).eval()
+    model.threshold = 0.0
+    seen: list[torch.Tensor] = []
+    removed = model.counterfactual
+
+    def watch(features: torch.Tensor, cells: torch.Tensor, margin: int = 1) -> Any:
+        seen.append(cell_mask(cells, (features.shape[2], features.shape[3]), margin))
+        return removed(features, cells, margin=margin)
+
+    model.counterfactual = watch  # type: ignore[method-assign]
+    whole = samples[0]._replace(
+        is_defective=True, has_mask=True, mask=torch.ones_like(samples[0].mask)
+    )
+    images = score(model, Listed([*samples, whole])).images
+    marked = images["is_defective"] & images["has_mask"]
+    true, moved = seen
+    overlaps = (true * moved).sum((1, 2, 3)).numpy() > 0
+    control = images["flip.moved"][marked].to_numpy()
+    assert np.isnan(control[overlaps]).all()
+    assert np.isnan(control[-1])
+    assert images["flip.removed"][marked].notna().all()
+    if stride == 8:
+        assert np.isfinite(control).any()

@@ -184,3 +184,28 @@ def test_grad_cam_changes_and_a_map_of_the_image_does_not() -> None:
 def test_a_model_without_parameters() -> None:
     with pytest.raises(ValueError, match="got 0 layers and 3 stops"):
         next(randomise_top_down(nn.ReLU(), stops=3))
+
+
+def test_score_cam_with_a_graph_leaves_a_model_in_training_as_it_was(
+    model: GAINMTL, images: Tensor
+) -> None:
+    model.train()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    explain(model, images, "score_cam", create_graph=True).raw.square().sum().backward()
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    gradient = next(model.backbone.parameters()).grad
+    assert gradient is not None
+    model.zero_grad()
+    model.eval()
+    explain(model, images, "score_cam", create_graph=True).raw.square().sum().backward()
+    torch.testing.assert_close(next(model.backbone.parameters()).grad, gradient)
+
+
+@pytest.mark.parametrize("classes", [(1, 1, 1, 1, 1), (1,), 0.5])
+@pytest.mark.parametrize("method", ["score_cam", "grad_cam"])
+def test_a_target_has_one_class_or_one_for_each_image(
+    method: str, classes: Any, model: GAINMTL, images: Tensor
+) -> None:
+    with pytest.raises(ValueError, match="expected a class, or one for each of 3 images"):
+        explain(model, images, method, Target("logit", torch.tensor(classes)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,3 +232,13 @@ def test_a_verdict_needs_finite_numbers(bad: float) -> None:
     for function in (metrics.is_flagged, lambda s, t: metrics.recall(s, [1, 0], t)):
         with pytest.raises(ValueError, match="finite threshold"):
             function([0.1, 0.2], bad)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "message"),
+    [([0, 1], ["0", "1"], "of one kind, numbers or names"), ([math.nan, 1], [0, 1], "found NaN")],
+)
+def test_classes_of_two_kinds_are_not_compared(predicted: Any, true: Any, message: str) -> None:
+    for metric in (metrics.class_accuracy, metrics.macro_f1):
+        with pytest.raises(ValueError, match=message):
+            metric(predicted, true)

@@ -149,3 +149,15 @@ def test_mistakes_are_named() -> None:
         metrics.deletion_curve(brightness, images, torch.rand(2, 1, 4, 4))
     with pytest.raises(RuntimeError, match="no solution"):
         impute(torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32) < 0.9, max_iterations=1)
+
+
+def test_steps_and_maps_that_fit_no_image() -> None:
+    images, maps = torch.rand(3, 3, 8, 8), torch.rand(3, 1, 8, 8)
+
+    def score(x: Tensor) -> Tensor:
+        return x.mean((1, 2, 3))
+
+    with pytest.raises(ValueError, match="steps: expected a whole number from 1, found 2.5"):
+        metrics.deletion_curve(score, images, maps, steps=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a map for each of 3 images, found 1"):
+        metrics.road(score, images, maps[:1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,3 +265,14 @@ def test_anomalib_as_a_witness_of_aupro() -> None:
     measure = aupro._AUPRO(fpr_limit=0.3)
     measure.update(maps[:, 0], masks[:, 0].int())
     assert metrics.aupro(maps, masks) == pytest.approx(float(measure.compute()), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "metric", [metrics.pixel_ap, metrics.aupro, metrics.aupro_per_image, metrics.pixel_auroc,
+               lambda maps, masks: metrics.PixelHistogram.of(maps, masks, low=0, high=1)],
+)  # fmt: skip
+def test_every_metric_wants_one_mask_for_each_map(metric: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gainmtl.metrics.pixels.CHUNK_PIXELS", 1)  # one map at a time
+    maps, masks = torch.rand(2, 1, 4, 4), torch.ones(3, 1, 4, 4)
+    with pytest.raises(ValueError, match="expected one mask for each map, found 2 maps and 3"):
+        metric(maps, masks)

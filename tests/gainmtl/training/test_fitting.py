@@ -658,3 +658,11 @@ def test_an_output_dir_in_the_home_folder(
     model = build()
     assert_same(model, run(model, data, Path("~/runs")), whole)
     assert not Path("~").exists()
+
+
+def test_an_interrupted_run_leaves_no_hook_on_the_model(data: Data) -> None:
+    model = build()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(model, watched(data, 4, interrupt))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
