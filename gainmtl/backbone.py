@@ -46,10 +46,7 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self,
-        name: str,
-        weights: str | None = None,
-        create_kwargs: dict[str, Any] | None = None,
+        self, name: str, weights: str | None = None, create_kwargs: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
         self.name = name
@@ -251,20 +248,15 @@ def _read_weights(name: str, weights: str | None) -> _Weights:
     return _Weights(path.name, file_digest(path), read_tensors(path).tensors, card)
 
 
-def check_normalisation(
-    entries: Mapping[str, Any],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def check_normalisation(entries: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """`mean` and `std` of a description: three numbers each, in (-9, 9) and in (0, 9).
 
     Raises:
         KeyError, TypeError, ValueError: there are no such numbers.
     """
     mean, std = (tuple(float(x) for x in entries[name]) for name in ("mean", "std"))
-    if (
-        len(mean) != 3
-        or len(std) != 3
-        or not all(-9 < m < 9 and 0 < s < 9 for m, s in zip(mean, std, strict=True))
-    ):
+    fits = all(-9 < m < 9 for m in mean) and all(0 < s < 9 for s in std)
+    if not (fits and len(mean) == len(std) == 3):
         raise ValueError(f"mean {mean}, std {std}")
     return mean, std
 

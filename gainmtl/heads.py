@@ -23,10 +23,10 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-def conv_block(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    """Convolution, group norm and ReLU; the size stays."""
+def conv_block(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3x3 convolution, group norm and ReLU; the size stays."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
         group_norm(outputs),
         nn.ReLU(inplace=True),
     )

@@ -15,14 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gainmtl.backbone import check_normalisation
-from gainmtl.files import (
-    atomic_path,
-    file_digest,
-    read_json,
-    read_tensors,
-    user_path,
-    write_json,
-)
+from gainmtl.files import atomic_path, file_digest, read_json, read_tensors, user_path, write_json
 from gainmtl.interface import DefectModel, check_settings, encoder_of
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL

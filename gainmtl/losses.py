@@ -82,12 +82,6 @@ def soft_iou_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tenso
     return 1 - (shared + smooth) / (p.sum(1) + t.sum(1) - shared + smooth)
 
 
-def _bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy per sample: the mean over its cells, (B,)."""
-    loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return loss.flatten(1).mean(1)
-
-
 def _gated_mean(values: Tensor, gate: Tensor) -> Tensor:
     """Mean of (B,) values over the samples whose gate is true, 0 if there are none."""
     gate = gate.to(values.dtype)
@@ -114,7 +108,8 @@ def map_guidance_loss(
     marked = is_defective & has_mask
     loss = logits.sum() * 0
     if bce:
-        loss = loss + _gated_mean(_bce(logits, targets), has_mask)
+        cells = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        loss = loss + _gated_mean(cells.flatten(1).mean(1), has_mask)
     if dice:
         loss = loss + _gated_mean(dice_loss(logits, targets), marked)
     if iou:

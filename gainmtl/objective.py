@@ -123,9 +123,7 @@ def _fostering(
         maps = true_map(output.class_cam, output.logits, labels, zero)
     else:
         maps = layer_map(true_score(output.logits, labels), layer)
-    fostered = torch.ones_like(labels, dtype=torch.bool)
-    if not strategy.fostering_normal:
-        fostered = labels > 0
+    fostered = (labels > 0) | strategy.fostering_normal
     network.fostering_tally.add(vanished(maps.detach()), fostered)
     weight = certainty(output.logits, labels) if strategy.fostering_certain else None
     return losses.fostering_loss(maps, fostered, strategy.fostering_measure, weight)

@@ -85,10 +85,7 @@ class Placement(NamedTuple):
     @property
     def inside(self) -> tuple[slice, slice]:
         """The rows and the columns of the image."""
-        return (
-            slice(self.top, self.top + self.height),
-            slice(self.left, self.left + self.width),
-        )
+        return (slice(self.top, self.top + self.height), slice(self.left, self.left + self.width))
 
 
 def placement(original: tuple[int, int], size: int, mode: str = "squash") -> Placement:

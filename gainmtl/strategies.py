@@ -100,20 +100,12 @@ class Strategy:
             raise ValueError(f"focal_gamma: expected a number >= 0, got {self.focal_gamma}")
         if not 0 <= self.copy_paste <= 1:
             raise ValueError(f"copy_paste: expected a share in [0, 1], got {self.copy_paste}")
-        if self.localization_loss not in LOCALIZATION_LOSSES:
-            raise ValueError(
-                f"localization_loss: expected one of {', '.join(LOCALIZATION_LOSSES)}, got "
-                f"{self.localization_loss!r}"
-            )
-        if self.fostering_measure not in SPREADS:
-            raise ValueError(
-                f"fostering_measure: expected one of {', '.join(SPREADS)}, got "
-                f"{self.fostering_measure!r}"
-            )
-        if self.fostering_zero not in ZEROS:
-            raise ValueError(
-                f"fostering_zero: expected one of {', '.join(ZEROS)}, got {self.fostering_zero!r}"
-            )
+        choices = {"localization_loss": LOCALIZATION_LOSSES, "fostering_measure": SPREADS,
+                   "fostering_zero": ZEROS}  # fmt: skip
+        for name, known in choices.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
         if not self.weights.active():
             raise ValueError(f"strategy {self.name}: every loss weight is 0, nothing would train")
         if self.weights.consistency and not (self.has_attention and self.has_localization):

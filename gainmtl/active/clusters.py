@@ -25,10 +25,7 @@ def distances_to(features: Array) -> Callable[[int], Array]:
 
 
 def spread(
-    first: int,
-    count: int,
-    distances: Callable[[int], Array],
-    rng: np.random.Generator,
+    first: int, count: int, distances: Callable[[int], Array], rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """The seeding of k-means++: `count` rows, each drawn with `P(i) ~ min_j d(i, j)^2`.
 

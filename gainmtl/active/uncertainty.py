@@ -1,6 +1,7 @@
 """Scores of uncertainty from predicted probabilities: the highest scores are labelled first.
 
-Probabilities are (N, K) with rows that sum to 1: N images of the pool, K classes.
+Probabilities are (N, K) with rows that sum to 1: N images of the pool, K classes. Others raise the
+`ValueError` of `checked_probabilities`.
 """
 
 from __future__ import annotations
@@ -39,20 +40,12 @@ def _entropy(p: Scores) -> Scores:
 
 
 def entropy(probabilities: ArrayLike) -> Scores:
-    """`H(p) = -sum_k p_k ln p_k`, (N, K) to (N,) in [0, ln K].
-
-    Raises:
-        ValueError: see `checked_probabilities`.
-    """
+    """`H(p) = -sum_k p_k ln p_k`, (N, K) to (N,) in [0, ln K]."""
     return _entropy(checked_probabilities(probabilities))
 
 
 def margin(probabilities: ArrayLike) -> Scores:
-    """`1 - (p_first - p_second)`, (N, K) to (N,) in [0, 1]; 1 where the two best classes tie.
-
-    Raises:
-        ValueError: see `checked_probabilities`.
-    """
+    """`1 - (p_first - p_second)`, (N, K) to (N,) in [0, 1]; 1 where the two best classes tie."""
     p = np.partition(checked_probabilities(probabilities), -2, axis=1)
     return np.asarray(1 - (p[:, -1] - p[:, -2]))
 
@@ -65,9 +58,6 @@ def bald(samples: ArrayLike) -> Scores:
 
     Source: Houlsby et al., "Bayesian Active Learning for Classification and Preference Learning",
     2011, arXiv:1112.5745.
-
-    Raises:
-        ValueError: see `checked_probabilities`.
     """
     p = checked_probabilities(samples, 3)
     return np.asarray(np.maximum(_entropy(p.mean(0)) - _entropy(p).mean(0), 0))

@@ -123,21 +123,12 @@ class Detector(nn.Module):
         """Map and score of normalised images (B, 3, H, W)."""
         levels = self.level_maps(images)
         size = (images.shape[2], images.shape[3])
-        scaled = [
-            (level - center) / spread
-            for level, center, spread in zip(
-                levels, self.level_center, self.level_spread, strict=True
-            )
-        ]
-        anomaly_map = torch.stack([self._enlarge(level, size) for level in scaled]).sum(0)
+        scales = zip(levels, self.level_center, self.level_spread, strict=True)
+        maps = [self._enlarge((level - center) / spread, size) for level, center, spread in scales]
+        anomaly_map = torch.stack(maps).sum(0)
         map_logits = squash((anomaly_map - self.threshold) / self.spread)
-        return AnomalyOutputs(
-            anomaly_map,
-            anomaly_map.amax((1, 2, 3)),
-            tuple(levels),
-            map_logits,
-            map_logits.amax((1, 2, 3)),
-        )
+        score, logits = (values.amax((1, 2, 3)) for values in (anomaly_map, map_logits))
+        return AnomalyOutputs(anomaly_map, score, tuple(levels), map_logits, logits)
 
     def _enlarge(self, level: Tensor, size: tuple[int, int]) -> Tensor:
         """A level's map resized to the image and smoothed."""

@@ -37,7 +37,7 @@ class FeatureCache:
     @property
     def gib(self) -> float:
         """Size of the levels in GiB."""
-        return sum(level.numel() * level.element_size() for level in self._levels) / GIB
+        return sum(level.nbytes for level in self._levels) / GIB
 
     def levels(self, names: Sequence[str]) -> list[Tensor]:
         """The levels (B, C_i, h_i, w_i) of these images.
@@ -71,8 +71,7 @@ def cache_features(
         images = batch.image.contiguous(memory_format=torch.channels_last)
         levels = [level.permute(0, 2, 3, 1).contiguous() for level in levels_of(images)]
         if not stored:
-            per_image = sum(level[0].numel() * level.element_size() for level in levels)
-            if per_image * len(part) > limit * GIB:
+            if sum(level[0].nbytes for level in levels) * len(part) > limit * GIB:
                 return None
             stored = [level.new_empty((len(part), *level.shape[1:])) for level in levels]
         for rows, level in zip(stored, levels, strict=True):

@@ -6,6 +6,7 @@ bank is filled once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -95,6 +96,7 @@ KEEP_FEATURES = 4.0
 class DistillationRun(TrainingRun):
     """One training run of a student. `data` has only normal images; see `normal_only`."""
 
+    model: ReverseDistillation  # type: ignore[assignment]  # no `DefectModel`
     settings: DistillationRecipe
     keep_features: float = KEEP_FEATURES
     """See `fit_detector`. Not part of the run's identity, because it changes only rounding."""
@@ -103,24 +105,22 @@ class DistillationRun(TrainingRun):
 
     def _prepare(self) -> None:
         # Also on resuming: the same images give the same statistics.
-        detector = cast(ReverseDistillation, self.model)
-        detector.prepare(_images(self.data.train, self.settings.batch_size))
+        self.model.prepare(_images(self.data.train, self.settings.batch_size))
 
     def train_epoch(self) -> dict[str, float]:
         """As of `TrainingRun`; the detector has the feature cache only during the epoch."""
         try:
             return super().train_epoch()
         finally:
-            cast(ReverseDistillation, self.model).cache = None
+            self.model.cache = None
 
     def _begin_epoch(self) -> None:
         if self._caches is None:
             self._caches = self._cache_teacher()
-        cast(ReverseDistillation, self.model).cache = self._caches[0]
+        self.model.cache = self._caches[0]
 
     def _cache_teacher(self) -> tuple[FeatureCache | None, FeatureCache | None]:
-        detector = cast(ReverseDistillation, self.model)
-        device = next(detector.parameters()).device
+        detector, device = self.model, next(self.model.parameters()).device
         size, limit = self.settings.batch_size, self.keep_features
 
         def levels_of(images: Tensor) -> list[Tensor]:
@@ -136,11 +136,11 @@ class DistillationRun(TrainingRun):
         return train, cache_features(levels_of, self.data.val, size, limit - train.gib)
 
     def _watched(self) -> nn.Module:
-        return cast(ReverseDistillation, self.model).student
+        return self.model.student
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        kind = torch.optim.Adam if self.settings.optimizer == "adam" else torch.optim.AdamW
         s = self.settings
+        kind = torch.optim.Adam if s.optimizer == "adam" else torch.optim.AdamW
         return kind(self._groups(), lr=s.learning_rate, betas=s.betas)
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -170,10 +170,8 @@ class DistillationRun(TrainingRun):
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        detector = cast(ReverseDistillation, self.model)
-        detector.eval()
+        detector, device = self.model.eval(), next(self.model.parameters()).device
         detector.cache = None if self._caches is None else self._caches[1]
-        device = next(detector.parameters()).device
         total, count = 0.0, 0
         loader: Any = DataLoader(self.data.val, self.settings.batch_size, collate_fn=collate)
         for batch in loader:
@@ -189,10 +187,9 @@ class DistillationRun(TrainingRun):
 
     def finish(self) -> None:
         """Set the threshold on normal validation images, and save the detector."""
-        detector = cast(Any, self.model)
-        set_threshold(detector, self.data, self.settings.max_false_alarms)
+        set_threshold(self.model, self.data, self.settings.max_false_alarms)
         if self.output_dir is not None and self.fabric.is_global_zero:
-            save(detector, self.output_dir / MODEL)
+            save(self.model, self.output_dir / MODEL)
 
 
 def set_threshold(detector: Detector, data: Data, max_false_alarms: float = 0.05) -> None:
@@ -270,6 +267,7 @@ def _fill(
     bank: MemoryBank, data: Data, folder: Path | None, max_false_alarms: float, device: torch.device
 ) -> pd.DataFrame:
     start = time.perf_counter()
+    history = pd.DataFrame({"epoch": [0]})
     identity = run_identity(bank, data, max_false_alarms=max_false_alarms)
     stored = None if folder is None else folder / MODEL
     if stored is not None and stored.with_suffix(".json").is_file():
@@ -283,25 +281,18 @@ def _fill(
             bank.load_state_dict(filled.state_dict())
             bank.threshold, bank.spread = filled.threshold, filled.spread
             bank.image_size, bank.resize = filled.image_size, filled.resize
-            return pd.DataFrame([{"epoch": 0, "seconds": facts["seconds"]}])
-    if stored is None:
-        return _filled(bank, data, max_false_alarms, device, start)
-    with claimed(output_folder(stored.parent)):
-        history = _filled(bank, data, max_false_alarms, device, start)
-        save(bank, stored, identity=identity, seconds=float(history["seconds"].iloc[0]))
-    return history
-
-
-def _filled(
-    bank: MemoryBank, data: Data, max_false_alarms: float, device: torch.device, start: float
-) -> pd.DataFrame:
-    bank.image_size, bank.resize = data.image_size, data.resize
-    check_image_size(bank)
-    bank.to(device).to(memory_format=torch.channels_last)
-    bank.prepare(_images(data.train, 16))
-    bank.fill(_images(data.train, 16), len(cast(Any, data.train)))
-    set_threshold(bank, data, max_false_alarms)
-    return pd.DataFrame([{"epoch": 0, "seconds": time.perf_counter() - start}])
+            return history.assign(seconds=facts["seconds"])
+    with contextlib.nullcontext() if stored is None else claimed(output_folder(stored.parent)):
+        bank.image_size, bank.resize = data.image_size, data.resize
+        check_image_size(bank)
+        bank.to(device).to(memory_format=torch.channels_last)
+        bank.prepare(_images(data.train, 16))
+        bank.fill(_images(data.train, 16), len(cast(Any, data.train)))
+        set_threshold(bank, data, max_false_alarms)
+        seconds = time.perf_counter() - start
+        if stored is not None:
+            save(bank, stored, identity=identity, seconds=seconds)
+    return history.assign(seconds=seconds)
 
 
 def _images(dataset: Any, batch_size: int) -> Iterator[Tensor]:

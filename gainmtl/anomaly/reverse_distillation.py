@@ -326,7 +326,7 @@ def _embedding(
     code = code_channels or code
     if decoder == "convnext":
         return convnext_stage(inside, code, blocks, False, layer_scale), code
-    return light_stage(inside, code, "batch"), code
+    return light_stage(inside, code, 2), code
 
 
 def _decoder_stages(
@@ -362,6 +362,6 @@ def _decoder_stages(
     else:
         widths = [max(width, c) for c in widths]
         for out in widths:
-            stages.append(Upward(inside, out, "batch"))
+            stages.append(Upward(inside, out))
             inside = out
     return stages, widths

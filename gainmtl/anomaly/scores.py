@@ -13,13 +13,7 @@ from torch.utils.data import Dataset
 
 from gainmtl import metrics
 from gainmtl.anomaly.base import AnomalyOutputs, Detector
-from gainmtl.evaluation.scoring import (
-    LOGIT_RANGE,
-    MAP_MEASURES,
-    Scores,
-    batches,
-    sample_columns,
-)
+from gainmtl.evaluation.scoring import LOGIT_RANGE, MAP_MEASURES, Scores, batches, sample_columns
 from gainmtl.interface import check_model, check_reading, evaluating
 from gainmtl.types import Sample
 
@@ -80,13 +74,13 @@ def score_detector(detector: Detector, dataset: Dataset[Sample], batch_size: int
                 "anomaly_score": score,
             }
             measures: dict[str, Any] = {**MAP_MEASURES, "aupro_per_image": metrics.aupro_per_image}
+            marked = batch.is_defective & batch.has_mask
             for measure, function in measures.items():
                 # Only for defective images: `aupro_per_image` is slow, with 200 thresholds each.
                 values = np.full(len(bad), np.nan)
-                measured = bad & has_mask
-                if measured.any():
-                    index = torch.from_numpy(measured)
-                    values[measured] = function(maps[index], batch.mask[index]).double().numpy()
+                if marked.any():
+                    found = function(maps[marked], batch.mask[marked])
+                    values[marked.numpy()] = found.double().numpy()
                 row[f"defect_map.{measure}"] = values
             false = metrics.false_activation(maps).double().numpy()
             row["defect_map.false_activation"] = np.where(bad, np.nan, false)

@@ -43,7 +43,7 @@ class Fusion(nn.Module):
     levels; the coarsest level is unchanged. Output (B, n · C_n, h_n, w_n).
     """
 
-    def __init__(self, channels: Sequence[int], norm: str = "batch") -> None:
+    def __init__(self, channels: Sequence[int], norm: str) -> None:
         super().__init__()
         self.paths = nn.ModuleList()
         for place in range(len(channels)):
@@ -104,37 +104,34 @@ def residual_stage(inside: int, stage: Stage, stride: int) -> nn.Sequential:
 
 
 def convnext_stage(
-    inside: int, out: int, blocks: int, up: bool, layer_scale: float | None, dropout: float = 0.0
+    inside: int, out: int, blocks: int, up: bool, layer_scale: float | None
 ) -> nn.Sequential:
     """A ConvNeXt stage: normalise, halve or double the resolution, blocks of 7 x 7 kernels."""
     from timm.layers import LayerNorm2d
     from timm.models.convnext import ConvNeXtBlock
 
     change = nn.ConvTranspose2d(inside, out, 2, 2) if up else nn.Conv2d(inside, out, 2, 2)
-    body = [ConvNeXtBlock(out, ls_init_value=layer_scale, drop_path=dropout) for _ in range(blocks)]
+    body = [ConvNeXtBlock(out, ls_init_value=layer_scale) for _ in range(blocks)]
     return nn.Sequential(LayerNorm2d(inside), change, *body)
 
 
 class Upward(nn.Module):
     """Bilinear upsampling by 2, then two 3 x 3 convolutions: no checkerboard, few parameters."""
 
-    def __init__(self, inside: int, out: int, norm: str) -> None:
+    def __init__(self, inside: int, out: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(inside, out, 3, 1, 1, bias=False), *norm_act(out, norm),
-            nn.Conv2d(out, out, 3, 1, 1, bias=False), *norm_act(out, norm),
-        )  # fmt: skip
+        self.layers = light_stage(inside, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to (B, out, 2h, 2w)."""
         return self.layers(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
 
 
-def light_stage(inside: int, out: int, norm: str) -> nn.Sequential:
-    """The light embedding: two 3 x 3 convolutions, the first with stride 2."""
+def light_stage(inside: int, out: int, stride: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions, the first with a stride; with stride 2 the light embedding."""
     return nn.Sequential(
-        nn.Conv2d(inside, out, 3, 2, 1, bias=False), *norm_act(out, norm),
-        nn.Conv2d(out, out, 3, 1, 1, bias=False), *norm_act(out, norm),
+        nn.Conv2d(inside, out, 3, stride, 1, bias=False), *norm_act(out, "batch"),
+        nn.Conv2d(out, out, 3, 1, 1, bias=False), *norm_act(out, "batch"),
     )  # fmt: skip
 
 

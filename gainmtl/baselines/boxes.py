@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-
-_EIGHT_NEIGHBOURS = torch.ones(3, 3).numpy()
 
 
 def mask_boxes(mask: Tensor) -> Tensor:
@@ -14,7 +13,7 @@ def mask_boxes(mask: Tensor) -> Tensor:
 
     In pixels; right and bottom are exclusive. Regions are 8-connected. N = 0 for an empty mask.
     """
-    regions, _ = ndimage.label(mask[0].cpu().numpy() > 0.5, structure=_EIGHT_NEIGHBOURS)
+    regions, _ = ndimage.label(mask[0].cpu().numpy() > 0.5, structure=np.ones((3, 3)))
     boxes = [
         (columns.start, rows.start, columns.stop, rows.stop)
         for rows, columns in ndimage.find_objects(regions)

@@ -7,6 +7,7 @@ first weights are ours.
 from __future__ import annotations
 
 from collections import OrderedDict
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,14 +25,6 @@ FINEST_STRIDE = 4
 """Levels with smaller strides are not used."""
 SHOWN_SCORE = 0.05
 """Boxes below this score are not painted. The image score is that of the best box in any case."""
-
-
-class _PyramidChannels(nn.Module):
-    """Stands for the backbone in torchvision's FCOS, which only reads its number of channels."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.out_channels = channels
 
 
 class BoxDetector(LocalizationModel):
@@ -93,7 +86,7 @@ class BoxDetector(LocalizationModel):
                     branch[index] = group_norm(width)
         # Only its head, losses and box decoding are used; its backbone and resizing are not.
         self.fcos: Any = FCOS(
-            _PyramidChannels(width),
+            SimpleNamespace(out_channels=width),  # all that it reads of a backbone here
             num_classes=1,  # defect; FCOS has independent class scores and no background class
             anchor_generator=anchors,
             head=head,

@@ -158,13 +158,9 @@ class AugmentedDataset(Dataset[Sample]):
 
     def __init__(self, dataset: Dataset[Sample], augment: Augment, seed: int) -> None:
         described = cast(Described, dataset)
-        self.dataset = dataset
-        self.augment = augment
-        self.seed = seed
-        self.labels = described.labels
-        self.groups = described.groups
-        self.names = described.names
-        self.defect_types = described.defect_types
+        self.dataset, self.augment, self.seed = dataset, augment, seed
+        self.labels, self.names = described.labels, described.names
+        self.groups, self.defect_types = described.groups, described.defect_types
         # In shared memory, so that persistent workers see the next epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 

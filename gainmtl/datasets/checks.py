@@ -14,7 +14,7 @@ def check_settings(settings: type, names: Iterable[str], owner: str) -> None:
     known = [field.name for field in fields(settings)]
     for name in names:
         if name not in known:
-            hint = did_you_mean(name, known) or f" Known: {listed(known)}."
+            hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
             raise ValueError(f"{owner} has no setting {name!r}.{hint}")
 
 
@@ -35,9 +35,11 @@ def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def listed(names: Iterable[str]) -> str:
-    """The names, separated by commas."""
-    return ", ".join(names)
+def checked_index(index: int, length: int) -> int:
+    """The place, from 0 on, of an index that may be negative, as of a list."""
+    if not -length <= index < length:
+        raise IndexError(f"Expected an index below {length}; found {index}.")
+    return int(index) % length
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
@@ -71,9 +73,9 @@ def chosen(name: str, value: object, known: Iterable[str]) -> tuple[str, ...]:
     for item in items:
         if item not in known:
             raise ValueError(
-                f"{name}: expected names among {listed(known)}, got {item!r}."
+                f"{name}: expected names among {', '.join(known)}, got {item!r}."
                 f"{did_you_mean(item, known)}"
             )
     if len(set(items)) < len(items):
-        raise ValueError(f"{name}: expected each name once, got {listed(items)}.")
+        raise ValueError(f"{name}: expected each name once, got {', '.join(items)}.")
     return items

@@ -5,14 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gainmtl.datasets.mask_names import match_masks
-from gainmtl.datasets.records import (
-    Reading,
-    Record,
-    check_types,
-    no_category,
-    walk,
-    walk_if_there,
-)
+from gainmtl.datasets.records import Reading, Record, check_types, no_category, walk, walk_if_there
 from gainmtl.types import NORMAL
 
 FOLDER_TREE = """

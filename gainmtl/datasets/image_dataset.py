@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gainmtl.datasets.checks import checked_index
 from gainmtl.datasets.images import boxes_mask, check_readable, check_sizes, read_image
 from gainmtl.datasets.masks import MaskRule, checked_facts, marked_share, read_mask, rule_for
 from gainmtl.datasets.records import Record
@@ -74,9 +75,7 @@ class ImageDataset(Dataset[Sample]):
         return len(self.records)
 
     def __getitem__(self, index: int) -> Sample:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"Expected an index below {len(self)}; found {index}.")
-        index = int(index) % len(self)
+        index = checked_index(index, len(self))
         pixels, marked = self._decoded.get(index) or self._decode(index)
         shape = (1, self.image_size, self.image_size)
         record = self.records[index]

@@ -48,9 +48,6 @@ TILE_GAP = 100
 _GROUPS_LIKE = re.compile(r"groups?\.(csv|tsv|txt|xlsx?|ods)(\.txt)?", re.IGNORECASE)
 
 
-MVTEC_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
-
-
 def read_mvtec(root: Path, category: str | None = None) -> Reading:
     """MVTec AD (Bergmann et al., CVPR 2019) and sets of the same layout (MPDD, BTAD, visa_pytorch).
 
@@ -61,7 +58,7 @@ def read_mvtec(root: Path, category: str | None = None) -> Reading:
     base = _category_folder(root, category, "train", MVTEC_TREE)
     records = []
     left_out = []
-    for folder, split in MVTEC_SPLITS.items():
+    for folder in ("train", "val", "validation", "test"):
         files, other = walk_if_there(base / folder)
         left_out += other
         for path in files:
@@ -72,6 +69,7 @@ def read_mvtec(root: Path, category: str | None = None) -> Reading:
             normal = kinds[0].lower() in ("good", "ok")
             name = path.relative_to(base).as_posix()
             defect_type = NORMAL if normal else "/".join(kinds)
+            split = "val" if folder == "validation" else folder
             records.append(Record(path, None, not normal, defect_type, split, name, name))
     masks, other = walk_if_there(base / "ground_truth")
     tested = [record for record in records if record.split == "test"]
@@ -140,19 +138,12 @@ def read_magnetic_tile(root: Path, category: str | None = None) -> Reading:
             left_out.append(path)
             continue
         kind = kind.removeprefix("MT_").lower()
-        is_defective = kind != "free"
         number = re.fullmatch(r"exp\d+_num_(\d+)", path.stem)
         if number is None:
             raise ValueError(f"Expected a name like exp1_num_2345.jpg; found {path}.")
-        record = Record(
-            image=path,
-            mask=None,
-            is_defective=is_defective,
-            defect_type=kind if is_defective else NORMAL,
-            split=None,
-            group="",
-            name=path.relative_to(root).as_posix(),
-        )
+        defect_type = NORMAL if kind == "free" else kind
+        name = path.relative_to(root).as_posix()
+        record = Record(path, None, kind != "free", defect_type, None, "", name)
         numbered.append((int(number[1]), record))
     if not numbered:
         raise FileNotFoundError(f"No magnetic tiles in {root}. Expected:{TILE_TREE}")
@@ -266,8 +257,8 @@ def _category_folder(root: Path, category: str | None, marker: str, tree: str) -
 
 def _has_category(root: Path, category: str | None, marker: str) -> bool:
     """Whether `root`, or the category in it, has the sub-folder `marker`."""
-    inside = [root / category] if category is not None else [root, *_visible(root)]
-    return any((folder / marker).is_dir() for folder in inside) or (root / marker).is_dir()
+    inside = [root / category] if category is not None else _visible(root)
+    return any((folder / marker).is_dir() for folder in [root, *inside])
 
 
 def _visible(root: Path) -> list[Path]:

@@ -87,15 +87,10 @@ def inner_fold(data: Data, fold: int, folds: int, seed: int = 0) -> Data:
     whole("fold", fold, 0, folds - 1)
     joined = JoinedDataset(data.train, data.val)
     described = cast(Described, joined)
+    columns = described.labels.tolist(), described.defect_types, described.groups, described.names
     records = [
-        Record(None, None, bool(is_defective), kind, None, group, name)
-        for is_defective, kind, group, name in zip(
-            described.labels,
-            described.defect_types,
-            described.groups,
-            described.names,
-            strict=True,
-        )
+        Record(None, None, is_defective, kind, None, group, name)
+        for is_defective, kind, group, name in zip(*columns, strict=True)
     ]
     is_held = assign_folds(records, folds, seed) == fold
     held = SelectedDataset(joined, np.flatnonzero(is_held))

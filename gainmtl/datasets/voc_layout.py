@@ -30,9 +30,9 @@ def read_voc(root: Path, category: str | None = None) -> Reading:
         FileNotFoundError: a missing folder, image or annotation.
         ValueError: no class or an unknown one, or a list or annotation that can't be read.
     """
-    base = next(
-        (b for b in (root, root / "VOC2012", root / "VOCdevkit/VOC2012") if _is_voc(b)), None
-    )
+    places = (root, root / "VOC2012", root / "VOCdevkit/VOC2012")
+    needed = ("JPEGImages", "ImageSets/Main")
+    base = next((b for b in places if all((b / name).is_dir() for name in needed)), None)
     if base is None:
         raise FileNotFoundError(f"No PASCAL VOC in {root}. Expected:{VOC_TREE}")
     lists = base / "ImageSets/Main"
@@ -55,14 +55,10 @@ def read_voc(root: Path, category: str | None = None) -> Reading:
                 raise FileNotFoundError(
                     f"Expected the image {image}, which {path} lists; there is no such file."
                 )
-            boxes = read_boxes(base / "Annotations" / f"{stem}.xml", category) if label > 0 else ()
-            name = image.relative_to(base).as_posix()
-            records.append(
-                Record(
-                    image, None, label > 0, category if label > 0 else NORMAL, split, name, name,
-                    boxes or None,
-                )
-            )  # fmt: skip
+            shows = label > 0
+            boxes = read_boxes(base / "Annotations" / f"{stem}.xml", category) if shows else ()
+            kind, name = category if shows else NORMAL, image.relative_to(base).as_posix()
+            records.append(Record(image, None, shows, kind, split, name, name, boxes or None))
     return Reading(records)
 
 
@@ -91,10 +87,6 @@ def read_boxes(path: Path, category: str) -> tuple[Box, ...]:
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"Expected a VOC annotation; {path} can't be read ({error}).") from error
     return tuple(boxes)
-
-
-def _is_voc(folder: Path) -> bool:
-    return all((folder / name).is_dir() for name in ("JPEGImages", "ImageSets/Main"))
 
 
 def _entry(line: str, path: Path) -> tuple[str, int]:

@@ -68,12 +68,9 @@ def quantize(
             extra_options={"CalibStridedMinMax": 1},  # for all methods: one batch at a time
         )
         quantized = onnx.load(temporary)
-        description = {
-            **model.description,
-            "precision": "int8",
-            "calibration_images": len(reader.chosen),
-        }
-        onnx.helper.set_model_props(quantized, {METADATA_KEY: json.dumps(description)})
+        changed = {"precision": "int8", "calibration_images": len(reader.chosen)}
+        description = json.dumps(model.description | changed)
+        onnx.helper.set_model_props(quantized, {METADATA_KEY: description})
         temporary.write_bytes(quantized.SerializeToString(deterministic=True))
     return output
 

@@ -136,8 +136,7 @@ def own_surface(images: Tensor, regions: Tensor, avoid: Tensor) -> tuple[Tensor,
 
 
 def _check(values: Tensor, regions: Tensor) -> None:
-    fits = values.ndim == 4 and regions.shape == (len(values), 1, *values.shape[2:])
-    if not fits:
+    if values.ndim != 4 or regions.shape != (len(values), 1, *values.shape[2:]):
         raise ValueError(
             "expected images (B, C, H, W) and regions (B, 1, H, W) of the same B, H and W, got "
             f"{tuple(values.shape)} and {tuple(regions.shape)}"

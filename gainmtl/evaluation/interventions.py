@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,11 +169,7 @@ def score_interventions(
 
 
 def _probabilities(
-    model: GAINMTL,
-    batch: Batch,
-    pictures: Pictures,
-    margin: int,
-    generator: torch.Generator,
+    model: GAINMTL, batch: Batch, pictures: Pictures, margin: int, generator: torch.Generator
 ) -> dict[str, NDArray[np.float64]]:
     """Defect probabilities (B,): unchanged, and after every intervention at both levels."""
     device = next(model.parameters()).device
@@ -240,13 +236,13 @@ def marked_batches(dataset: Dataset[Sample], batch_size: int) -> Any:
 def normal_images(dataset: Dataset[Sample]) -> Tensor:
     """The first `SURFACES` normal images, (N, C, H, W)."""
     normal = (sample.image for sample in _samples(dataset) if not sample.is_defective)
-    images: Sequence[Tensor] = list(itertools.islice(normal, SURFACES))
+    images = list(itertools.islice(normal, SURFACES))
     if not images:
         raise ValueError(
             "score_interventions: expected normal parts, whose surface replaces the defect, got a "
             "dataset without any"
         )
-    return torch.stack(list(images))
+    return torch.stack(images)
 
 
 def _samples(dataset: Dataset[Sample]) -> Any:

@@ -120,18 +120,11 @@ def predict(
                 verdicts = metrics.is_flagged(probability, threshold)
             if isinstance(out, Outputs):
                 batch_maps.append(resize_map(out.cam, (batch.shape[2], batch.shape[3])))
-            for index, one in enumerate(chunk):
+            found = zip(chunk, probability.tolist(), verdicts.tolist(), strict=True)
+            for index, (one, value, verdict) in enumerate(found):
                 for kept, values in zip((maps, cams), batch_maps, strict=False):
                     kept.add(values[index], one.original)
-                rows.append(
-                    verdict_row(
-                        one.name,
-                        float(probability[index]),
-                        bool(verdicts[index]),
-                        threshold,
-                        maps[-1],
-                    )
-                )
+                rows.append(verdict_row(one.name, value, verdict, threshold, maps[-1]))
             if progress:
                 print(f"{len(rows)} images", flush=True)
     return Predictions(pd.DataFrame(rows, columns=list(COLUMNS)), maps, cams)

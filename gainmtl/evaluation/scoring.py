@@ -208,11 +208,7 @@ def _flips(
         elsewhere = shift(cells, shifts).to(features.device)
         true = model.counterfactual(features, cells.to(features.device), margin=0)
         moved = model.counterfactual(features, elsewhere, margin=0)
-        for name, value in (
-            ("flip.removed", true.removed),
-            ("flip.kept", true.kept),
-            ("flip.moved", moved.removed),
-        ):
+        for name, value in zip(flips, (true.removed, true.kept, moved.removed), strict=True):
             verdicts = metrics.is_flagged(value.cpu().double().numpy(), model.threshold)
             flips[name][flagged] = ~verdicts
         flips["flip.moved"][np.flatnonzero(flagged)[~exists.numpy()]] = np.nan

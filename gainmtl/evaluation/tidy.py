@@ -54,13 +54,8 @@ def evaluate(
     and `n`; see `tidy_rows`. The threshold is the stored `model.threshold`; this dataset does not
     choose it. Errors as `score`.
     """
-    return tidy_rows(
-        score(model, dataset, batch_size),
-        resamples=resamples,
-        dataset=name,
-        split=split,
-        system=model.strategy.name,
-    )
+    scores = score(model, dataset, batch_size)
+    return tidy_rows(scores, name, split, model.strategy.name, resamples=resamples)
 
 
 def class_codes(*names: ArrayLike) -> list[NDArray[np.float64]]:
@@ -122,8 +117,7 @@ def tidy_rows(
                 "map": map_name,
                 "metric": metric,
                 "value": interval.value,
-                "ci_low": interval.low,
-                "ci_high": interval.high,
+                **interval.ends,
                 "n": n,
             }
         )
@@ -149,23 +143,16 @@ def tidy_rows(
         if source == "flip":
             add("flip_rate", np.mean, values, intervention=metric)
             continue
-        extra = {"oracle": True} if source == "oracle" else {}
-        map_name = "cam" if source == "oracle" else source
-        add(metric, np.mean, values, map_name=map_name, **extra)
+        about: dict[str, Any] = {"map_name": source}
+        if source == "oracle":
+            about = {"map_name": "cam", "oracle": True}
+        add(metric, np.mean, values, **about)
         if metric == "false_activation" or len(types) < 2:
             continue
         for kind in types:
             of_type = np.where(kinds == kind, values, np.nan)
-            add(metric, np.mean, of_type, map_name=map_name, defect_type=kind, **extra)
-        add(
-            metric,
-            mean_over_types,
-            values,
-            kinds,
-            map_name=map_name,
-            defect_type=TYPE_MEAN,
-            **extra,
-        )
+            add(metric, np.mean, of_type, defect_type=kind, **about)
+        add(metric, mean_over_types, values, kinds, defect_type=TYPE_MEAN, **about)
     weights = resample_weights(groups, resamples) if resamples else None
     for name, histogram in scores.histograms.items():
         pixel_measures: dict[str, Any] = {

@@ -147,12 +147,11 @@ def shuffle_(module: nn.Module, generator: torch.Generator) -> None:
         count = tensor.numel()
         if count < 2:
             continue
-        if tensor.ndim > 1 or count not in orders:
+        order = orders.get(count) if tensor.ndim == 1 else None
+        if order is None:
             order = torch.randperm(count, generator=generator)
-            if tensor.ndim == 1:
-                orders[count] = order
-        else:
-            order = orders[count]
+        if tensor.ndim == 1:
+            orders[count] = order
         tensor.copy_(tensor.flatten()[order.to(tensor.device)].view_as(tensor))
 
 

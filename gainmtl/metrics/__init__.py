@@ -10,9 +10,7 @@ from gainmtl.metrics.classification import auroc as auroc
 from gainmtl.metrics.classification import average_precision as average_precision
 from gainmtl.metrics.classification import class_accuracy as class_accuracy
 from gainmtl.metrics.classification import classification_report as classification_report
-from gainmtl.metrics.classification import (
-    expected_calibration_error as expected_calibration_error,
-)
+from gainmtl.metrics.classification import expected_calibration_error as expected_calibration_error
 from gainmtl.metrics.classification import f1 as f1
 from gainmtl.metrics.classification import is_flagged as is_flagged
 from gainmtl.metrics.classification import macro_f1 as macro_f1

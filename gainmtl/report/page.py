@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,7 @@ from gainmtl.model import GAINMTL
 from gainmtl.report import html, sections
 from gainmtl.report.cases import NEW, Case
 from gainmtl.report.overlays import fit_to, overlay
-from gainmtl.report.verdicts import (
-    FALSE_ALARM,
-    HIT,
-    MISS,
-    RIGHT_REJECTION,
-    defect_map_of,
-)
+from gainmtl.report.verdicts import HIT, defect_map_of
 
 THUMBNAIL = 360
 """Longer side of the images in a report, in pixels."""
@@ -85,27 +80,22 @@ def write_report(
             f"write_report: expected one verdict per case, got {len(verdicts)} verdicts for "
             f"{len(cases)} cases; pass the verdict_table of these cases"
         )
-    show = _Gallery(models, cases, verdicts, examples)
+    case_of = dict(zip(verdicts.index, cases, strict=True))
+    show = functools.partial(_gallery, models, case_of, examples)
     test = verdicts[verdicts["split"] == "test"]
     new = verdicts[verdicts["split"] == NEW]
     parts: list[tuple[str, str, list[str]]] = []
     if len(test):
-        parts += [("figures", "Results", sections.figures(test, measures))]
-        parts += [
-            (
-                "threshold",
-                "Threshold",
-                [html.paragraph(rule), sections.histograms(test)],
-            )
-        ]
+        parts.append(("figures", "Results", sections.figures(test, measures)))
+        chosen = [html.paragraph(rule), sections.histograms(test)]
+        parts.append(("threshold", "Threshold", chosen))
         parts += sections.mistakes(test, show)
     if len(new):
         parts += sections.unlabelled(new, show, None if len(test) else rule)
     if counts is not None:
         parts.append(("data", "Data", sections.data(counts)))
     if facts:
-        rows = [(key, value) for key, value in facts.items()]
-        parts.append(("origin", "Origin", [html.table("", ("", ""), rows)]))
+        parts.append(("origin", "Origin", [html.table("", ("", ""), facts.items())]))
     links = "".join(f'<a href="#{key}">{html.text(name)}</a>' for key, name, _ in parts)
     body = [
         f"<header><h1>{html.text(title)}</h1>",
@@ -120,45 +110,35 @@ def write_report(
     return user_path(path)
 
 
-class _Gallery:
-    """Renders rows of the verdict table as cards; it is a `sections.Show`."""
+def _gallery(
+    models: Sequence[GAINMTL], case_of: Mapping[Any, Case], examples: int, rows: pd.DataFrame
+) -> list[str]:
+    """The first `examples` rows as cards, and the number of rows that are not shown."""
+    shown = rows.head(examples)
+    cards = [_card(models, case_of[row.name], row) for _, row in shown.iterrows()]
+    rest = len(rows) - len(cards)
+    more = [html.paragraph(f"{rest} more are in verdicts.csv.", "soft")] if rest else []
+    return [html.gallery(cards), *more]
 
-    def __init__(
-        self,
-        models: Sequence[GAINMTL],
-        cases: Sequence[Case],
-        verdicts: pd.DataFrame,
-        examples: int,
-    ) -> None:
-        self.models, self.examples = models, examples
-        self.case_of = dict(zip(verdicts.index, cases, strict=True))
 
-    def __call__(self, rows: pd.DataFrame) -> list[str]:
-        """The first `examples` rows as cards, and the number of rows that are not shown."""
-        cards = [self._card(row) for _, row in rows.head(self.examples).iterrows()]
-        rest = len(rows) - len(cards)
-        more = [html.paragraph(f"{rest} more are in verdicts.csv.", "soft")] if rest else []
-        return [html.gallery(cards), *more]
-
-    def _card(self, row: pd.Series) -> html.Card:
-        case = self.case_of[row.name]
-        defect_map = defect_map_of(self.models[case.fold], case)
-        picture = fit_to(case.read(), defect_map, case.read_mask(), THUMBNAIL)
-        words = [_comparison(row["defect_probability"], row["threshold"])]
-        if case.is_defective:
-            words.insert(0, str(case.defect_type))
-        words.append(f"highest map value {row['peak']:.2f}")
-        if row["peak_to_mask"] > 0:
-            words.append(f"peak {row['peak_to_mask']:.0f} px from the mask")
-        if case.is_defective and not row["has_mask"]:
-            words.append("no mask")
-        return html.Card(
-            image=picture.pixels,
-            overlay=overlay(picture),
-            name=case.name,
-            text=" · ".join(words),
-            alt=f"{case.true_label or 'unlabelled'} image {case.name}, predicted {row['verdict']}",
-        )
+def _card(models: Sequence[GAINMTL], case: Case, row: pd.Series) -> html.Card:
+    defect_map = defect_map_of(models[case.fold], case)
+    picture = fit_to(case.read(), defect_map, case.read_mask(), THUMBNAIL)
+    words = [_comparison(row["defect_probability"], row["threshold"])]
+    if case.is_defective:
+        words.insert(0, str(case.defect_type))
+    words.append(f"highest map value {row['peak']:.2f}")
+    if row["peak_to_mask"] > 0:
+        words.append(f"peak {row['peak_to_mask']:.0f} px from the mask")
+    if case.is_defective and not row["has_mask"]:
+        words.append("no mask")
+    return html.Card(
+        image=picture.pixels,
+        overlay=overlay(picture),
+        name=case.name,
+        text=" · ".join(words),
+        alt=f"{case.true_label or 'unlabelled'} image {case.name}, predicted {row['verdict']}",
+    )
 
 
 def _comparison(probability: float, threshold: float) -> str:
@@ -171,9 +151,7 @@ def _comparison(probability: float, threshold: float) -> str:
 def _lead(test: pd.DataFrame, new: pd.DataFrame) -> str:
     words = []
     if len(test):
-        outcome = test["outcome"].value_counts()
-        hits, misses = outcome.get(HIT, 0), outcome.get(MISS, 0)
-        alarms, rejections = outcome.get(FALSE_ALARM, 0), outcome.get(RIGHT_REJECTION, 0)
+        hits, misses, alarms, rejections = sections.outcomes(test)
         words.append(
             f"{hits} of {hits + misses} defective test images were detected, and {alarms} of "
             f"{alarms + rejections} normal ones were flagged by mistake."

@@ -94,20 +94,19 @@ def measure(
     return rows.iloc[0] if len(rows) else None
 
 
+def outcomes(test: pd.DataFrame) -> tuple[int, ...]:
+    """Numbers of hits, misses, false alarms and right rejections."""
+    counts = test["outcome"].value_counts()
+    return tuple(int(counts.get(kind, 0)) for kind in (HIT, MISS, FALSE_ALARM, RIGHT_REJECTION))
+
+
 def figures(test: pd.DataFrame, measures: pd.DataFrame | None) -> list[str]:
     """The confusion table, the measures with intervals, and results by defect type."""
-    outcome = test["outcome"].value_counts()
+    hits, misses, alarms, rejections = outcomes(test)
     confusion = html.table(
         "Verdicts on the test images",
         ("", "flagged", "passed"),
-        [
-            ("truly defective", int(outcome.get(HIT, 0)), int(outcome.get(MISS, 0))),
-            (
-                "truly normal",
-                int(outcome.get(FALSE_ALARM, 0)),
-                int(outcome.get(RIGHT_REJECTION, 0)),
-            ),
-        ],
+        [("truly defective", hits, misses), ("truly normal", alarms, rejections)],
     )
     rows = []
     for map_name, metric, condition, name, meaning in MEANINGS:
@@ -128,34 +127,28 @@ def figures(test: pd.DataFrame, measures: pd.DataFrame | None) -> list[str]:
                 "interval can be too narrow, even of width 0."
             )
         )
-    kinds = _by_type(test, measures)
-    return parts + ([kinds] if kinds else [])
+    return parts + _by_type(test, measures)
 
 
-def _by_type(test: pd.DataFrame, measures: pd.DataFrame | None) -> str | None:
+def _by_type(test: pd.DataFrame, measures: pd.DataFrame | None) -> list[str]:
     bad = test[test["true_label"] == "defective"]
     if bad["defect_type"].nunique() < 2:
-        return None
+        return []
     rows = []
     for kind, part in bad.groupby("defect_type"):
         point = measure(measures, "defect_map", "point_game", {"defect_type": kind})
         flagged = int((part["verdict"] == "defective").sum())
         value = "–" if point is None else html.number(point["value"])
         rows.append((str(kind), len(part), flagged, value))
-    return html.table("By defect type", ("", "images", "flagged", "PointGame"), rows)
+    return [html.table("By defect type", ("", "images", "flagged", "PointGame"), rows)]
 
 
 def histograms(rows: pd.DataFrame) -> str:
     """Histograms of the probabilities of normal and defective images, with the thresholds."""
-    kinds = (
-        ("normal", "normal images", "var(--good)"),
-        ("defective", "defective images", "var(--bad)"),
-    )
-    parts = [
-        (f"{int((rows['true_label'] == kind).sum())} {label}",
-         rows.loc[rows["true_label"] == kind, "defect_probability"], colour)
-        for kind, label, colour in kinds
-    ]  # fmt: skip
+    parts = []
+    for kind, colour in (("normal", "var(--good)"), ("defective", "var(--bad)")):
+        values = rows.loc[rows["true_label"] == kind, "defect_probability"]
+        parts.append((f"{len(values)} {kind} images", values, colour))
     return html.histograms(parts, sorted(set(rows["threshold"])))
 
 

@@ -51,33 +51,24 @@ class Checkpoint(NamedTuple):
             ValueError: tensors of other modules.
         """
         try:
-            self._restore(modules, optimizer)
+            for name, module in modules.items():
+                own = (key for key in self.tensors if key.startswith(f"{name}."))
+                module.load_state_dict({k.removeprefix(f"{name}."): self.tensors[k] for k in own})
+            state = optimizer.state_dict()
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for key, value in self.tensors.items():
+                kind, _, rest = key.partition(".")
+                if kind == "optimizer":
+                    index, name = rest.split(".")
+                    if value.ndim:  # in the memory layout of its parameter, as in the original run
+                        value = torch.empty_like(parameters[int(index)]).copy_(value)
+                    state["state"].setdefault(int(index), {})[name] = value
+            optimizer.load_state_dict(state)
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"expected a checkpoint that holds the tensors of this run, found others: {error}. "
                 "Restore it, or remove it to start over"
             ) from error
-
-    def _restore(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
-        for name, module in modules.items():
-            prefix = f"{name}."
-            module.load_state_dict(
-                {
-                    key.removeprefix(prefix): value
-                    for key, value in self.tensors.items()
-                    if key.startswith(prefix)
-                }
-            )
-        state = optimizer.state_dict()
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for key, value in self.tensors.items():
-            kind, _, rest = key.partition(".")
-            if kind == "optimizer":
-                index, name = rest.split(".")
-                if value.ndim:  # in the memory layout of its parameter, as in the original run
-                    value = torch.empty_like(parameters[int(index)]).copy_(value)
-                state["state"].setdefault(int(index), {})[name] = value
-        optimizer.load_state_dict(state)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -147,22 +147,17 @@ def complete(run: TrainingRun, name: str, progress: bool) -> pd.DataFrame:
             output_folder(run.output_dir)  # now, not after the first epoch
             if run.fabric.is_global_zero:  # the other processes of a run share its folder
                 stack.enter_context(claimed(run.output_dir))
-        _train(run, name, progress)
+        bar = tqdm(total=epochs, initial=run.epoch, desc=name, disable=not progress)
+        while run.epoch < epochs:
+            try:
+                bar.set_postfix(run.train_epoch())
+            except DeadNetworkError as died:
+                run.start_again(died)
+            bar.n = run.epoch
+            bar.refresh()
+        bar.close()
+        run.finish()
     return pd.DataFrame(run.history)
-
-
-def _train(run: TrainingRun, name: str, progress: bool) -> None:
-    epochs = run.settings.epochs
-    bar = tqdm(total=epochs, initial=run.epoch, desc=name, disable=not progress)
-    while run.epoch < epochs:
-        try:
-            bar.set_postfix(run.train_epoch())
-        except DeadNetworkError as died:
-            run.start_again(died)
-        bar.n = run.epoch
-        bar.refresh()
-    bar.close()
-    run.finish()
 
 
 def _check_classes(data: Data) -> None:

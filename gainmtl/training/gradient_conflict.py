@@ -8,6 +8,7 @@ other.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,16 +37,12 @@ def flat_gradients(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter])
     """
     rows = []
     for loss in losses:
-        gradients: Sequence[Tensor | None] = [None] * len(parameters)
+        gradients: Sequence[Tensor] = [torch.zeros_like(p) for p in parameters]
         if loss.requires_grad:
-            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        parts = [
-            torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
-            if g is None
-            else g.detach().double().flatten()
-            for g, p in zip(gradients, parameters, strict=True)
-        ]
-        rows.append(torch.cat(parts))
+            gradients = torch.autograd.grad(
+                loss, parameters, retain_graph=True, materialize_grads=True
+            )
+        rows.append(torch.cat([g.detach().double().flatten() for g in gradients]))
     return torch.stack(rows)
 
 
@@ -106,9 +103,7 @@ class Conflict(NamedTuple):
 
 
 def conflict(
-    losses: Mapping[str, Tensor],
-    weights: Mapping[str, float],
-    parameters: Sequence[nn.Parameter],
+    losses: Mapping[str, Tensor], weights: Mapping[str, float], parameters: Sequence[nn.Parameter]
 ) -> Conflict:
     """The `Conflict` of named scalar losses with these weights on `parameters`."""
     gradients = flat_gradients(list(losses.values()), parameters)
@@ -168,10 +163,9 @@ def as_columns(measured: Conflict) -> dict[str, float]:
         f"pull.{term}": float(pull)
         for term, pull in zip(measured.terms, measured.pulls, strict=True)
     }
-    for i, a in enumerate(measured.terms):
-        for j in range(i + 1, len(measured.terms)):
-            if not math.isnan(measured.cosines[i, j]):
-                columns[f"cosine.{a}.{measured.terms[j]}"] = float(measured.cosines[i, j])
+    for (i, a), (j, b) in itertools.combinations(enumerate(measured.terms), 2):
+        if not math.isnan(measured.cosines[i, j]):
+            columns[f"cosine.{a}.{b}"] = float(measured.cosines[i, j])
     return columns
 
 

@@ -47,9 +47,7 @@ def run_identity(model: Any, data: Data, **settings: Any) -> dict[str, Any]:
         arguments = {**describe_kind(model), **model.config}
         strategy = strategy_to_dict(model.strategy)
         own = {"format": FORMAT, "model": arguments, "strategy": strategy}
-    identity = plain({**own, **network, **pixels, **settings})
-    assert isinstance(identity, dict)
-    return identity
+    return dict(plain({**own, **network, **pixels, **settings}))
 
 
 def check_identity(

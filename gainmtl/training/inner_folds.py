@@ -25,7 +25,7 @@ from gainmtl.datasets.data import Described
 from gainmtl.datasets.subsets import inner_fold
 from gainmtl.evaluation.scoring import batches, defect_scores
 from gainmtl.training.recipe import ENOUGH, Recipe
-from gainmtl.training.run import TrainingRun
+from gainmtl.training.run import TrainingRun, defective_groups
 
 
 class Choice(NamedTuple):
@@ -90,7 +90,7 @@ def choose(
     curve = [within_folds([one[e] for one in scores], labels) for e in range(settings.epochs)]
     epoch = settings.epochs - 1
     if settings.keep == "best":
-        found = _defective_groups(data)
+        found = defective_groups(data.train, data.val)
         if found >= ENOUGH:
             epoch = int(np.nanargmax(curve))
         else:
@@ -105,8 +105,3 @@ def choose(
         settings.max_false_alarms,
     )
     return Choice(epoch, threshold, tuple(curve))
-
-
-def _defective_groups(data: Data) -> int:
-    parts = [cast(Described, part) for part in (data.train, data.val)]
-    return len({g for p in parts for g, bad in zip(p.groups, p.labels, strict=True) if bad})

@@ -49,6 +49,11 @@ class DeadNetworkError(RuntimeError):
     """Most of the backbone's deep channels have one value for every image."""
 
 
+def defective_groups(*parts: Any) -> int:
+    """The number of groups with a defective image in these parts of a data set."""
+    return len({g for p in parts for g, bad in zip(p.groups, p.labels, strict=True) if bad})
+
+
 class TrainingRun:
     """The state of one run of `fit`; subclasses override its parts for other kinds of models."""
 
@@ -124,9 +129,7 @@ class TrainingRun:
         if self.choice is not None:
             is_last = self.choice.epoch == self.settings.epochs - 1
             return None if is_last else copy.deepcopy(self.average)
-        val: Any = self.data.val
-        groups = zip(val.groups, val.labels, strict=True)
-        found = len({group for group, is_defective in groups if is_defective})
+        found = defective_groups(self.data.val)
         if found >= ENOUGH:
             return copy.deepcopy(self.average)
         warnings.warn(

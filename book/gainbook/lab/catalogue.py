@@ -56,9 +56,7 @@ ATTENTION = Strategy(
 UNGUIDED = Strategy("unguided attention", dataclasses.replace(ATTENTION.weights, guidance=0.0))
 """The same attention taught by the label alone."""
 MINING = Strategy(
-    "mining",
-    LossWeights(classification=1.0, mining=0.2),
-    (("mining", STAGED["mining"]),),
+    "mining", LossWeights(classification=1.0, mining=0.2), (("mining", STAGED["mining"]),)
 )
 """GAIN's self-guidance: the classification stream and attention mining, no mask."""
 GAIN = Strategy(

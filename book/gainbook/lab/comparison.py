@@ -24,17 +24,12 @@ from gainmtl.evaluation.tidy import CLASS_MEASURES, class_codes, tidy_rows
 
 def pooled_rows(pooled: Pooled, dataset: str, seed: int, resamples: int = 2000) -> pd.DataFrame:
     """Tidy rows: one set per fold without intervals, one pooled (seed and fold null) with them."""
-    shared: dict[str, Any] = {
-        "dataset": dataset,
-        "split": "test",
-        "system": pooled.system,
-        "condition": pooled.condition,
-    }
+    about = dataset, "test", pooled.system, pooled.condition
     rows = [
-        tidy_rows(part, **shared, seed=seed, fold=fold, resamples=0)
+        tidy_rows(part, *about, seed=seed, fold=fold, resamples=0)
         for fold, part in zip(_fold_numbers(pooled), pooled.folds, strict=True)
     ]
-    rows.append(tidy_rows(pooled.scores, **shared, resamples=resamples))
+    rows.append(tidy_rows(pooled.scores, *about, resamples=resamples))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -72,21 +67,10 @@ def compare(a: Pooled, b: Pooled, dataset: str, resamples: int = 2000) -> pd.Dat
     rows: list[dict[str, Any]] = []
 
     def add(metric: str, map_name: str | None, interval: Any, **extra: Any) -> None:
-        rows.append(
-            {
-                "dataset": dataset,
-                "split": "test",
-                "system": a.system,
-                "condition": {**a.condition, **against, **extra},
-                "map": map_name,
-                "seed": None,
-                "fold": None,
-                "metric": f"{metric}_difference",
-                "value": interval.value,
-                **interval.ends,
-                "p_value": interval.p_value,
-            }
-        )
+        condition = {**a.condition, **against, **extra}
+        one = row(dataset, a.system, f"{metric}_difference", interval.value, condition=condition,
+                  map=map_name, **interval.ends)  # fmt: skip
+        rows.append(one | {"p_value": interval.p_value})
 
     for metric, (column, function) in COMPARED.items():
         x, y = (t[column].to_numpy(float) for t in (left, right))
@@ -149,17 +133,11 @@ def result_rows(
         pooled_rows(run, dataset, seed, resamples=0)
         for run, seed in zip(pooled, seeds, strict=True)
     ]
-    whole = pooled_rows(merge(pooled, seeds), dataset, seeds[0], resamples)
+    merged = merge(pooled, seeds)
+    whole = pooled_rows(merged, dataset, seeds[0], resamples)
     parts = [rows[rows["fold"].notna()] for rows in by_fold] + [whole[whole["fold"].isna()]]
-    first = pooled[0]
-    parts.append(
-        wrong_reason(
-            merge(pooled, seeds).scores,
-            {"dataset": dataset, "split": "test", "system": first.system},
-            first.condition,
-            resamples,
-        )
-    )
+    shared = {"dataset": dataset, "split": "test", "system": merged.system}
+    parts.append(wrong_reason(merged.scores, shared, merged.condition, resamples))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -199,11 +177,7 @@ def wrong_reason(
 
 
 def pixel_ap_rows(
-    a: Pooled,
-    b: Pooled,
-    dataset: str,
-    maps: Sequence[str] = ("defect_map",),
-    resamples: int = 2000,
+    a: Pooled, b: Pooled, dataset: str, maps: Sequence[str] = ("defect_map",), resamples: int = 2000
 ) -> list[dict[str, Any]]:
     """Rows `pixel_ap_difference` of maps, a - b, over the same resampled groups.
 

@@ -78,10 +78,8 @@ class Question:
     """Whether `ask` also gets the run's `seed`, for its random draws."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "code", self._code())
-
-    def _code(self) -> str:
-        return CORE + _digest([Path(inspect.getfile(inspect.unwrap(self.ask)))])
+        asked = Path(inspect.getfile(inspect.unwrap(self.ask)))
+        object.__setattr__(self, "code", CORE + _digest([asked]))
 
     @property
     def name(self) -> str:

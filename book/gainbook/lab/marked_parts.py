@@ -22,6 +22,7 @@ from gainbook.lab.seed_study import figure
 from gainmtl import metrics
 from gainmtl.datasets.synthetic import SyntheticDataset
 from gainmtl.evaluation.inpainting import dilate
+from gainmtl.interface import evaluating
 from gainmtl.model import GAINMTL
 
 Bools = NDArray[np.bool_]
@@ -76,19 +77,14 @@ def marked_parts(tests: Mapping[str, SyntheticDataset], margin: int = MARGIN) ->
                 f"{name!r}; use one seed and one size for all"
             )
     pairs = [[test.render(i, marked=mark) for i in range(len(test))] for mark in (False, True)]
-    pictures = [_stack([part.image for part in parts]) / 255 for parts in pairs]
+    without, with_mark = (_stack([part.image for part in parts]) / 255 for parts in pairs)
     bad = np.flatnonzero(test.true_labels)
     masks = _stack([pairs[0][i].mask for i in bad])
     defect = dilate(masks, margin)
     mark = dilate(_stack([pairs[1][i].mark_mask for i in bad]), margin) * (1 - defect)
-    return MarkedParts(
-        pictures[0],
-        pictures[1],
-        test.true_labels,
-        {name: part.marked for name, part in tests.items()},
-        masks,
-        {"defect": defect, "mark": mark},
-    )
+    marked = {name: part.marked for name, part in tests.items()}
+    regions = {"defect": defect, "mark": mark}
+    return MarkedParts(without, with_mark, test.true_labels, marked, masks, regions)
 
 
 def _stack(arrays: list[NDArray[np.uint8]]) -> Tensor:
@@ -111,20 +107,18 @@ class Predictions(NamedTuple):
 @torch.no_grad()
 def predict_both(model: GAINMTL, parts: MarkedParts, batch_size: int = 32) -> Predictions:
     """Predictions for every part with the mark and without; the model keeps its mode."""
-    was_training = model.training
-    model.eval()
     pair, cams, cells = [], [], []
     bad = torch.from_numpy(parts.is_defective)
-    for pictures in (parts.without, parts.with_mark):
-        probabilities = []
-        for images, kept in zip(pictures.split(batch_size), bad.split(batch_size), strict=True):
-            out = model(model.preprocess(images))
-            probabilities.append(1 - out.logits.double().softmax(1)[:, 0].numpy())
-            if pictures is parts.with_mark:
-                cams.append(out.cam[kept])
-                cells.append(torch.sigmoid(model.calibrate(out.cam, out.logits))[kept])
-        pair.append(np.concatenate(probabilities))
-    model.train(was_training)
+    with evaluating(model):
+        for pictures in (parts.without, parts.with_mark):
+            probabilities = []
+            for images, kept in zip(pictures.split(batch_size), bad.split(batch_size), strict=True):
+                out = model(model.preprocess(images))
+                probabilities.append(1 - out.logits.double().softmax(1)[:, 0].numpy())
+                if pictures is parts.with_mark:
+                    cams.append(out.cam[kept])
+                    cells.append(torch.sigmoid(model.calibrate(out.cam, out.logits))[kept])
+            pair.append(np.concatenate(probabilities))
     return Predictions(pair[0], pair[1], torch.cat(cams), torch.cat(cells))
 
 

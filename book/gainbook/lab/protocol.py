@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -128,14 +128,7 @@ def cross_validate(
             try:
                 scores, facts = _read(folder)
                 facts["trained_at_commit"], facts["scoring_seconds"]
-            except (
-                EOFError,
-                KeyError,
-                OSError,
-                TypeError,
-                ValueError,
-                zipfile.BadZipFile,
-            ) as error:
+            except (EOFError, KeyError, OSError, TypeError, ValueError, BadZipFile) as error:
                 raise ValueError(
                     f"expected the whole scores of a fold in {folder}, found damaged ones: {error}."
                     f" Remove {FACTS} there; the model is then scored again"
@@ -144,10 +137,7 @@ def cross_validate(
             # From the file that a user would load, so what is scored is what is shipped.
             start = time.perf_counter()
             scores = kind.score(kind.load(folder / MODEL), data.test)
-            facts = {
-                "trained_at_commit": commit,
-                "scoring_seconds": time.perf_counter() - start,
-            }
+            facts = {"trained_at_commit": commit, "scoring_seconds": time.perf_counter() - start}
             _write(folder, scores, facts)
         parts.append(scores)
         histories.append(history.assign(fold=fold))
@@ -203,17 +193,17 @@ def _read(folder: Path) -> tuple[Scores, dict[str, Any]]:
         elif column not in ("name", "group", "defect_type", "predicted_type"):
             images[column] = [float(value) if value else math.nan for value in images[column]]
     with np.load(folder / "histograms.npz") as stored:
-        files = [key for key in stored.files if key.endswith(".positives")]
-        names = [key.removesuffix(".positives") for key in files]
-        histograms = {
-            name: metrics.PixelHistogram(
-                stored[f"{name}.positives"],
-                stored[f"{name}.negatives"],
-                *LOGIT_RANGE,
-                stored[f"{name}.regions"] if f"{name}.regions" in stored.files else None,
-            )
-            for name in names
-        }
+        arrays = dict(stored)
+    names = [key.removesuffix(".positives") for key in arrays if key.endswith(".positives")]
+    histograms = {
+        name: metrics.PixelHistogram(
+            arrays[f"{name}.positives"],
+            arrays[f"{name}.negatives"],
+            *LOGIT_RANGE,
+            arrays.get(f"{name}.regions"),
+        )
+        for name in names
+    }
     counted = {len(histogram.positives) for histogram in histograms.values()}
     if counted - {len(images)}:
         raise ValueError(f"{len(images)} rows in scores.csv, {counted} images in histograms.npz")

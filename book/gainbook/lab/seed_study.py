@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import math
+import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -123,9 +124,7 @@ class SeedStudy:
     file: Callable[[Cell], str]
     """A cell's file under the output folder."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=lambda: SETTINGS)
-    figures: Callable[[Mapping[str, Any]], list[dict[str, Any]]] = lambda content: content[
-        "figures"
-    ]
+    figures: Callable[[Mapping[str, Any]], list[dict[str, Any]]] = operator.itemgetter("figures")
     """The figures of a content, see `figure`."""
     against: Callable[[Cell], Sequence[tuple[Cell, dict[str, Any]]]] = lambda cell: ()
     """Cells of the same seed that are subtracted, with entries of the difference's condition."""

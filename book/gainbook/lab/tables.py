@@ -64,11 +64,7 @@ def pooled_row(
 
 
 def find(
-    rows: pd.DataFrame,
-    system: AnySystem,
-    metric: str,
-    map: str | None = None,
-    **condition: Any,
+    rows: pd.DataFrame, system: AnySystem, metric: str, map: str | None = None, **condition: Any
 ) -> Value:
     """The pooled figure (no seed, no fold) of exactly this system, metric, map and condition.
 
@@ -89,17 +85,13 @@ def find(
 
 
 def find_or_nan(
-    rows: pd.DataFrame,
-    system: AnySystem,
-    metric: str,
-    map: str | None = None,
-    **condition: Any,
+    rows: pd.DataFrame, system: AnySystem, metric: str, map: str | None = None, **condition: Any
 ) -> Value:
     """`find`, with NaN for a figure that the rows lack: nothing could be measured."""
     try:
         return find(rows, system, metric, map, **condition)
     except LookupError:
-        return Value(math.nan, math.nan, math.nan, None)
+        return Value(math.nan)
 
 
 def rows_of(
@@ -271,10 +263,7 @@ def trials(entries: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> s
     lines = []
     for entry in entries:
         change = ", ".join(f"{key} {value}" for key, value in entry["change"].items())
-        texts = []
-        for key in TRIAL_COLUMNS.values():
-            value, low, high = entry["figures"][key]
-            texts.append(Value(value, low, high, None).text())
+        texts = [Value(*entry["figures"][key]).text() for key in TRIAL_COLUMNS.values()]
         lines.append([labels[entry["system"]], change or "as in the reference run", *texts])
     return markdown(["system", "changed", *TRIAL_COLUMNS], lines)
 
@@ -287,15 +276,7 @@ def series(
     lines = []
     for category, name, system, metric, map_name, condition in entries:
         found = find(rows, system, metric, map_name, **condition)
-        lines.append(
-            {
-                "category": category,
-                "series": name,
-                "value": found.value,
-                "ci_low": found.low,
-                "ci_high": found.high,
-            }
-        )
+        lines.append((category, name, *found[:3]))
     return pd.DataFrame(lines, columns=["category", "series", "value", "ci_low", "ci_high"])
 
 
@@ -312,11 +293,7 @@ def by_method(
     """
     lines = []
     for method, label in labels.items():
-        cells = []
-        for metric in columns.values():
-            try:
-                cells.append(find(rows, system, metric, "cam", method=method, **condition).text())
-            except LookupError:
-                cells.append("–")
+        about = {"method": method, **condition}
+        cells = [cell(rows, system, metric, "cam", **about) for metric in columns.values()]
         lines.append([label, *cells])
     return markdown(["method", *columns], lines)

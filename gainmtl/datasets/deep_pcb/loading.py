@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gainmtl.datasets.checks import check_settings, listed
+from gainmtl.datasets.checks import check_settings
 from gainmtl.datasets.data import Data, counts_of
 from gainmtl.datasets.deep_pcb.dataset import BITS, TileDataset
 from gainmtl.datasets.deep_pcb.pairs import PCB_TREE, read_pairs
@@ -136,7 +136,7 @@ def _folds_by_design(
     if len(designs) < folds:
         raise ValueError(
             f"Expected at least as many designs as folds ({folds}); found {len(designs)}: "
-            f"{listed(designs)}. Use fewer folds."
+            f"{', '.join(designs)}. Use fewer folds."
         )
     units = [
         record._replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gainmtl.datasets.checks import chosen, listed, whole
+from gainmtl.datasets.checks import chosen, whole
 from gainmtl.datasets.deep_pcb.pairs import Pair
 
 NORMALS = ("tested", "template")
@@ -50,7 +50,7 @@ class PcbSettings:
         for name, known in (("normals", NORMALS), ("masks", MASKS)):
             if getattr(self, name) not in known:
                 raise ValueError(
-                    f"{name}: expected one of {listed(known)}, got {getattr(self, name)!r}."
+                    f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}."
                 )
 
     def pairs_of(self, pairs: list[Pair]) -> list[Pair]:
@@ -65,8 +65,8 @@ class PcbSettings:
         both = set(used) & set(test)
         if both:
             raise ValueError(
-                f"designs: expected none of test_designs, got {listed(sorted(both))} in both. With "
-                "test_designs, designs are those of training."
+                f"designs: expected none of test_designs, got {', '.join(sorted(both))} in both. "
+                "With test_designs, designs are those of training."
             )
         if not used:
             raise ValueError("test_designs: expected a design to stay for training, got all.")

@@ -44,10 +44,8 @@ def draw_systems(classes: int, seed: int = 0, maps: int = 6) -> Systems:
     The singular values of every map are below 1, so that each system has a fixed set.
     """
     rng = np.random.default_rng([seed, 1])
-    linear: list[Array] = []
-    offset: list[Array] = []
-    weight: list[Array] = []
-    while len(linear) < classes:
+    systems: list[Systems] = []
+    while len(systems) < classes:
         count = int(rng.integers(2, maps + 1))
         turn = rng.uniform(0, 2 * np.pi, (2, count))
         large = rng.uniform(0.35, 0.95, count)
@@ -66,10 +64,8 @@ def draw_systems(classes: int, seed: int = 0, maps: int = 6) -> Systems:
         points = chaos_game(system, np.zeros(1, dtype=np.int64), rng)
         cells = _place(points, 32)
         if len(np.unique(cells)) >= LEAST_FILL * 32 * 32:
-            linear.append(a)
-            offset.append(b)
-            weight.append(w / w.sum())
-    return Systems(np.array(linear), np.array(offset), np.array(weight))
+            systems.append(system)
+    return Systems(*(np.concatenate(arrays) for arrays in zip(*systems, strict=True)))
 
 
 def chaos_game(systems: Systems, labels: NDArray[np.int64], rng: np.random.Generator) -> Array:

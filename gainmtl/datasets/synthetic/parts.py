@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gainmtl.datasets.annotation import coarsen
-from gainmtl.datasets.checks import check_settings
+from gainmtl.datasets.checks import check_settings, checked_index
 from gainmtl.datasets.synthetic.plan import SPLITS, Plan, make_plan
 from gainmtl.datasets.synthetic.rendering import Rendering, Scene, render
 from gainmtl.datasets.synthetic.settings import SyntheticSettings
@@ -59,7 +59,7 @@ class SyntheticDataset(Dataset[Sample]):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        i = self._index(index)
+        i = checked_index(index, len(self))
         pixels, exact = self._pixels(i)
         defective, has_mask = bool(self.labels[i]), bool(self.has_mask[i])
         mask = torch.zeros(1, *pixels.shape[1:])
@@ -87,7 +87,7 @@ class SyntheticDataset(Dataset[Sample]):
         `marked` true or false prints or removes the mark and changes nothing else: an intervention
         that shows whether a prediction depends on the mark.
         """
-        i = self._index(index)
+        i = checked_index(index, len(self))
         plan, settings = self._plan, self.settings
         return render(
             Scene(
@@ -110,7 +110,7 @@ class SyntheticDataset(Dataset[Sample]):
 
     def exact_mask(self, index: int) -> Tensor:
         """(1, H, W), 0 or 1: the mask of the true defect, whatever the label is."""
-        return torch.from_numpy(self._pixels(self._index(index))[1]).float()
+        return torch.from_numpy(self._pixels(checked_index(index, len(self)))[1]).float()
 
     def mark_mask(self, index: int) -> Tensor:
         """(1, H, W), 0 or 1: where the printed mark is; all zero on a part without one."""
@@ -120,11 +120,6 @@ class SyntheticDataset(Dataset[Sample]):
         """A string that changes when the split's content does."""
         text = json.dumps([VERSION, self.split, asdict(self.settings)], sort_keys=True)
         return f"synthetic-{self.split}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-    def _index(self, index: int) -> int:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"expected an index below {len(self)}, got {index}")
-        return int(index) % len(self)
 
     def _pixels(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         if i in self._cache:
@@ -148,8 +143,5 @@ def make(**settings: Any) -> tuple[SyntheticDataset, SyntheticDataset, Synthetic
     """
     check_settings(SyntheticSettings, settings, "synthetic data")
     checked = SyntheticSettings(**settings)
-    return (
-        SyntheticDataset(checked, "train"),
-        SyntheticDataset(checked, "val"),
-        SyntheticDataset(checked, "test"),
-    )
+    train, val, test = (SyntheticDataset(checked, split) for split in SPLITS)
+    return train, val, test

@@ -73,9 +73,8 @@ def make_plan(settings: SyntheticSettings, split: str) -> Plan:
         if split == "test" or name not in settings.unseen_defect_types
     ]
     types = np.array(seen)[(even(_TYPE, planned) * len(seen)).astype(int)]
-    textures = np.array(settings.textures)[
-        (even(_TEXTURE, planned) * len(settings.textures)).astype(int)
-    ]
+    place = (even(_TEXTURE, planned) * len(settings.textures)).astype(int)
+    textures = np.array(settings.textures)[place]
 
     true, claimed = planned.copy(), planned.copy()
     annotated = np.ones(parts, dtype=bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gainmtl.datasets.annotation import MASK_QUALITIES
-from gainmtl.datasets.checks import chosen, listed, number, whole
+from gainmtl.datasets.checks import chosen, number, whole
 from gainmtl.datasets.synthetic.defects import DEFECTS
 from gainmtl.datasets.synthetic.textures import TEXTURES
 
@@ -69,13 +69,13 @@ class SyntheticSettings:
         for name, known in (("textures", TEXTURES), ("defect_types", DEFECTS)):
             self._set(name, chosen(name, getattr(self, name), known))
             if not getattr(self, name):
-                raise ValueError(f"{name}: expected at least one of {listed(known)}, got none.")
+                raise ValueError(f"{name}: expected at least one of {', '.join(known)}, got none.")
         unseen = chosen("unseen_defect_types", self.unseen_defect_types, self.defect_types)
         self._set("unseen_defect_types", unseen)
         if len(unseen) == len(self.defect_types):
             raise ValueError(
                 "unseen_defect_types: expected at least one of defect_types to stay for training,"
-                f" got all of them ({listed(unseen)}). Remove one."
+                f" got all of them ({', '.join(unseen)}). Remove one."
             )
         for name, low, high in (
             ("defect_rate", 0, 1),
@@ -93,7 +93,7 @@ class SyntheticSettings:
                 self._set(name, number(name, getattr(self, name), low, high))
         if self.mask_quality not in MASK_QUALITIES:
             raise ValueError(
-                f"mask_quality: expected one of {listed(MASK_QUALITIES)}, "
+                f"mask_quality: expected one of {', '.join(MASK_QUALITIES)}, "
                 f"got {self.mask_quality!r}."
             )
 

@@ -33,13 +33,7 @@ def spline_matrix(pixels: int, spans: int) -> Array:
     first = np.minimum(position.astype(int), spans - 1)
     t = position - first
     weights = np.stack(
-        [
-            (1 - t) ** 3,
-            3 * t**3 - 6 * t**2 + 4,
-            -3 * t**3 + 3 * t**2 + 3 * t + 1,
-            t**3,
-        ],
-        axis=1,
+        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1
     )
     basis = np.zeros((pixels, spans + 3), dtype=np.float32)
     basis[np.arange(pixels)[:, None], first[:, None] + np.arange(4)] = weights / 6

@@ -16,12 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gainmtl.datasets.checks import check_values
+from gainmtl.datasets.checks import check_values, checked_index
 from gainmtl.datasets.data import Data, counts_of
 from gainmtl.datasets.synthetic.defects import DEFECTS, Defect
+from gainmtl.datasets.synthetic.plan import SPLITS
 from gainmtl.datasets.synthetic.rendering import (
     EXPOSURE,
     SURFACE,
@@ -37,7 +39,6 @@ from gainmtl.types import NORMAL, Sample
 FEATURES = ("strong", "weak")
 KINDS = {"strong": "chip", "weak": "blowhole"}
 """The defect function of each. They look different: learning one does not teach the other."""
-SPLITS = ("train", "val", "test")
 VERSION = 1
 """Part of the fingerprint; increase it if equal settings give different pixels."""
 GAP = 8
@@ -120,7 +121,7 @@ class TwoFeatures(Dataset[Sample]):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        i = self._index(index)
+        i = checked_index(index, len(self))
         if i not in self._samples:
             shown = [name for name in FEATURES if self.shows[name][i]]
             mask = torch.zeros(1, self.settings.image_size, self.settings.image_size)
@@ -137,7 +138,7 @@ class TwoFeatures(Dataset[Sample]):
 
         Surface, light and noise are the same for every choice of features.
         """
-        scene = self._scene(self._index(index))
+        scene = self._scene(checked_index(index, len(self)))
         lit = scene.lit
         for name in features:
             lit = lit * scene.factors[name]
@@ -145,7 +146,7 @@ class TwoFeatures(Dataset[Sample]):
 
     def feature_mask(self, index: int, feature: str) -> Tensor:
         """(1, H, W), 0 or 1: where a feature, rendered alone, changes the image visibly."""
-        scene = self._scene(self._index(index))
+        scene = self._scene(checked_index(index, len(self)))
         clean = np.clip(scene.lit + scene.noise, 0, 1)
         image = np.clip(scene.lit * scene.factors[feature] + scene.noise, 0, 1)
         return torch.from_numpy(visible(image, clean, scene.lit)).float()[None]
@@ -154,11 +155,6 @@ class TwoFeatures(Dataset[Sample]):
         """A string that changes when the split's content does."""
         text = json.dumps([VERSION, self.split, dataclasses.asdict(self.settings)], sort_keys=True)
         return f"two-features-{self.split}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-    def _index(self, index: int) -> int:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"expected an index below {len(self)}, got {index}")
-        return int(index) % len(self)
 
     def _scene(self, i: int) -> _Scene:
         if i not in self._scenes:
@@ -179,7 +175,8 @@ class TwoFeatures(Dataset[Sample]):
         sigma = np.float32(exposure.uniform(0.004, 0.016))
         noise = sigma * exposure.standard_normal((size, size), dtype=np.float32)
         strong = DEFECTS[KINDS["strong"]](rng(_STRONG), size, settings.strong_size)
-        taken = _grown(strong.change != 0, round(GAP * size / 64))
+        # Grown by the gap in every direction.
+        taken = ndimage.maximum_filter(strong.change != 0, 2 * round(GAP * size / 64) + 1)
         weak: Defect | None = None
         least = -1
         # Draw until it keeps the gap; after `_TRIES` draws the one with the least overlap is taken.
@@ -198,14 +195,6 @@ class TwoFeatures(Dataset[Sample]):
             "weak": reflectance_factor(weak, settings.weak_contrast),
         }
         return _Scene(lit, noise, factors)
-
-
-def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    """(H, W) dilated by a square: `reach` pixels in every direction."""
-    pixels = torch.from_numpy(mask.astype(np.float32))[None, None]
-    kernel = 2 * reach + 1
-    grown = torch.nn.functional.max_pool2d(pixels, kernel, stride=1, padding=reach)
-    return np.asarray(grown[0, 0].numpy() > 0)
 
 
 def make_two_features(**settings: float) -> Data:
