@@ -16,7 +16,7 @@ from torch import nn
 
 from gainmtl.backbone import check_normalisation
 from gainmtl.files import atomic_path, file_digest, read_json, read_tensors, user_path, write_json
-from gainmtl.interface import DefectModel, check_settings, encoder_of
+from gainmtl.interface import DefectModel, check_model, check_settings, encoder_of
 from gainmtl.losses import LossWeights
 from gainmtl.model import GAINMTL
 from gainmtl.strategies import Strategy, Window
@@ -122,8 +122,13 @@ def save(model: nn.Module, path: str | Path, **facts: Any) -> Path:
     fitted to, are stored in the JSON of an anomaly detector.
 
     Raises:
+        TypeError: neither a classifier nor a detector.
         ValueError: an impossible threshold or image size.
     """
+    from gainmtl.anomaly.base import Detector  # on demand: most models are classifiers
+
+    # Impossible settings, too, are refused: `load` would refuse the file.
+    check_model("save", model, (DefectModel, Detector), "others have no description to be read by")
     path = _tensor_path(path)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     description = _describe(model)
@@ -137,7 +142,6 @@ def save(model: nn.Module, path: str | Path, **facts: Any) -> Path:
 
 
 def _describe(model: Any) -> dict[str, Any]:
-    check_settings(model)  # else `load` would refuse the file
     encoder = encoder_of(model)
     common = {
         "create_kwargs": encoder.create_kwargs,

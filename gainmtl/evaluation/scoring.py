@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from gainmtl import metrics
 from gainmtl.cam import resize_map
 from gainmtl.counterfactual import cell_mask
+from gainmtl.datasets.checks import whole
 from gainmtl.evaluation.inpainting import free_shift, shift
 from gainmtl.interface import DefectModel, check_model, check_part, check_reading, evaluating
 from gainmtl.model import GAINMTL
@@ -51,6 +52,7 @@ class Scores(NamedTuple):
 def batches(dataset: Dataset[Sample], batch_size: int) -> Iterator[Batch]:
     """The samples of a dataset in order, stacked; errors as `check_part`."""
     check_part(dataset)
+    whole("batch_size", batch_size, 1, 100_000)
     loader: DataLoader[Any] = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
     return iter(loader)
 

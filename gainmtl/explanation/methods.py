@@ -79,6 +79,14 @@ def explain(
             "explain: expected a tensor of images (B, 3, H, W), normalised by model.preprocess, "
             f"got {found}; gainmtl.predict reads files and returns the CAM of each"
         )
+    wanted = next(model.parameters()).dtype
+    if images.dtype != wanted:
+        raise ValueError(
+            f"explain: expected images of type {wanted}, as model.preprocess returns them, got "
+            f"{images.dtype}"
+        )
+    if create_graph and torch.is_inference_mode_enabled():
+        raise ValueError("create_graph: expected no inference mode, in which no graph is kept")
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     with evaluating(model), torch.set_grad_enabled(create_graph):

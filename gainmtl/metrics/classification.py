@@ -137,9 +137,11 @@ def expected_calibration_error(
     Bins are [lo, hi), the last one closed. NaN without samples.
 
     Raises:
-        ValueError: probabilities outside [0, 1].
+        ValueError: probabilities outside [0, 1], or no bin.
     """
     values, is_defective = _checked(probabilities, labels)
+    if bins < 1:
+        raise ValueError(f"bins: expected at least 1, found {bins}")
     if len(values) == 0:
         return math.nan
     if values.min() < 0 or values.max() > 1:

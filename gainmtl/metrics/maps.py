@@ -93,6 +93,7 @@ def oracle_map(masks: Tensor, grid: tuple[int, int]) -> Tensor:
 def aligned(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Maps (B, 1, H, W) float32 resized to the masks, and the masks as bool, on the CPU."""
     pixels = _checked_maps(maps)
+    _check_tensor("masks", masks)
     if masks.ndim != 4 or masks.shape[1] != 1 or len(masks) != len(maps):
         raise ValueError(
             f"masks must be ({len(maps)}, 1, H, W), one for each map, found {tuple(masks.shape)}"
@@ -107,7 +108,16 @@ def aligned(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     return pixels, inside
 
 
+def _check_tensor(name: str, values: object) -> None:
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"{name} must be a torch tensor, found {type(values).__name__}; an array is converted "
+            "by torch.from_numpy"
+        )
+
+
 def _checked_maps(maps: Tensor) -> Tensor:
+    _check_tensor("maps", maps)
     if maps.ndim != 4 or maps.shape[1] != 1:
         raise ValueError(f"maps must be (B, 1, h, w), found {tuple(maps.shape)}")
     pixels = maps.detach().to("cpu", torch.float32)

@@ -70,7 +70,7 @@ def cam_dispersion(maps: Tensor) -> Tensor:
     epsilon to the denominator; here a map without mass is NaN instead.
     """
     p, has_mass = spatial_probability(maps)
-    cells = p[0].numel()
+    cells = p.shape[1:].numel()
     return _defined(cells * p.square().flatten(1).sum(1) - 1, has_mass)
 
 

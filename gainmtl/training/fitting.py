@@ -38,8 +38,9 @@ def fit(
     """Train `model` in place on `data.train` and store its threshold from `data.val`.
 
     With an `output_dir` a checkpoint is written atomically after every epoch, and the finished
-    model as `model.safetensors`. A call with the same arguments continues an interrupted run; on a
-    CPU the result is bit for bit that of an uninterrupted run. With "16-mixed" the loss scale
+    model as `model.safetensors`. A call with the same arguments continues an interrupted run, from
+    its checkpoint, whatever weights `model` has; on a CPU the result is bit for bit that of an
+    uninterrupted run. With "16-mixed" the loss scale
     starts again from its initial value, so a few steps may be skipped until it fits.
 
     A network whose deep channels die (see `gainmtl.training.watch`) is reported within the first

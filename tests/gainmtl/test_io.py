@@ -277,3 +277,9 @@ def test_a_loaded_model_computes_in_the_layout_of_training(tmp_path: Path) -> No
         assert torch.equal(found(images).defect_map, model(images).defect_map)
     kernels = [p for p in found.parameters() if p.ndim == 4 and p.shape[2] > 1 and p.shape[1] > 1]
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+
+
+def test_something_else_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="save: expected a model of class .*, got Linear"):
+        save(torch.nn.Linear(1, 1), tmp_path / "model")
+    assert not list(tmp_path.iterdir())

@@ -221,6 +221,8 @@ def test_interventions(table: pd.DataFrame, scores: Scores, model: GAINMTL, data
         model.features(model.preprocess(sample.image[None])), sample.mask[None]
     )
     assert images["flip.removed"][index] == float(answer.removed < model.threshold)
+    with pytest.raises(ValueError, match="batch_size: expected a whole number from 1"):
+        score(model, dataset, batch_size=0)
     without = score(model, dataset, interventions=False).images
     assert not [name for name in without if name.startswith("flip")]
 

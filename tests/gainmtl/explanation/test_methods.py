@@ -209,3 +209,12 @@ def test_a_target_has_one_class_or_one_for_each_image(
 ) -> None:
     with pytest.raises(ValueError, match="expected a class, or one for each of 3 images"):
         explain(model, images, method, Target("logit", torch.tensor(classes)))
+
+
+def test_images_of_another_type_and_a_graph_that_can_not_be_kept(
+    model: GAINMTL, images: Tensor
+) -> None:
+    with pytest.raises(ValueError, match="of type torch.float32, .*float64"):
+        explain(model, images.double())
+    with torch.inference_mode(), pytest.raises(ValueError, match="expected no inference mode"):
+        explain(model, images, "grad_cam", create_graph=True)

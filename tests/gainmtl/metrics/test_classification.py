@@ -242,3 +242,8 @@ def test_classes_of_two_kinds_are_not_compared(predicted: Any, true: Any, messag
     for metric in (metrics.class_accuracy, metrics.macro_f1):
         with pytest.raises(ValueError, match=message):
             metric(predicted, true)
+
+
+def test_calibration_needs_a_bin() -> None:
+    with pytest.raises(ValueError, match="bins: expected at least 1, found 0"):
+        metrics.expected_calibration_error([0.5], [1], bins=0)

@@ -193,3 +193,10 @@ def test_what_a_coarse_grid_can_reach_on_magnetic_tiles() -> None:
             for measure in (metrics.map_iou, metrics.point_game, metrics.energy_inside)
         ]
         assert reached == pytest.approx(figures, abs=0.02), grid
+
+
+def test_arrays_are_named() -> None:
+    maps = torch.rand(1, 1, 4, 4)
+    for wrong in ((maps.numpy(), maps), (maps, maps.numpy())):
+        with pytest.raises(TypeError, match="must be a torch tensor, found ndarray"):
+            metrics.map_iou(*wrong)

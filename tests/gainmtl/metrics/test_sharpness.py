@@ -155,3 +155,7 @@ def test_half_precision_is_measured_in_single() -> None:
 def test_a_map_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"maps must be \(B, 1, h, w\), found \(2, 3, 4, 4\)"):
         metrics.cam_entropy(torch.zeros(2, 3, 4, 4))
+
+
+def test_no_map_has_no_dispersion() -> None:
+    assert metrics.cam_dispersion(torch.ones(0, 1, 3, 3)).shape == (0,)
