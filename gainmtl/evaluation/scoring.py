@@ -120,7 +120,7 @@ def score(
 
     `interventions` adds, for defective images with a mask, whether the verdict becomes normal when
     features are replaced by the mean of normal features: `flip.removed` under the mask, `flip.kept`
-    everywhere else, `flip.moved` in as many cells beside it. Each is 0 or 1, and NaN if the verdict
+    everywhere else, `flip.moved` in as many cells elsewhere. Each is 0 or 1, and NaN if the verdict
     was not defective before, or if the cells of the mask have no other place without overlap. They
     cost two more passes of the heads. A model without an evidence map has neither these columns nor
     those of `cam` and `oracle`.

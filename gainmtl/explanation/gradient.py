@@ -54,7 +54,7 @@ class Target(NamedTuple):
         if logits.ndim != 2:
             raise ValueError(f"target: expected logits (B, K), got {tuple(logits.shape)}")
         chosen = torch.as_tensor(self.classes, device=logits.device)
-        fits = not chosen.ndim or (rows is not None or len(chosen) == len(logits))
+        fits = not chosen.ndim or rows is not None or len(chosen) == len(logits)
         if chosen.is_floating_point() or chosen.ndim > 1 or not fits:
             raise ValueError(
                 f"target: expected a class, or one for each of {len(logits)} images, got "

@@ -73,23 +73,3 @@ def fit_head(
     options = {"maxiter": 200, "ftol": 1e-8, "gtol": tolerance}
     found = minimize(loss, first, jac=True, method="L-BFGS-B", options=options).x
     return Head(found[: num_classes * width].reshape(num_classes, width), found[-num_classes:])
-
-
-def fit_ensemble(
-    features: NDArray[np.floating],
-    labels: Classes,
-    num_classes: int,
-    count: int,
-    rng: np.random.Generator,
-    start: Head | None = None,
-) -> list[Head]:
-    """Heads of the Bayesian bootstrap: each has exponentially distributed example weights.
-
-    Source: Rubin, "The Bayesian Bootstrap", Annals of Statistics 1981.
-    """
-    return [
-        fit_head(
-            features, labels, num_classes, weights=rng.exponential(size=len(labels)), start=start
-        )
-        for _ in range(count)
-    ]

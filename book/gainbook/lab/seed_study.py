@@ -398,9 +398,11 @@ def stored_seeds(study: SeedStudy) -> Results:
         return Results(None, note, {})
     given, minutes = file.parameters, file.provenance["duration_s"] / 60
     ran = {name: given[_plural(name)] for name in study.axes if _plural(name) in given}
+    # Chosen runs (`runs`) need not be all places of the axes; the file has their commands.
+    command = file.provenance["command"] if "runs" in file.provenance else study.command_for(ran)
     note = (
         f"The figures below come from **the study**, `book/results/{study.name}.json`: seeds: "
         f"{', '.join(map(str, ran['seed']))}; {study.about(given)}; {minutes:.0f} core-minutes for "
-        f"all runs. This repeats it:\n\n{study.block(study.command_for(ran))}"
+        f"all runs. This repeats it:\n\n{study.block(command)}"
     )
     return Results(file.rows, note, {})

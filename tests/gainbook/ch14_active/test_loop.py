@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from gainbook.chapters.ch14_active import loop
 from gainbook.chapters.ch14_active.loop import Plan, Problem, figures, run, worst_classes
-from gainbook.chapters.ch14_active.methods import METHODS
-from gainbook.lab.head import fit_ensemble, fit_head
+from gainbook.chapters.ch14_active.methods import METHODS, fit_ensemble
+from gainbook.lab.head import fit_head
 from sklearn.linear_model import LogisticRegression
 
 from gainmtl.files import claimed, read_json

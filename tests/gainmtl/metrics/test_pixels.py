@@ -271,7 +271,7 @@ def test_anomalib_as_a_witness_of_aupro() -> None:
     "metric", [metrics.pixel_ap, metrics.aupro, metrics.aupro_per_image, metrics.pixel_auroc,
                lambda maps, masks: metrics.PixelHistogram.of(maps, masks, low=0, high=1)],
 )  # fmt: skip
-def test_every_metric_wants_one_mask_for_each_map(metric: Any, monkeypatch: Any) -> None:
+def test_every_metric_needs_one_mask_for_each_map(metric: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("gainmtl.metrics.pixels.CHUNK_PIXELS", 1)  # one map at a time
     maps, masks = torch.rand(2, 1, 4, 4), torch.ones(3, 1, 4, 4)
     with pytest.raises(ValueError, match="expected one mask for each map, found 2 maps and 3"):

@@ -457,7 +457,7 @@ def test_devices_that_are_not_there(given: dict[str, Any], data: Data) -> None:
         fit(build("S1"), data, **{"accelerator": "cpu", "progress": False, **given})
 
 
-def test_a_memory_bank_is_filled_where_it_is_told_to(data: Data) -> None:
+def test_a_memory_bank_is_filled_on_the_given_device(data: Data) -> None:
     bank = gainmtl.MemoryBank("test_efficientnet")
     with pytest.raises(ValueError, match="expected devices that can be used here, got"):
         gainmtl.fit_detector(bank, data, accelerator="abacus")

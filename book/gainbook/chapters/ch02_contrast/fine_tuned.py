@@ -14,18 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gainbook.chapters.ch02_contrast.crossing import TUNED
 from gainbook.chapters.ch02_contrast.draws import BOARDS, COMMON, TILES, LabelDraw, Rows, load_draw
 from gainbook.chapters.ch02_contrast.figures import verdict_figures
 from gainbook.chapters.ch02_contrast.frozen import TAUGHT, Figures, by_type
-from gainbook.lab.catalogue import S5, TEXTBOOK
 from gainbook.lab.results_file import git_commit, portable
 from gainbook.lab.run_system import build, find_weights
 from gainbook.lab.seed_study import Cell
 from gainmtl.evaluation.scoring import defect_scores
 from gainmtl.training.fitting import fit
 
-SYSTEMS = (TEXTBOOK, S5)
-BY_TAG = {system.tag: system for system in SYSTEMS}
+BY_TAG = {system.tag: system for system in TUNED}
 COUNTS = {BOARDS: (5, 25, 100), TILES: (5, 25, 40)}
 DRAWS = 3
 TRAINING: dict[str, Any] = {**COMMON, "epochs": 8, "least": 50}
@@ -77,7 +76,7 @@ def measure(
         "fingerprint": draw.data.fingerprint,
         "commit": commit,
         "seconds": time.process_time() - started,
-    }  # fmt: skip
+    }
 
 
 def at_count(tuning: Tuning, place: Cell) -> Figures:

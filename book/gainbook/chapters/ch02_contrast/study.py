@@ -13,7 +13,7 @@ from gainbook.chapters.ch02_contrast.criteria import (
     necessary_beside,
     necessary_for_new_types,
 )
-from gainbook.chapters.ch02_contrast.crossing import ARMS, BANK
+from gainbook.chapters.ch02_contrast.crossing import ARMS, BANK, TUNED
 from gainbook.chapters.ch02_contrast.draws import BOARDS, FOLDS, TILES
 from gainbook.lab.catalogue import TEXTBOOK
 from gainbook.lab.results_file import stored_results
@@ -100,7 +100,7 @@ def _tuned(dataset: str, title: str, types: bool) -> SeedStudy:
         settings=fine_tuned.SETTINGS[dataset],
         dataset=dataset,
         blocks=FOLDS,
-        systems=fine_tuned.SYSTEMS,
+        systems=TUNED,
         folder=f"runs/contrast/{name}",
         headline=HEADLINE,
         claims=(Claim("B1", criterion(TEXTBOOK)),),
@@ -109,10 +109,12 @@ def _tuned(dataset: str, title: str, types: bool) -> SeedStudy:
     )
 
 
-FINE_TUNED = _tuned(BOARDS, "Circuit boards, fine-tuned classifiers", False)
-TILES_TUNED = _tuned(TILES, "Magnetic tiles, fine-tuned classifiers", False)
-TYPES = _tuned(BOARDS, "Circuit boards, fine-tuned without a type", True)
-TILE_TYPES = _tuned(TILES, "Magnetic tiles, fine-tuned without a type", True)
 FROZEN = {BOARDS: BOARD_STUDY, TILES: TILE_STUDY}
-TUNED = (FINE_TUNED, TILES_TUNED, TYPES, TILE_TYPES)
-STUDIES = (*FROZEN.values(), *TUNED)
+FINE_TUNED = _tuned(BOARDS, "Circuit boards, fine-tuned classifiers", types=False)
+STUDIES = (
+    *FROZEN.values(),
+    FINE_TUNED,
+    _tuned(TILES, "Magnetic tiles, fine-tuned classifiers", types=False),
+    _tuned(BOARDS, "Circuit boards, fine-tuned without a type", types=True),
+    _tuned(TILES, "Magnetic tiles, fine-tuned without a type", types=True),
+)

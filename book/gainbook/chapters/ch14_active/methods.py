@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainbook.chapters.ch14_active.features import VIEWS, Levels, weighted_sum
-from gainbook.lab.head import Array, Classes, Head, fit_ensemble
+from gainbook.lab.head import Array, Classes, Head, fit_head
 from gainmtl import active
 
 Rows = NDArray[np.int64]
@@ -154,3 +154,23 @@ METHODS = {
 }
 """By tag. The activation score is the paper's idea in our reading; see `gainmtl.active`."""
 WITHOUT_MASKS = tuple(name for name in METHODS if name != "activation_masks")
+
+
+def fit_ensemble(
+    features: NDArray[np.floating],
+    labels: Classes,
+    num_classes: int,
+    count: int,
+    rng: np.random.Generator,
+    start: Head | None = None,
+) -> list[Head]:
+    """Heads of the Bayesian bootstrap: each has exponentially distributed example weights.
+
+    Source: Rubin, "The Bayesian Bootstrap", Annals of Statistics 1981.
+    """
+    return [
+        fit_head(
+            features, labels, num_classes, weights=rng.exponential(size=len(labels)), start=start
+        )
+        for _ in range(count)
+    ]
