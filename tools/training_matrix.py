@@ -85,9 +85,17 @@ class Cell(NamedTuple):
     seed: int = 0
 
 
+def setting_of(data: str, args: argparse.Namespace) -> Setting:
+    """The sizes of a data set's runs, with those that were given."""
+    setting = SETTINGS[data]
+    return setting._replace(
+        image_size=args.image_size or setting.image_size, epochs=args.epochs or setting.epochs
+    )
+
+
 def load_data(cell: Cell, args: argparse.Namespace, fold: int) -> datasets.Data:
     """The images of a cell."""
-    setting = SETTINGS[cell.data]
+    setting = setting_of(cell.data, args)
     root = None if cell.data == "synthetic" else Path(args.data_root) / cell.data
     sizes = dict(setting.load)
     if cell.data == "deep-pcb":
@@ -98,14 +106,14 @@ def load_data(cell: Cell, args: argparse.Namespace, fold: int) -> datasets.Data:
 
 def run(cell: Cell, args: argparse.Namespace) -> Pooled:
     """Train and score one cell; a finished one is read."""
-    setting, system = SETTINGS[cell.data], SYSTEMS[cell.system]
+    setting, system = setting_of(cell.data, args), SYSTEMS[cell.system]
     file = Path(args.weights) / f"{cell.backbone}.safetensors"
     weights = str(file) if file.is_file() else None
     recipe = {
         **REFERENCE,
         "freeze_stride": REFERENCE["freeze_stride"] if weights else 0,  # random layers must learn
         **dict(system.changes),
-        "epochs": args.epochs or setting.epochs,
+        "epochs": setting.epochs,
         "batch_size": setting.batch_size,
     }
     with warnings.catch_warnings(record=True) as caught:
@@ -192,11 +200,11 @@ def write(args: argparse.Namespace, read: Callable[[Cell], Pooled]) -> None:
     names = list(dict.fromkeys(("textbook", *args.systems)))
     cells = {name: [Cell(data, backbone, name, seed) for seed in args.seeds] for name in names}
     runs = {name: [read(cell) for cell in of_name] for name, of_name in cells.items()}
-    setting = SETTINGS[data]
+    setting = setting_of(data, args)
     parameters = {
         "dataset": data, "backbone": backbone, "systems": names, "seeds": args.seeds,
         "folds": args.folds, "image_size": setting.image_size, "batch_size": setting.batch_size,
-        "epochs": args.epochs or setting.epochs, "tiles": args.tiles, "test_tiles": args.test_tiles,
+        "epochs": setting.epochs, "tiles": args.tiles, "test_tiles": args.test_tiles,
     }  # fmt: skip
     every = [one for pooled in runs.values() for one in pooled]
     facts = provenance(
@@ -251,6 +259,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--folds", type=int, default=1, help="folds that are run, of five")
     parser.add_argument("--epochs", type=int, help="in place of those of the data set")
+    parser.add_argument("--image-size", type=int, help="in place of that of the data set")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--results", help="a .json: the rows that the book keeps")
     parser.add_argument("--twins", help="a .json: verdicts without the defect, of deep-pcb")

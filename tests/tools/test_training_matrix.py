@@ -17,11 +17,12 @@ from tools.training_matrix import Cell, Setting
 def test_a_row_per_run_with_its_difference_from_the_textbook(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting = Setting(32, 8, 1, {"train": 16, "val": 8, "test": 16})
+    setting = Setting(64, 8, 1, {"train": 16, "val": 8, "test": 16})
     monkeypatch.setitem(matrix.SETTINGS, "synthetic", setting)
     args = argparse.Namespace(
-        weights=str(tmp_path), data_root=str(tmp_path), output=str(tmp_path), epochs=None, folds=1
-    )
+        weights=str(tmp_path), data_root=str(tmp_path), output=str(tmp_path),
+        epochs=None, folds=1, image_size=32,
+    )  # fmt: skip
     cells = [Cell("synthetic", "test_efficientnet", name) for name in ("textbook", "S1")]
     runs = {cell: matrix.run(cell, args) for cell in cells}
 
@@ -37,6 +38,7 @@ def test_a_row_per_run_with_its_difference_from_the_textbook(
     assert rows["behind"][1] == (rows["high"][1] < 0)
     assert [len(history) for history in rows["validation"]] == [1, 1]
     assert runs[cells[0]].system == "textbook"
+    assert matrix.load_data(cells[0], args, fold=0).test[0].image.shape[-2:] == (32, 32)
     assert (tmp_path / "synthetic/test_efficientnet/S1/0/fold0/scores.json").is_file()
     by_system = {cell.system: [runs[cell]] for cell in cells}
     kept = pd.DataFrame(check_rows(matrix.result_rows(by_system, [0], "synthetic")))
