@@ -20,6 +20,7 @@ from gainbook.lab.study import Headline
 from gainbook.lab.systems import System
 from gainbook.lab.tables import Column, cell, find_or_nan, markdown, system_table
 from gainmtl import datasets
+from gainmtl.interface import DefectModel
 from gainmtl.training.fitting import fit
 
 LABELS = (10, 30, 100, 300)
@@ -46,12 +47,13 @@ SETTINGS: dict[str, Any] = {
 MEASURED = ("auroc", "recall_at_fpr05", "recall", "accuracy", "iou", "point_game", "energy_inside")
 
 
-def train_and_measure(settings: Mapping[str, Any], place: Cell) -> dict[str, Any]:
-    """Train one system on one draw of tiles by chapter 15's defaults: the content of its file.
+def trained(
+    settings: Mapping[str, Any], place: Cell, **recipe: Any
+) -> tuple[DefectModel, datasets.Data]:
+    """One system after chapter 15's default training on one draw of tiles, and the tiles.
 
-    The draws' test tiles are of pairs that no draw trains on.
+    The draws' test tiles are of pairs that no draw trains on. `recipe` changes the training.
     """
-    started, commit = time.process_time(), git_commit()
     draw, labels = place["seed"], place["labels"]
     system = BY_TAG[place["system"]]
     data = datasets.load(
@@ -60,9 +62,16 @@ def train_and_measure(settings: Mapping[str, Any], place: Cell) -> dict[str, Any
     )  # fmt: skip
     torch.manual_seed(draw)
     model = build(system, settings["backbone"], find_weights(settings["weights"]))
-    recipe = {"batch_size": settings["batch_size"], **dict(system.changes)}
+    recipe = {"batch_size": settings["batch_size"], **dict(system.changes), **recipe}
     epochs = epochs_for(2 * labels)
     fit(model, data, epochs, accelerator="cpu", seed=draw, progress=False, **recipe)
+    return model, data
+
+
+def train_and_measure(settings: Mapping[str, Any], place: Cell) -> dict[str, Any]:
+    """Train one system on one draw of tiles: the content of its file."""
+    started, commit = time.process_time(), git_commit()
+    model, data = trained(settings, place)
     return {
         "settings": portable(settings),
         "figures": scored_figures(model, data.test, "deep-pcb", MEASURED),
