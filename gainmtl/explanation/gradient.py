@@ -62,10 +62,11 @@ class Target(NamedTuple):
             )
         if chosen.ndim == 1 and rows is not None:
             chosen = chosen[rows]
-        if int(chosen.min()) < 0 or int(chosen.max()) >= logits.shape[1]:
+        least = 1 if self.kind == "evidence" else 0  # the evidence of normal is 0 for every image
+        if int(chosen.min()) < least or int(chosen.max()) >= logits.shape[1]:
             raise ValueError(
-                f"target: expected classes 0 to {logits.shape[1] - 1}, got {int(chosen.min())} to "
-                f"{int(chosen.max())}"
+                f"target: expected classes {least} to {logits.shape[1] - 1} for {self.kind!r}, got "
+                f"{int(chosen.min())} to {int(chosen.max())}"
             )
         values = logits.softmax(1) if self.kind == "probability" else logits
         picked = values.gather(1, chosen.expand(len(logits))[:, None])[:, 0]

@@ -115,8 +115,10 @@ def test_impossible_arguments() -> None:
     head = mean_head(WEIGHT)
     with pytest.raises(ValueError, match="expected maps"):
         grad_cam(FEATURES[0], head)
-    with pytest.raises(ValueError, match="expected classes 0 to 1, got 2 to 2"):
+    with pytest.raises(ValueError, match="expected classes 0 to 1 for 'logit', got 2 to 2"):
         grad_cam(FEATURES, head, Target("logit", 2))
+    with pytest.raises(ValueError, match="expected classes 1 to 1 for 'evidence', got 0 to 0"):
+        grad_cam(FEATURES, head, Target("evidence", 0))
     with pytest.raises(ValueError, match="expected one of evidence, logit, probability"):
         grad_cam(FEATURES, head, Target("score"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="logits \\(B, K\\)"):
