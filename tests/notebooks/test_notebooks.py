@@ -87,7 +87,7 @@ def test_the_next_cell_checks_them(path: Path) -> None:
 def test_a_chapter_has_the_parts_of_a_lecture(path: Path) -> None:
     prose = [cell.source for cell in cells(path) if cell.cell_type == "markdown"]
     opening, whole = prose[0], "\n".join(prose)
-    assert "**The answer in two sentences.**" in opening
+    assert "**The answer.**" in opening
     box = re.search(r"```{admonition} Before you start\n:class: tip\n(.*?)```", opening, re.S)
     assert box is not None
     assert [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import nbformat
@@ -14,30 +13,29 @@ from gainbook.lab.study import judge_stored
 from gainbook.lab.tables import markdown
 from gainbook.render.claims import MOST, claim_text
 
-ANSWER = "**The answer in two sentences.**\n"
+ANSWER = "**The answer.**\n"
 """Begins the answer in a chapter's first cell."""
-_SENTENCE = re.compile(r"(.+?[.!?])(?=\s|$)", re.S)
 
 
 def question_and_answer(path: Path) -> tuple[str, str]:
-    """A chapter's title, and the first sentence of its answer.
+    """A chapter's title, and the first line of its answer.
 
     Raises:
         ValueError: the first cell has no title or no answer.
     """
     source = nbformat.read(path, as_version=4).cells[0].source
     title = source.partition("\n")[0]
-    answer = _SENTENCE.match(source.partition(ANSWER)[2])
-    if not title.startswith("# ") or answer is None:
+    answer = source.partition(ANSWER)[2].partition("\n")[0]
+    if not title.startswith("# ") or not answer:
         raise ValueError(
             f"{path.name}: expected '# <title>' and {ANSWER.strip()!r} in the first cell, found "
             f"{source[:60]!r}"
         )
-    return title.removeprefix("# "), answer[1].replace("\n", " ")
+    return title.removeprefix("# "), answer
 
 
 def chapter_map(root: Path) -> str:
-    """One line per chapter: number, question, the first sentence of its answer."""
+    """One line per chapter: number, question, the first line of its answer."""
     lines = []
     for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         question, answer = question_and_answer(path)

@@ -19,13 +19,13 @@ def write(path: Path, source: str) -> Path:
     return path
 
 
-def test_a_line_per_chapter_with_the_first_sentence(tmp_path: Path) -> None:
-    text = f"# Does it?\n\nWords.\n\n{ANSWER}It does, by .5\npoints. The second sentence.\n"
+def test_a_line_per_chapter_with_the_first_line_of_its_answer(tmp_path: Path) -> None:
+    text = f"# Does it?\n\nWords.\n\n{ANSWER}It does, by .5 points. Surely.\nThe second line.\n"
     write(tmp_path / "notebooks/07_x.ipynb", text)
     write(tmp_path / "notebooks/train_system.ipynb", "# No chapter\n")
     last = chapter_map(tmp_path).splitlines()[-1]
     assert "[Does it?](../notebooks/07_x.ipynb)" in last
-    assert "It does, by .5 points." in last
+    assert "It does, by .5 points. Surely." in last
     assert "second" not in last
     assert len(chapter_map(tmp_path).splitlines()) == 3
 
