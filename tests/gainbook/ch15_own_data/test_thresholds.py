@@ -40,7 +40,7 @@ def test_false_alarms_and_recall_of_both_thresholds() -> None:
 
 
 def test_the_sentence_has_both_thresholds_and_their_difference() -> None:
-    assert threshold_text(pd.DataFrame(columns=["seed", "metric"])) == ""
+    assert threshold_text(None) == ""
     cells = STUDY.cells(seed=(0, 1))
     rows = pd.DataFrame(seed_rows(STUDY, cells, [{"figures": figures(0.9)}] * 2))
     text = threshold_text(rows)

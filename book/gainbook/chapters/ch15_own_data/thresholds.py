@@ -11,7 +11,6 @@ interval of the paired difference below 0. A difference under 0.02 does not matt
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -82,15 +81,15 @@ def train_and_measure(settings: Mapping[str, Any], place: Cell) -> dict[str, Any
     }
 
 
-def threshold_text(rows: pd.DataFrame) -> str:
-    """Both thresholds' false alarms and recall, and the paired differences, in two sentences."""
+def threshold_text(rows: pd.DataFrame | None) -> str:
+    """Both thresholds' false alarms and recall, and the paired differences; "" if not run."""
+    if rows is None:
+        return ""
 
     def text(metric: str, digits: int = 2, signed: bool = False, **condition: Any) -> str:
         return find_or_nan(rows, S5, metric, labels=SHOWN, **condition).text(digits, signed)
 
     images = find_or_nan(rows, S5, "normal_images", labels=SHOWN, chosen_on=VALIDATION)
-    if math.isnan(images.value):
-        return ""
     false_alarms, recall = (
         {name: text(metric, chosen_on=name) for name in (VALIDATION, INNER)}
         for metric in ("false_alarms", "recall")
