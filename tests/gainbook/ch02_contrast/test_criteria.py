@@ -96,6 +96,10 @@ def test_expected_recall_is_the_mixture_and_the_best_arm_wins(
     assert found.recalls[PROBE].value == pytest.approx(0.3)
     assert found.lead[:3] == pytest.approx((0.1, 0.1, 0.1))
     assert found.text().startswith("**hybrid** 0.60")
+    seen = table["condition"].map(lambda c: c.get("types") == "seen")
+    table.loc[seen, "value"] = 0.9  # types of training, while another one is left out
+    assert mixed_recall(table, PROBE, 25, 0.25)[1] == pytest.approx(0.75 * 0.9 + 0.25 * 0.3)
+    assert mixed_recall(table, PROBE, 25, 0.0)[1] == pytest.approx(0.6)  # all types in training
     tied = expected(table, 25, 0.0, (BANK, HYBRID, PROBE))
     assert expected(table, 10, 0.0, (BANK, PROBE)).text().endswith("] or linear probe")
     assert tied.best in (HYBRID, PROBE)

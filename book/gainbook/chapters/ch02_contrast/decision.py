@@ -43,11 +43,14 @@ class Expected(NamedTuple):
 def mixed_recall(rows: pd.DataFrame, arm: AnySystem, count: int, unseen: float) -> dict[int, float]:
     """By draw, (1 - u) · recall on types of training + u · recall on types left out of it.
 
-    Both at 5 % false alarms on the test's normal images, alike for all arms.
+    Both at 5 % false alarms on the test's normal images, alike for all arms, with one type left out
+    of training. With u = 0 no type is left out: the recall by the number of defective parts.
 
     Raises:
         LookupError: the rows lack the arm.
     """
+    if not unseen:
+        return by_draw(rows, arm, EQUAL, defects=count)
     seen, new = (
         by_draw(rows, arm, EQUAL, defects=count, types=types) for types in ("seen", "unseen")
     )

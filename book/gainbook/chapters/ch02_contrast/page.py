@@ -379,14 +379,16 @@ def answer(rows: Rows) -> list[str]:
         alone = {one: find_or_nan(table, one, EQUAL, defects=0) for one in (BANK, DISTILLATION)}
         found = crossing(table, PROBE, BANK)
         about: dict[str, Any] = {"defects": TAUGHT, "types": "unseen"}
-        new = [find(table, one, EQUAL, **about) for one in (PROBE, BANK, HYBRID)]
-        texts = [f"{one.label} {value.text()}" for one, value in alone.items() if value.n]
+        new = {one: find_or_nan(table, one, EQUAL, **about) for one in EVERY}
+        without, on_new = (
+            ", ".join(f"{one.label} {value.text()}" for one, value in values.items() if value.n)
+            for values in (alone, new)
+        )
         lines.append(
             f"- **{SETS[dataset].capitalize()}**: without any defective part, recall at "
-            f"{FALSE_ALARMS:.0%} false alarms is {', '.join(texts)}. A linear probe reaches the "
-            f"bank with **{found.text()}** defective parts. On a type left out of training, with "
-            f"{TAUGHT} defective parts of other types, probe {new[0].text()}, bank "
-            f"{new[1].text()}, hybrid {new[2].text()}."
+            f"{FALSE_ALARMS:.0%} false alarms is {without}. A linear probe reaches the bank "
+            f"with **{found.text()}** defective parts. On a type left out of training, with "
+            f"{TAUGHT} defective parts of other types: {on_new}."
         )
     return lines or ["There are no stored results yet."]
 
