@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from gainbook.chapters import studies
+from gainbook.chapters.ch02_contrast import page as contrast_page
 from gainbook.chapters.ch03_reason import boards, boards_page
 from gainbook.chapters.ch10_ablation import textbook
 from gainbook.chapters.ch15_own_data import budget
@@ -248,6 +251,13 @@ def confounder(book: Book) -> str:
     return "" if stored is None else boards_page.opening(stored.rows)
 
 
+def new_types(book: Book) -> str:
+    """What chapter 02 found with types left out of training; nothing where it is not run."""
+    files = [book.results.get(name) for name in ("02_boards", "02_fine_tuned_types")]
+    rows = [file.rows for file in files if file is not None]
+    return contrast_page.opening(pd.concat(rows)) if len(rows) == len(files) else ""
+
+
 FILLS: dict[str, Callable[[Book], str]] = {
     "headlines": headlines,
     "claims": claims,
@@ -259,6 +269,7 @@ FILLS: dict[str, Callable[[Book], str]] = {
     "chapters": lambda book: chapter_map(book.root),
     "masks-worth": masks_worth,
     "confounder": confounder,
+    "new-types": new_types,
     "get-code": lambda book: about.get_code(book.root),
     "cite": lambda book: about.cite(book.root),
     "card-figures": lambda book: model_card.figures(book.results),

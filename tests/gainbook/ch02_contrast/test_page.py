@@ -113,6 +113,10 @@ def test_fine_tuned_systems_join_the_first_screen(rows: Rows) -> None:
     assert S5.label in set(page.each_type(both)["series"])
     found = page.decision_frames({BOARDS: both})
     assert S5.label in set(found["25", "50%"].table["category"])
+    text = page.opening(both)
+    assert "It finds 0.60 [" in text
+    assert "The better of two detectors, memory bank, finds 0.50 [" in text
+    assert "difference +0.10 [+0.10, +0.10]" in text
     lead = page.tuned_lead({BOARDS: both, TILES: rows[TILES]})
     assert lead.startswith(
         "On the circuit boards, fine-tuned with 1, 2, 5, 10, 25 and 40 defective"

@@ -409,3 +409,19 @@ def tuned_lead(rows: Rows) -> str:
                 f"and the textbook classifier {plain}."
             )
     return " ".join(sentences)
+
+
+def opening(rows: pd.DataFrame) -> str:
+    """S5 beside the better detector on a type left out of training, for the first page."""
+    about: dict[str, Any] = {"defects": TAUGHT, "types": "unseen"}
+    recalls = {arm: find(rows, arm, EQUAL, **about) for arm in (BANK, DISTILLATION)}
+    detector = max(recalls, key=lambda arm: recalls[arm].value)
+    gap = paired(rows, S5, detector, EQUAL, about)
+    return (
+        f"New types of defects are a reason to prefer an anomaly detector. On these boards, S5 was "
+        f"trained with {TAUGHT} defective tiles and their masks, without one of six types. It "
+        f"finds {find(rows, S5, EQUAL, **about).text()} of the tiles of that type at "
+        f"{FALSE_ALARMS:.0%} false alarms. The better of two detectors, {detector.label}, finds "
+        f"{recalls[detector].text()}: difference {gap.text(2, True)}. More in "
+        "[](../notebooks/02_classifier_or_detector.ipynb)."
+    )
