@@ -13,8 +13,9 @@ from gainbook.chapters.ch02_contrast.criteria import (
     necessary_beside,
     necessary_for_new_types,
 )
-from gainbook.chapters.ch02_contrast.crossing import ARMS, BANK, TUNED
+from gainbook.chapters.ch02_contrast.crossing import ARMS, BANK, EQUAL, TUNED
 from gainbook.chapters.ch02_contrast.draws import BOARDS, FOLDS, TILES
+from gainbook.chapters.ch02_contrast.figures import FALSE_ALARMS
 from gainbook.lab.catalogue import TEXTBOOK
 from gainbook.lab.results_file import stored_results
 from gainbook.lab.seed_study import Cell, SeedStudy
@@ -26,6 +27,13 @@ HEADLINE = Headline(
     {"AUROC": ("auroc", None, {}), "recall": ("recall", None, {})},
     varied=("defects", "dropout"),
     only={"defects": (0, 5, 25)},
+)
+OF_TYPES = Headline(
+    {
+        f"recall at {FALSE_ALARMS:.0%} false alarms, {words}": (EQUAL, None, {"types": types})
+        for words, types in (("types of training", "seen"), ("type left out", "unseen"))
+    },
+    varied=HEADLINE.varied,
 )
 
 
@@ -102,7 +110,7 @@ def _tuned(dataset: str, title: str, types: bool) -> SeedStudy:
         blocks=FOLDS,
         systems=TUNED,
         folder=f"runs/contrast/{name}",
-        headline=HEADLINE,
+        headline=OF_TYPES if types else HEADLINE,
         claims=(Claim("B1", criterion(TEXTBOOK)),),
         more=bank_rows,
         about=lambda given: f"{_about(given)}, {given['epochs']} epochs",
